@@ -1,0 +1,25 @@
+// The port to what replicas share and may lose: counters, once-only marks, wake-up calls.
+// Losing or flushing it at any moment harms no money, proof or node state; the document store alone decides those.
+
+export interface Hit {
+  readonly allowed: boolean;
+  /** Hits in the window, this one included. */
+  readonly count: number;
+  /** Until the window ends. */
+  readonly resetMs: number;
+}
+
+export interface Coordination {
+  readonly engine: "local" | "redis";
+  /** Counts one hit in the key's window, which begins with its first hit and is not prolonged by later ones. */
+  hit(key: string, limit: number, windowMs: number): Promise<Hit>;
+  /** True for the first caller within the time, false for the others. */
+  addOnce(key: string, ttlMs: number): Promise<boolean>;
+  /** To every subscriber of the channel, on every replica, this one included; at most once, best effort. */
+  publish(channel: string, message: string): Promise<void>;
+  /** Until the signal aborts. The handler must not throw. */
+  subscribe(channel: string, handler: (message: string) => void, signal: AbortSignal): Promise<void>;
+  /** Resolves when it answers. */
+  ping(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}

@@ -1,0 +1,69 @@
+// The refusals of the service: facts of the world and mistakes of callers, each with its reason code.
+// rpc/errors.ts alone turns them into gRPC codes; the table there says which.
+
+export type Reason =
+  | "LUCID_ERR_5000"
+  | "LUCID_ERR_5001"
+  | "LUCID_ERR_5002"
+  | "LUCID_ERR_5003"
+  | "LUCID_ERR_5004"
+  | "LUCID_ERR_5007"
+  | "LUCID_ERR_5008"
+  | "LUCID_ERR_5012"
+  | "LUCID_ERR_5013"
+  | "LUCID_ERR_4001"
+  | "LUCID_ERR_4011"
+  | "LUCID_ERR_4031"
+  | "LUCID_ERR_4291"
+  | "LUCID_ERR_5031"
+  | "LUCID_ERR_5999";
+
+export interface FieldViolation {
+  /** Path in proto names, such as "node.name". */
+  readonly field: string;
+  readonly description: string;
+}
+
+export interface FailureOptions {
+  readonly cause?: unknown;
+  /** Asks the caller to wait this long before trying again. */
+  readonly retryAfterMs?: number;
+  readonly violations?: readonly FieldViolation[];
+}
+
+export class Failure extends Error {
+  override readonly name = "Failure";
+  readonly reason: Reason;
+  readonly retryAfterMs: number | undefined;
+  readonly violations: readonly FieldViolation[];
+
+  constructor(reason: Reason, message: string, options: FailureOptions = {}) {
+    super(message, "cause" in options ? { cause: options.cause } : undefined);
+    this.reason = reason;
+    this.retryAfterMs = options.retryAfterMs;
+    this.violations = options.violations ?? [];
+  }
+}
+
+export const nodeNotFound = (nodeId: string) => new Failure("LUCID_ERR_5001", `Node ${nodeId} not found`);
+export const poolNotFound = (poolId: string) => new Failure("LUCID_ERR_5002", `Pool ${poolId} not found`);
+export const wrongStatus = (message: string) => new Failure("LUCID_ERR_5003", message);
+export const poolFull = (poolId: string, maxNodes: number) =>
+  new Failure("LUCID_ERR_5004", `Pool ${poolId} is full: max_nodes is ${maxNodes}`);
+export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
+export const keyReused = () =>
+  new Failure("LUCID_ERR_5007", "The idempotency key was used before for a request with another meaning");
+export const poolExists = (name: string) => new Failure("LUCID_ERR_5008", `A pool named ${name} exists`);
+export const versionMismatch = (expected: bigint, found: bigint) =>
+  new Failure("LUCID_ERR_5012", `Version is ${found}, expected ${expected}`);
+export const sessionSuperseded = (message = "A newer session of this node has taken over") =>
+  new Failure("LUCID_ERR_5013", message);
+export const malformed = (...violations: FieldViolation[]) =>
+  new Failure("LUCID_ERR_4001", violations.map((v) => `${v.field}: ${v.description}`).join("; "), { violations });
+export const unauthenticated = (message: string, cause?: unknown) =>
+  new Failure("LUCID_ERR_4011", message, cause === undefined ? {} : { cause });
+export const notAllowed = (message: string) => new Failure("LUCID_ERR_4031", message);
+export const tooMany = (message: string, retryAfterMs: number) =>
+  new Failure("LUCID_ERR_4291", message, { retryAfterMs });
+export const unavailable = (message: string, retryAfterMs: number, cause?: unknown) =>
+  new Failure("LUCID_ERR_5031", message, { retryAfterMs, ...(cause === undefined ? {} : { cause }) });

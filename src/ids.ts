@@ -1,0 +1,24 @@
+// Identifiers: a prefix and a ULID in lower case (48 bits of milliseconds, 80 bits of chance; Crockford base 32).
+import { randomBytes } from "node:crypto";
+
+declare const brand: unique symbol;
+type Branded<Name extends string> = string & { readonly [brand]: Name };
+export type NodeId = Branded<"NodeId">;
+export type PoolId = Branded<"PoolId">;
+
+const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
+
+/** 26 characters that sort by time; `random` gives 10 bytes. */
+export function ulid(now: Date, random: Uint8Array = randomBytes(10)): string {
+  let bits = BigInt(now.getTime());
+  for (const byte of random) bits = (bits << 8n) | BigInt(byte);
+  let text = "";
+  for (let place = 0; place < 26; place++) {
+    text = alphabet[Number(bits & 31n)] + text;
+    bits >>= 5n;
+  }
+  return text;
+}
+
+export const newNodeId = (now: Date): NodeId => `node_${ulid(now)}` as NodeId;
+export const newPoolId = (now: Date): PoolId => `pool_${ulid(now)}` as PoolId;

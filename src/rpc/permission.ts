@@ -1,0 +1,85 @@
+// Who may do what: roles and their permissions, and how an RPC states the one it asks for. Pure.
+
+export type Permission =
+  | "node:read"
+  | "node:write"
+  | "node:start"
+  | "node:stop"
+  | "node:restart"
+  | "node:admin"
+  | "node:heartbeat"
+  | "pool:read"
+  | "pool:write"
+  | "pool:assign"
+  | "resource:read"
+  | "resource:metrics"
+  | "poot:read"
+  | "poot:validate"
+  | "poot:batch"
+  | "payout:read"
+  | "payout:process"
+  | "payout:batch"
+  | "payout:admin"
+  | "admin";
+
+export const nodeRoles = ["worker", "validator", "storage", "compute"] as const;
+export const serviceRoles = ["operator", "payer", "admin"] as const;
+export type NodeRole = (typeof nodeRoles)[number];
+export type Role = NodeRole | (typeof serviceRoles)[number];
+
+/** Roles that only the privileged key may grant, when there is one. */
+export const privilegedRoles: readonly Role[] = ["payer", "admin"];
+
+const readAll: Permission[] = ["node:read", "pool:read", "resource:read", "poot:read", "payout:read"];
+const nodeBase: Permission[] = ["node:read", "node:heartbeat", "resource:read", "poot:validate"];
+const all: Permission[] = [
+  ...readAll,
+  "node:write",
+  "node:start",
+  "node:stop",
+  "node:restart",
+  "node:admin",
+  "pool:write",
+  "pool:assign",
+  "resource:metrics",
+  "poot:validate",
+  "poot:batch",
+  "payout:process",
+  "payout:batch",
+  "payout:admin",
+  "admin",
+];
+
+export const permissionsOf: Readonly<Record<Role, ReadonlySet<Permission>>> = {
+  worker: new Set(nodeBase),
+  storage: new Set(nodeBase),
+  compute: new Set(nodeBase),
+  validator: new Set<Permission>([...nodeBase, "poot:read", "poot:batch"]),
+  operator: new Set<Permission>([
+    ...readAll,
+    "node:write",
+    "node:start",
+    "node:stop",
+    "node:restart",
+    "pool:write",
+    "pool:assign",
+    "resource:metrics",
+  ]),
+  payer: new Set<Permission>([...readAll, "payout:process", "payout:batch"]),
+  admin: new Set(all),
+};
+
+/** What an RPC asks of its caller. */
+export interface Policy {
+  /**
+   * `open`: nothing, and a token is looked at only by the handler; `token`: any valid token; else that permission.
+   */
+  readonly permission: Permission | "open" | "token";
+  /**
+   * What a node's own token may reach: `self` (request field node_id must be its node), `refused`, or `handler`
+   * (the handler judges, as it does for streams). Absent: `refused`.
+   */
+  readonly nodeToken?: "self" | "refused" | "handler";
+  /** The rate limit it counts against; absent: by the caller (public, authenticated or admin). `none` is for probes. */
+  readonly tier?: "poot" | "payout" | "none";
+}
