@@ -17,7 +17,7 @@ export interface Coordination {
   addOnce(key: string, ttlMs: number): Promise<boolean>;
   /** To every subscriber of the channel, on every replica, this one included; at most once, best effort. */
   publish(channel: string, message: string): Promise<void>;
-  /** Until the signal aborts. The handler must not throw. */
+  /** Resolves once messages reach the handler, which they do until the signal aborts. The handler must not throw. */
   subscribe(channel: string, handler: (message: string) => void, signal: AbortSignal): Promise<void>;
   /** Resolves when it answers. */
   ping(): Promise<void>;

@@ -1,0 +1,61 @@
+# Everything there is to do, for people and for CI. `make help` lists it.
+SHELL := bash
+.DEFAULT_GOAL := help
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+# Where the programs that tests need are kept, outside the clone, so that a fresh one finds them again.
+export LUCID_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lucid-tools
+
+.PHONY: help run build test check generate lint format breaking bench simulate tools soak
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+node_modules/.package-lock.json: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+build: node_modules/.package-lock.json ## compile to dist/
+	@tsc -p tsconfig.json
+
+run: build ## start the service on port 8083 with an agent of this machine; Ctrl-C stops both
+	@exec node dist/src/cli/lucid-node.js run
+
+test: check tools build ## install what the tests need, then run all of them
+	vitest run --config test/vitest.config.ts
+
+check: node_modules/.package-lock.json lint breaking ## types, lint, formats, contract: all that needs no running service
+	node .ci/lock.mjs --check
+	node .ci/generate.mjs
+	@git diff --exit-code -- gen || { echo "gen/ is not what proto/ generates: commit it"; exit 1; }
+	@test -z "$$(git status --porcelain -- gen)" || { git status --short -- gen; echo "gen/ has files that are not committed"; exit 1; }
+	tsc -p tsconfig.json --noEmit
+	tsc -p test/tsconfig.json
+	vitest run --config test/vitest.config.ts test/house.test.ts
+
+generate: node_modules/.package-lock.json ## make gen/ from proto/
+	node .ci/generate.mjs
+
+lint: node_modules/.package-lock.json ## buf and Biome, changing nothing
+	buf lint
+	buf format -d --exit-code proto
+	biome check --error-on-warnings .
+
+format: node_modules/.package-lock.json ## put proto and TypeScript into their one format
+	buf format -w proto
+	biome check --write .
+
+breaking: node_modules/.package-lock.json ## the contract against the last released one
+	buf breaking proto --against proto/released.binpb
+
+bench: build ## measure beside references in the same run; writes bench/results/latest.json
+	node bench/run.mjs
+
+simulate: build ## 100 simulated nodes against the service of `make run`
+	LUCID_TOKEN=$$(node dist/src/cli/lucid-node.js token --role admin) \
+		node dist/src/cli/lucid-node.js simulate --nodes 100 --server http://127.0.0.1:$${PORT:-8083}
+
+soak: check tools build ## the same tests with the full numbers of kills and nodes
+	CRASH_KILLS=200 SIMULATED_NODES=2000 vitest run --config test/vitest.config.ts
+
+tools: ## install the programs that tests need
+	@.ci/tools

@@ -1,0 +1,152 @@
+// AdminService: tokens, and what the service says of itself.
+import { durationFromMs, durationMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  type AdminService,
+  HealthStatus,
+  type IssueTokenRequest,
+  TokenType,
+  Role as WireRole,
+} from "../../gen/lucid/node/v1/admin_service_pb.js";
+import type { Clock } from "../clock.js";
+import { malformed, nodeNotFound, notAllowed } from "../failure.js";
+import { type NodeRole, nodeRoles, type Policy, type Role } from "../rpc/permission.js";
+import type { Health, HealthLevel } from "./health.js";
+import type { TokenPair, Tokens } from "./tokens.js";
+
+export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Policy>> = {
+  issueToken: { permission: "admin" },
+  refreshToken: { permission: "open" },
+  revokeToken: { permission: "admin" },
+  getServiceInfo: { permission: "token", nodeToken: "handler" },
+  getServiceHealth: { permission: "admin" },
+};
+
+/** What a token needs to know of its node; null when it does not exist. */
+export type NodeStanding = (nodeId: string) => Promise<{ readonly role: NodeRole; readonly banned: boolean } | null>;
+
+export interface ServiceFacts {
+  readonly service: string;
+  readonly version: string;
+  readonly environment: string;
+  readonly storage: string;
+  readonly coordination: string;
+  readonly replicaId: string;
+  readonly startedAt: Date;
+}
+
+const roleFromWire: Readonly<Record<WireRole, Role | undefined>> = {
+  [WireRole.UNSPECIFIED]: undefined,
+  [WireRole.WORKER]: "worker",
+  [WireRole.VALIDATOR]: "validator",
+  [WireRole.STORAGE]: "storage",
+  [WireRole.COMPUTE]: "compute",
+  [WireRole.OPERATOR]: "operator",
+  [WireRole.PAYER]: "payer",
+  [WireRole.ADMIN]: "admin",
+};
+const levelToWire: Readonly<Record<HealthLevel, HealthStatus>> = {
+  healthy: HealthStatus.HEALTHY,
+  degraded: HealthStatus.DEGRADED,
+  unhealthy: HealthStatus.UNHEALTHY,
+};
+
+export function createAdminHandler(parts: {
+  readonly tokens: Tokens;
+  readonly health: Health;
+  readonly standing: NodeStanding;
+  readonly facts: ServiceFacts;
+  readonly clock: Clock;
+}): ServiceImpl<typeof AdminService> {
+  const { tokens, health, standing, facts, clock } = parts;
+
+  const requireNode = async (nodeId: string) => {
+    const node = await standing(nodeId);
+    if (node === null) throw nodeNotFound(nodeId);
+    return node;
+  };
+
+  const issueEnrollment = async (request: IssueTokenRequest, subject: string, ttl: { ttlMs?: number }) => {
+    const { nodeId } = request;
+    if (nodeId === "") throw malformed({ field: "node_id", description: "is required for an enrolment token" });
+    const { role } = await requireNode(nodeId);
+    const { token, expiresAt } = await tokens.issueEnrollment({ subject, role, nodeId, ...ttl });
+    return { accessToken: token, refreshToken: "", expiresAt: timestampFromDate(expiresAt) };
+  };
+
+  const issueToken = async (request: IssueTokenRequest) => {
+    const ttl = request.ttl === undefined ? {} : { ttlMs: durationMs(request.ttl) };
+    const subject = request.subject === "" ? request.nodeId : request.subject;
+    if (subject === "") throw malformed({ field: "subject", description: "is required without a node_id" });
+    if (request.tokenType === TokenType.NODE_ENROLLMENT) return issueEnrollment(request, subject, ttl);
+    const role = roleFromWire[request.role];
+    if (role === undefined) throw malformed({ field: "role", description: "is required" });
+    const forNode = (nodeRoles as readonly Role[]).includes(role);
+    requireFit(request, forNode);
+    if (forNode && (await requireNode(request.nodeId)).role !== role) {
+      throw malformed({ field: "role", description: "is not the node's type" });
+    }
+    return pairToWire(await tokens.issue({ subject, role, nodeId: forNode ? request.nodeId : undefined, ...ttl }));
+  };
+
+  return {
+    issueToken,
+
+    refreshToken: async ({ refreshToken }) =>
+      pairToWire(
+        await tokens.refresh(refreshToken, async (nodeId) => {
+          if (nodeId !== undefined && (await requireNode(nodeId)).banned) throw notAllowed("The node is banned");
+        }),
+      ),
+
+    revokeToken: async ({ jti }) => {
+      await tokens.revoke(jti);
+      return {};
+    },
+
+    getServiceInfo: async () => ({
+      service: facts.service,
+      version: facts.version,
+      environment: facts.environment,
+      engines: { storage: facts.storage, coordination: facts.coordination },
+      // The embedded engines serve one replica only.
+      replicas: 1,
+      startedAt: timestampFromDate(facts.startedAt),
+      replicaId: facts.replicaId,
+    }),
+
+    getServiceHealth: async () => ({
+      status: levelToWire[health.status()],
+      timestamp: timestampFromDate(clock.now()),
+      version: facts.version,
+      uptime: durationFromMs(Math.round(health.uptimeMs())),
+      checks: Object.fromEntries(
+        [...health.checks()].map(([name, check]) => [
+          name,
+          {
+            status: levelToWire[check.status],
+            message: check.message,
+            timestamp: timestampFromDate(check.timestamp),
+            figures: { ...check.figures },
+          },
+        ]),
+      ),
+    }),
+  };
+}
+
+/** Node roles name a node, the others none; a token type given must be the role's. @throws Failure 4001 */
+function requireFit({ nodeId, tokenType }: IssueTokenRequest, forNode: boolean): void {
+  if (forNode && nodeId === "") throw malformed({ field: "node_id", description: "is required for a node's role" });
+  if (!forNode && nodeId !== "") throw malformed({ field: "node_id", description: "is for node roles only" });
+  const fitting = forNode ? TokenType.NODE_ACCESS : TokenType.SERVICE_ACCESS;
+  if (tokenType !== TokenType.UNSPECIFIED && tokenType !== fitting) {
+    throw malformed({ field: "token_type", description: "does not fit the role" });
+  }
+}
+
+const pairToWire = ({ accessToken, refreshToken, expiresAt }: TokenPair) => ({
+  accessToken,
+  refreshToken,
+  expiresAt: timestampFromDate(expiresAt),
+});

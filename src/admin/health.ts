@@ -1,0 +1,207 @@
+// How the service stands. Checks run in the background, each with its own time and limit; whoever asks gets the last
+// findings, so that no probe waits for a store and no probe storm becomes a load.
+import type { Clock } from "../clock.js";
+import type { Coordination } from "../coordination/coordination.js";
+import type { Store } from "../storage/collection.js";
+import type { Task } from "../task.js";
+
+export type HealthLevel = "healthy" | "degraded" | "unhealthy";
+
+export interface Check {
+  readonly status: HealthLevel;
+  /** For people; it never holds addresses or secrets. */
+  readonly message: string;
+  readonly timestamp: Date;
+  readonly figures: Readonly<Record<string, number>>;
+}
+
+export type CheckName =
+  | "database"
+  | "coordination"
+  | "resource_monitoring"
+  | "nodes"
+  | "system_resources"
+  | "external_dependencies";
+
+type Finding = Omit<Check, "timestamp">;
+
+export interface HealthParts {
+  readonly store: Store;
+  readonly coordination: Coordination;
+  readonly clock: Clock;
+  /** Active nodes, and how many of them are connected. */
+  readonly countActive: () => Promise<{ readonly active: number; readonly connected: number }>;
+  /** Nodes known to be connected here, and when the last sample of one came. */
+  readonly samples: () => { readonly connected: number; readonly lastAt: Date | undefined };
+  readonly machine: () => Promise<{ cpuPercent: number; memoryPercent: number; diskPercent: number }>;
+  readonly externalUrls: Readonly<Record<string, string>>;
+  readonly fetch: typeof fetch;
+  readonly metricsIntervalMs: number;
+  /** Told after each round. */
+  readonly onRound: (round: { ready: boolean; active: number | undefined; machine: Check | undefined }) => void;
+  readonly log: { error(message: string, fields?: Readonly<Record<string, unknown>>): void };
+}
+
+export type Health = ReturnType<typeof createHealth>;
+
+const limitMs = 3_000;
+const roundMs = 2_000;
+/** Counting a large fleet and sampling the machine cost something, and change slowly. */
+const slowMs = 15_000;
+const usagePercentMax = 90;
+
+export function createHealth(parts: HealthParts) {
+  const { clock } = parts;
+  const checks = new Map<CheckName, Check>();
+  const startedMs = clock.monotonicMs();
+  let draining = false;
+  let active: number | undefined;
+
+  const run = async (name: CheckName, look: (signal: AbortSignal) => Promise<Finding>): Promise<void> => {
+    let finding: Finding;
+    try {
+      finding = await withLimit(look);
+    } catch (error) {
+      // The cause may name hosts or carry credentials: it goes to the log, which redacts, and not to whoever asks.
+      parts.log.error(`Health check failed: ${name}`, { error });
+      finding = { status: "unhealthy", message: `${label[name]} failed`, figures: {} };
+    }
+    checks.set(name, { ...finding, timestamp: clock.now() });
+  };
+
+  const database = async (signal: AbortSignal): Promise<Finding> => {
+    const beganMs = clock.monotonicMs();
+    await parts.store.ping(signal);
+    const figures = { response_time_ms: clock.monotonicMs() - beganMs };
+    return { status: "healthy", message: "Database connection successful", figures };
+  };
+
+  // Losing it slows nothing down that matters for long and decides nothing, so it never makes the service unhealthy.
+  const coordination = async (): Promise<Finding> => {
+    const beganMs = clock.monotonicMs();
+    try {
+      await parts.coordination.ping();
+    } catch (error) {
+      parts.log.error("Health check failed: coordination", { error });
+      return { status: "degraded", message: "Coordination does not answer", figures: {} };
+    }
+    const figures = { response_time_ms: clock.monotonicMs() - beganMs };
+    return { status: "healthy", message: "Coordination answers", figures };
+  };
+
+  const nodes = async (): Promise<Finding> => {
+    const counts = await parts.countActive();
+    active = counts.active;
+    const ratio = counts.active === 0 ? 1 : counts.connected / counts.active;
+    const figures = { healthy_nodes: counts.connected, total_nodes: counts.active, health_ratio: ratio };
+    const share = `${counts.connected}/${counts.active} nodes healthy`;
+    // The fleet's state is not the service's: restarting us would not bring a node back.
+    if (ratio >= 0.8) return { status: "healthy", message: share, figures };
+    return { status: "degraded", message: `${ratio >= 0.5 ? "Only" : "Critical: Only"} ${share}`, figures };
+  };
+
+  const monitoring = async (): Promise<Finding> => {
+    const { connected, lastAt } = parts.samples();
+    const ageMs = lastAt === undefined ? undefined : clock.now().getTime() - lastAt.getTime();
+    const figures = { connected, ...(ageMs === undefined ? {} : { last_sample_age_seconds: ageMs / 1000 }) };
+    const fresh = ageMs !== undefined && ageMs <= 3 * parts.metricsIntervalMs;
+    if (connected === 0 || fresh) {
+      return { status: "healthy", message: "Resource monitoring active", figures };
+    }
+    return { status: "degraded", message: "Resource monitoring active but no recent data", figures };
+  };
+
+  const system = async (): Promise<Finding> => {
+    const { cpuPercent, memoryPercent, diskPercent } = await parts.machine();
+    const figures = { cpu_percent: cpuPercent, memory_percent: memoryPercent, disk_percent: diskPercent };
+    const issues = Object.entries({ CPU: cpuPercent, memory: memoryPercent, disk: diskPercent })
+      .filter(([, percent]) => percent > usagePercentMax)
+      .map(([name, percent]) => `High ${name} usage: ${percent.toFixed(1)}%`);
+    if (issues.length === 0) return { status: "healthy", message: "System resources within normal limits", figures };
+    return { status: "degraded", message: `Resource issues detected: ${issues.join(", ")}`, figures };
+  };
+
+  const external = async (signal: AbortSignal): Promise<Finding> => {
+    const answers = await Promise.all(
+      Object.entries(parts.externalUrls).map(async ([name, url]) => {
+        const headers = { "user-agent": "lucid-node-management/health-check" };
+        const status = await parts.fetch(url, { signal, headers }).then(
+          (response) => response.status,
+          () => 0,
+        );
+        return [name, status] as const;
+      }),
+    );
+    const away = answers.filter(([, status]) => status !== 200).map(([name]) => name);
+    const figures = Object.fromEntries(answers.map(([name, status]) => [`${name}_status`, status]));
+    if (away.length === 0) return { status: "healthy", message: "External dependencies answer", figures };
+    return { status: "degraded", message: `Not healthy: ${away.join(", ")}`, figures };
+  };
+
+  const fast = () =>
+    Promise.all([run("database", database), run("coordination", coordination), run("resource_monitoring", monitoring)]);
+  const slow = () =>
+    Promise.all([
+      run("nodes", nodes),
+      run("system_resources", system),
+      ...(Object.keys(parts.externalUrls).length === 0 ? [] : [run("external_dependencies", external)]),
+    ]);
+
+  const isReady = (): boolean => !draining && checks.get("database")?.status === "healthy";
+
+  const round = async (withSlow: boolean): Promise<void> => {
+    await Promise.all([fast(), ...(withSlow ? [slow()] : [])]);
+    parts.onRound({ ready: isReady(), active, machine: checks.get("system_resources") });
+  };
+
+  const task: Task = async (signal) => {
+    let slowAtMs = Number.NEGATIVE_INFINITY;
+    while (!signal.aborted) {
+      const withSlow = clock.monotonicMs() - slowAtMs >= slowMs;
+      if (withSlow) slowAtMs = clock.monotonicMs();
+      await round(withSlow);
+      await clock.sleep(roundMs, signal);
+    }
+  };
+
+  const status = (): HealthLevel => {
+    const levels = [...checks.values()].map((check) => check.status);
+    if (draining || checks.get("database")?.status !== "healthy") return "unhealthy";
+    return levels.every((level) => level === "healthy") ? "healthy" : "degraded";
+  };
+
+  return {
+    task,
+    /** The checks that readiness needs, once; afterwards the task goes on. */
+    first: async () => {
+      await fast();
+      parts.onRound({ ready: isReady(), active, machine: undefined });
+    },
+    status,
+    isReady,
+    checks: (): ReadonlyMap<CheckName, Check> => checks,
+    uptimeMs: () => clock.monotonicMs() - startedMs,
+    /** Not ready from now on. */
+    drain: () => {
+      draining = true;
+    },
+  };
+}
+
+const label: Readonly<Record<CheckName, string>> = {
+  database: "Database connection",
+  coordination: "Coordination",
+  resource_monitoring: "Resource monitoring",
+  nodes: "Counting nodes",
+  system_resources: "Reading system resources",
+  external_dependencies: "Asking external dependencies",
+};
+
+/** Gives up on a look after its time; what it was doing is told to stop. */
+async function withLimit<T>(look: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const signal = AbortSignal.timeout(limitMs);
+  const late = new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(new Error(`no answer within ${limitMs} ms`)), { once: true });
+  });
+  return Promise.race([look(signal), late]);
+}

@@ -1,0 +1,116 @@
+// Tokens as signed text: JWT (RFC 7519) with HS256 and nothing else. Other Lucid services that share the secret may sign
+// their own. With a privileged key ring set, only that one signs and verifies what grants power: payers, admins, refresh
+// and enrolment tokens.
+import { randomUUID } from "node:crypto";
+import { decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
+import { unauthenticated } from "../failure.js";
+import { nodeRoles, privilegedRoles, type Role, serviceRoles } from "../rpc/permission.js";
+
+export const tokenTypes = [
+  "service_access",
+  "node_access",
+  "node_refresh",
+  "service_refresh",
+  "node_enrollment",
+] as const;
+export type TokenType = (typeof tokenTypes)[number];
+
+export interface Claims {
+  readonly subject: string;
+  readonly role: Role;
+  readonly nodeId: string | undefined;
+  readonly tokenType: TokenType;
+  readonly jti: string;
+  readonly issuedAt: Date;
+  readonly expiresAt: Date;
+}
+
+export interface SigningKey {
+  readonly kid: string;
+  readonly secret: string;
+}
+
+export interface KeyRings {
+  /** The first signs, all verify. */
+  readonly common: readonly SigningKey[];
+  readonly privileged: readonly SigningKey[] | undefined;
+}
+
+const issuer = "lucid-node-management";
+const audience = "lucid";
+const leewaySeconds = 30;
+
+export const newJti = (): string => randomUUID();
+
+const needsPrivilege = (role: unknown, tokenType: unknown): boolean =>
+  privilegedRoles.includes(role as Role) ||
+  ["node_refresh", "service_refresh", "node_enrollment"].includes(tokenType as string);
+
+const ringFor = (rings: KeyRings, role: unknown, tokenType: unknown): readonly SigningKey[] =>
+  (needsPrivilege(role, tokenType) ? rings.privileged : undefined) ?? rings.common;
+
+/** Signs the claims; times are kept in whole seconds, and the same claims always give the same text. */
+export function signToken(rings: KeyRings, claims: Claims): Promise<string> {
+  const [key] = ringFor(rings, claims.role, claims.tokenType);
+  if (key === undefined) throw new Error("There is no key to sign with");
+  const seconds = (date: Date) => Math.floor(date.getTime() / 1000);
+  return new SignJWT({
+    role: claims.role,
+    token_type: claims.tokenType,
+    ...(claims.nodeId === undefined ? {} : { node_id: claims.nodeId }),
+  })
+    .setProtectedHeader({ alg: "HS256", typ: "JWT", kid: key.kid })
+    .setIssuer(issuer)
+    .setAudience(audience)
+    .setSubject(claims.subject)
+    .setJti(claims.jti)
+    .setIssuedAt(seconds(claims.issuedAt))
+    .setExpirationTime(seconds(claims.expiresAt))
+    .sign(Buffer.from(key.secret));
+}
+
+/** Checks signature, algorithm, issuer, audience, times (30 s leeway) and the shape of the claims. @throws Failure 4011 */
+export async function verifyToken(rings: KeyRings, token: string, now: Date): Promise<Claims> {
+  try {
+    const unverified = decodeJwt(token);
+    const { kid } = decodeProtectedHeader(token);
+    const ring = ringFor(rings, unverified.role, unverified.token_type);
+    const key = kid === undefined ? ring[0] : ring.find((candidate) => candidate.kid === kid);
+    if (key === undefined) throw new Error("Signed with an unknown key");
+    const { payload } = await jwtVerify(token, Buffer.from(key.secret), {
+      algorithms: ["HS256"],
+      issuer,
+      audience,
+      clockTolerance: leewaySeconds,
+      requiredClaims: ["sub", "jti", "iat", "exp", "role", "token_type"],
+      currentDate: now,
+    });
+    return toClaims(payload);
+  } catch (error) {
+    const expired = error instanceof Error && "code" in error && error.code === "ERR_JWT_EXPIRED";
+    throw unauthenticated(expired ? "The token has expired" : "The token is not valid", error);
+  }
+}
+
+function toClaims(payload: Record<string, unknown>): Claims {
+  const { sub, jti, iat, exp, role, token_type: tokenType, node_id: nodeId } = payload;
+  const knownRole = [...nodeRoles, ...serviceRoles].find((known) => known === role);
+  const knownType = tokenTypes.find((known) => known === tokenType);
+  if (knownRole === undefined || knownType === undefined) throw new Error("Unknown role or token type");
+  if (typeof sub !== "string" || typeof jti !== "string" || sub === "" || jti === "")
+    throw new Error("sub or jti missing");
+  const forNode = knownType.startsWith("node_");
+  const nodeRole = (nodeRoles as readonly string[]).includes(knownRole);
+  if (forNode !== (typeof nodeId === "string") || forNode !== nodeRole) {
+    throw new Error("Node tokens name a node and a node's role, others neither");
+  }
+  return {
+    subject: sub,
+    jti,
+    role: knownRole,
+    tokenType: knownType,
+    nodeId: typeof nodeId === "string" ? nodeId : undefined,
+    issuedAt: new Date(Number(iat) * 1000),
+    expiresAt: new Date(Number(exp) * 1000),
+  };
+}

@@ -1,0 +1,232 @@
+// Tokens and what became of them: issued, verified (and remembered for a while), refreshed once, spent, revoked.
+import type { Clock } from "../clock.js";
+import { sha256Hex } from "../crypto.js";
+import { unauthenticated } from "../failure.js";
+import type { Caller } from "../rpc/caller.js";
+import type { NodeRole, Role } from "../rpc/permission.js";
+import { type Collection, type CollectionDefinition, DuplicateKeyError, type Store } from "../storage/collection.js";
+import type { Task } from "../task.js";
+import { type Claims, type KeyRings, newJti, signToken, type TokenType, verifyToken } from "./jwt.js";
+
+/** A token that was used up or revoked; `_id` is the kind and the jti. */
+interface TokenDocument {
+  readonly _id: string;
+  readonly kind: "revoked" | "refresh" | "enrollment";
+  readonly at: Date;
+  readonly expires_at: Date;
+}
+
+export const tokensCollection: CollectionDefinition = {
+  name: "tokens",
+  durability: "durable",
+  dates: ["at", "expires_at"],
+  indexes: [
+    { name: "idx_kind_at", key: ["kind", "at"] },
+    { name: "idx_expires_at", key: ["expires_at"], ttlSeconds: 0 },
+  ],
+};
+
+export const accessMs = 3_600_000;
+export const refreshMs = 86_400_000;
+export const enrollmentMs = 900_000;
+/** A lost answer to a refresh may be asked for again this long. */
+const refreshReplayMs = 60_000;
+const cacheMax = 50_000;
+const cacheMs = 60_000;
+const pollMs = 1_000;
+
+export interface TokenPair {
+  readonly accessToken: string;
+  readonly refreshToken: string;
+  readonly expiresAt: Date;
+}
+
+export interface Grant {
+  readonly subject: string;
+  readonly role: Role;
+  readonly nodeId: string | undefined;
+  readonly ttlMs?: number;
+}
+
+export type Tokens = Awaited<ReturnType<typeof createTokens>>;
+
+export async function createTokens(parts: {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly rings: KeyRings;
+  /** Told of each revoked jti, here or on another replica, within seconds. */
+  readonly onRevoked: (jti: string) => void;
+}) {
+  const { clock, rings } = parts;
+  const documents: Collection<TokenDocument> = await parts.store.collection<TokenDocument>(tokensCollection);
+  const revoked = new Map<string, number>();
+  const verified = new Map<string, { claims: Claims; untilMs: number }>();
+  let seenUntil = new Date(0);
+
+  const pairFor = async (grant: Grant, from: { at: Date; jtiOf: (part: string) => string }): Promise<TokenPair> => {
+    const kind = grant.nodeId === undefined ? "service" : "node";
+    const expiresAt = new Date(from.at.getTime() + (grant.ttlMs ?? accessMs));
+    const claims = (part: "access" | "refresh", until: Date): Claims => ({
+      subject: grant.subject,
+      role: grant.role,
+      nodeId: grant.nodeId,
+      tokenType: `${kind}_${part}` as TokenType,
+      jti: from.jtiOf(part),
+      issuedAt: from.at,
+      expiresAt: until,
+    });
+    return {
+      accessToken: await signToken(rings, claims("access", expiresAt)),
+      refreshToken: await signToken(rings, claims("refresh", new Date(from.at.getTime() + refreshMs))),
+      expiresAt,
+    };
+  };
+
+  /** Verified claims of a token that is not revoked. @throws Failure 4011 */
+  const check = async (token: string): Promise<Claims> => {
+    const claims = cached(token) ?? (await verifyToken(rings, token, clock.now()));
+    if (revoked.has(claims.jti)) throw unauthenticated("The token was revoked");
+    remember(token, claims);
+    return claims;
+  };
+
+  const cached = (token: string): Claims | undefined => {
+    const key = sha256Hex(token);
+    const hit = verified.get(key);
+    if (hit === undefined) return undefined;
+    if (hit.untilMs > clock.now().getTime() && hit.untilMs - clock.now().getTime() <= cacheMs) return hit.claims;
+    verified.delete(key);
+    return undefined;
+  };
+
+  const remember = (token: string, claims: Claims): void => {
+    const key = sha256Hex(token);
+    if (verified.has(key)) return;
+    const oldest = verified.size >= cacheMax ? verified.keys().next().value : undefined;
+    if (oldest !== undefined) verified.delete(oldest);
+    const untilMs = Math.min(claims.expiresAt.getTime(), clock.now().getTime() + cacheMs);
+    verified.set(key, { claims, untilMs });
+  };
+
+  /** Marks it used. The date of its first use, which is now when this is it. */
+  const spend = async (kind: "refresh" | "enrollment", claims: Claims): Promise<{ first: boolean; at: Date }> => {
+    const at = clock.now();
+    const _id = `${kind}:${claims.jti}`;
+    try {
+      await documents.insertOne({ _id, kind, at, expires_at: claims.expiresAt });
+      return { first: true, at };
+    } catch (error) {
+      if (!(error instanceof DuplicateKeyError)) throw error;
+      const used = await documents.findOne({ _id });
+      return { first: false, at: used?.at ?? new Date(0) };
+    }
+  };
+
+  /** Takes in what was revoked here or elsewhere since the last look. */
+  const pollRevoked = async (): Promise<void> => {
+    // Replicas' clocks differ a little: look back further than the last entry seen.
+    const since = new Date(Math.max(0, seenUntil.getTime() - 60_000));
+    let after: Awaited<ReturnType<typeof documents.page>>["next"];
+    do {
+      const page = await documents.page(
+        { kind: "revoked", at: { $gte: since } },
+        { index: "idx_kind_at", limit: 500, ...(after === undefined ? {} : { after }) },
+      );
+      for (const document of page.items) take(document);
+      after = page.next;
+    } while (after !== undefined);
+    for (const [jti, expiresMs] of revoked) if (expiresMs < clock.now().getTime()) revoked.delete(jti);
+  };
+
+  const take = (document: TokenDocument): void => {
+    if (document.at > seenUntil) seenUntil = document.at;
+    const jti = document._id.slice("revoked:".length);
+    if (revoked.has(jti)) return;
+    revoked.set(jti, document.expires_at.getTime());
+    parts.onRevoked(jti);
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      // The store being away is reported by those who need it; revocations known so far go on to count.
+      await pollRevoked().catch(() => undefined);
+      await clock.sleep(pollMs, signal);
+    }
+  };
+
+  return {
+    task,
+
+    /** @throws Failure 4011 for anything but a valid access or enrolment token */
+    verify: async (token: string): Promise<Caller> => {
+      const { tokenType, ...claims } = await check(token);
+      if (tokenType === "node_refresh" || tokenType === "service_refresh") {
+        throw unauthenticated("A refresh token is no access token");
+      }
+      return { ...claims, tokenType };
+    },
+
+    issue: (grant: Grant): Promise<TokenPair> => pairFor(grant, { at: clock.now(), jtiOf: newJti }),
+
+    issueEnrollment: async (grant: {
+      subject: string;
+      role: NodeRole;
+      nodeId: string;
+      ttlMs?: number;
+    }): Promise<{ token: string; expiresAt: Date }> => {
+      const issuedAt = clock.now();
+      const expiresAt = new Date(issuedAt.getTime() + (grant.ttlMs ?? enrollmentMs));
+      const claims: Claims = { ...grant, tokenType: "node_enrollment", jti: newJti(), issuedAt, expiresAt };
+      return { token: await signToken(rings, claims), expiresAt };
+    },
+
+    /** An enrolment token ready to be spent. @throws Failure 4011 */
+    enrollment: async (token: string) => {
+      const claims = await check(token);
+      if (claims.tokenType !== "node_enrollment" || claims.nodeId === undefined) {
+        throw unauthenticated("An enrolment token is required");
+      }
+      return {
+        nodeId: claims.nodeId,
+        subject: claims.subject,
+        spend: async () => (await spend("enrollment", claims)).first,
+      };
+    },
+
+    /**
+     * A new pair for a refresh token. Asked again within 60 s of its first use it gives the same pair, letter by letter.
+     * `allowed` may refuse once the token has proved whose it is. @throws Failure 4011
+     */
+    refresh: async (token: string, allowed: (nodeId: string | undefined) => Promise<void>): Promise<TokenPair> => {
+      const claims = await check(token);
+      if (claims.tokenType !== "node_refresh" && claims.tokenType !== "service_refresh") {
+        throw unauthenticated("A refresh token is required");
+      }
+      await allowed(claims.nodeId);
+      const { first, at } = await spend("refresh", claims);
+      if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {
+        throw unauthenticated("The refresh token was used before");
+      }
+      return pairFor(claims, { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) });
+    },
+
+    /** Refuses the token from now on, on every replica within seconds. Again is harmless. */
+    revoke: async (jti: string): Promise<void> => {
+      const at = clock.now();
+      const document: TokenDocument = {
+        _id: `revoked:${jti}`,
+        kind: "revoked",
+        at,
+        // Longer than any token lives.
+        expires_at: new Date(at.getTime() + 2 * refreshMs),
+      };
+      await documents.insertOne(document).catch((error: unknown) => {
+        if (!(error instanceof DuplicateKeyError)) throw error;
+      });
+      take(document);
+    },
+
+    /** Reads all revocations; before this is done no token may be trusted. */
+    load: pollRevoked,
+  };
+}

@@ -1,0 +1,121 @@
+// The node's side of its life: connected as long as it can be, back by itself after anything but a refusal.
+import { randomUUID } from "node:crypto";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import type { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import {
+  type Command,
+  type HardwareInfoSchema,
+  type NodeMetricsSchema,
+  type NodeService,
+  NodeStatus,
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import { lucidReason, retryAfterMs } from "../client/errors.js";
+import type { Clock } from "../clock.js";
+import type { Credentials } from "./credentials.js";
+import { createPassport } from "./passport.js";
+import { holdStream } from "./stream.js";
+
+export type AgentState = "connecting" | "connected" | "waiting" | "left" | "refused";
+
+export interface AgentOptions {
+  readonly nodes: Client<typeof NodeService>;
+  readonly admin: Client<typeof AdminService>;
+  readonly credentials: Credentials;
+  readonly enrollmentToken?: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly agentVersion: string;
+  readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema>>;
+  readonly describe: () => Promise<MessageInitShape<typeof HardwareInfoSchema> | undefined>;
+  /** Told of each change, with what a person wants to know of it. */
+  readonly onState?: (state: AgentState, detail: string) => void;
+  readonly onAck?: () => void;
+  /** Told when the work should run or rest; the default agent has no work of its own. */
+  readonly onDesired?: (status: NodeStatus) => void;
+}
+
+/** How it ended: it was asked to stop, or the service will not have it. */
+export type AgentEnd = { readonly end: "left" } | { readonly end: "refused"; readonly message: string };
+
+const backoffMinMs = 1_000;
+const backoffMaxMs = 30_000;
+
+/** Runs until the signal aborts (it leaves then) or the service refuses the node for good. */
+export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<AgentEnd> {
+  const { clock, random } = options;
+  const passport = createPassport({ ...options, enrollmentToken: options.enrollmentToken });
+  const bootId = randomUUID();
+  const tell = options.onState ?? (() => undefined);
+  const hardwareInfo = await options.describe().catch(() => undefined);
+  let failures = 0;
+  while (!signal.aborted) {
+    let waitMs: number;
+    let token: string | undefined;
+    tell("connecting", "");
+    try {
+      token = await passport.token();
+      const { nodeId } = options.credentials.identity;
+      const end = await holdStream(
+        {
+          ...options,
+          token,
+          perform: performer(options),
+          hello: { nodeId, bootId, agentVersion: options.agentVersion, ...(hardwareInfo && { hardwareInfo }) },
+          onWelcome: (welcome) => {
+            failures = 0;
+            tell("connected", `session ${welcome.sessionEpoch}`);
+          },
+          onAck: options.onAck ?? (() => undefined),
+          onDesired: options.onDesired ?? (() => undefined),
+        },
+        signal,
+      );
+      waitMs = end.reconnectAfterMs ?? backoffMs(failures++, random);
+    } catch (error) {
+      if (signal.aborted) break;
+      if (isFinal(error)) {
+        const { rawMessage: message } = ConnectError.from(error);
+        tell("refused", message);
+        return { end: "refused", message };
+      }
+      if (token !== undefined && ConnectError.from(error).code === Code.Unauthenticated) passport.refused(token);
+      waitMs = Math.max(retryAfterMs(error) ?? 0, backoffMs(failures++, random));
+      tell("waiting", ConnectError.from(error).message);
+    }
+    await clock.sleep(waitMs, signal);
+  }
+  tell("left", "");
+  return { end: "left" };
+}
+
+/** Full jitter: anywhere between the least wait and a ceiling that doubles with each failure. */
+export const backoffMs = (failures: number, random: () => number): number =>
+  backoffMinMs + random() * (Math.min(backoffMaxMs, backoffMinMs * 2 ** (failures + 1)) - backoffMinMs);
+
+/** The service will not change its mind by being asked again. */
+function isFinal(error: unknown): boolean {
+  const { code } = ConnectError.from(error);
+  return code === Code.PermissionDenied || (code === Code.Aborted && lucidReason(error) === "LUCID_ERR_5013");
+}
+
+/** The commands an agent without work of its own can do: each comes down to a status it is to have. */
+function performer(options: AgentOptions) {
+  const desired = options.onDesired ?? (() => undefined);
+  return async ({ command }: Command): Promise<"done" | "unsupported"> => {
+    switch (command.case) {
+      case "start":
+      case "restart":
+        desired(NodeStatus.ACTIVE);
+        return "done";
+      case "stop":
+        desired(NodeStatus.INACTIVE);
+        return "done";
+      case "collectMetrics":
+      case "updateConfiguration":
+        return "done";
+      default:
+        return "unsupported";
+    }
+  };
+}

@@ -1,0 +1,197 @@
+// Many nodes in one process: each a whole agent with an identity of its own and an invented machine, over few connections.
+
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { type Client, createClient } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { NodeService, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { Clock } from "../clock.js";
+import type { MachineSample } from "../resources/collector.js";
+import { type AgentState, runAgent } from "./agent.js";
+import { type Credentials, createMemoryCredentials } from "./credentials.js";
+import { sampleToWire } from "./machine.js";
+
+export interface SimulationOptions {
+  readonly baseUrl: string;
+  /** An admin's token: it creates the nodes and issues their tokens. */
+  readonly adminToken: string;
+  readonly nodes: number;
+  /** Nodes are named `{prefix}-{number}`; the same prefix finds the same nodes again. */
+  readonly prefix: string;
+  /** Streams that share a connection. */
+  readonly streamsPerConnection: number;
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly onCounts: (counts: SimulationCounts) => void;
+}
+
+export interface SimulationCounts {
+  readonly created: number;
+  readonly connecting: number;
+  readonly connected: number;
+  readonly waiting: number;
+  readonly left: number;
+  readonly refused: number;
+  /** Since the start. */
+  readonly acknowledged: number;
+  readonly reconnects: number;
+  /** The last thing that went wrong. */
+  readonly lastError: string;
+}
+
+/** Nodes that are created at the same time. */
+const creatorsMax = 16;
+
+/** Creates what is missing, then runs all nodes until the signal aborts; they leave then. Answers the last counts. */
+export async function simulate(options: SimulationOptions, signal: AbortSignal): Promise<SimulationCounts> {
+  const { clock } = options;
+  const states = new Map<number, AgentState>();
+  let created = 0;
+  let acknowledged = 0;
+  let reconnects = 0;
+  let lastError = "";
+  const counts = (): SimulationCounts => {
+    const of = (state: AgentState) => [...states.values()].filter((found) => found === state).length;
+    return {
+      created,
+      connecting: of("connecting"),
+      connected: of("connected"),
+      waiting: of("waiting"),
+      left: of("left"),
+      refused: of("refused"),
+      acknowledged,
+      reconnects,
+      lastError,
+    };
+  };
+  const connections = createConnections(options);
+  const over = new AbortController();
+  const reporting = report(clock, () => options.onCounts(counts()), over.signal);
+
+  const runNode = async (place: number): Promise<void> => {
+    const link = connections.at(place);
+    const credentials = await retried(
+      () => createNode(link, options, place),
+      clock,
+      signal,
+      (error) => {
+        lastError = error;
+      },
+    );
+    if (credentials === undefined) return;
+    created++;
+    void agents.push(
+      runAgent(
+        {
+          ...link,
+          credentials,
+          clock,
+          random: options.random,
+          agentVersion: "simulate/1.0.0",
+          sample: async () => sampleToWire(inventedSample(options.random)),
+          describe: async () => undefined,
+          onAck: () => {
+            acknowledged++;
+          },
+          onState: (state, detail) => {
+            if (state === "connecting" && states.has(place)) reconnects++;
+            if (state === "waiting" || state === "refused") lastError = detail;
+            states.set(place, state);
+          },
+        },
+        signal,
+      ),
+    );
+  };
+  const agents: Promise<unknown>[] = [];
+  await inParallel(options.nodes, creatorsMax, (place) => (signal.aborted ? Promise.resolve() : runNode(place)));
+  await Promise.all(agents);
+  over.abort();
+  await reporting;
+  connections.close();
+  return counts();
+}
+
+interface Connection {
+  readonly nodes: Client<typeof NodeService>;
+  readonly admin: Client<typeof AdminService>;
+}
+
+function createConnections({ baseUrl, nodes, streamsPerConnection }: SimulationOptions) {
+  const managers = Array.from(
+    { length: Math.max(1, Math.ceil(nodes / streamsPerConnection)) },
+    () => new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 }),
+  );
+  const connections = managers.map((sessionManager): Connection => {
+    const transport = createGrpcTransport({ baseUrl, sessionManager });
+    return { nodes: createClient(NodeService, transport), admin: createClient(AdminService, transport) };
+  });
+  return {
+    at: (place: number): Connection => connections[place % connections.length] as Connection,
+    close: () => {
+      for (const manager of managers) manager.abort();
+    },
+  };
+}
+
+/** The node of that number, made if it is missing, with tokens of its own. */
+async function createNode(link: Connection, options: SimulationOptions, place: number): Promise<Credentials> {
+  const headers = { authorization: `Bearer ${options.adminToken}` };
+  const name = `${options.prefix}-${place}`;
+  const { node } = await link.nodes.createNode(
+    { name, nodeType: NodeType.WORKER, labels: { simulated: "true" }, idempotencyKey: `simulate/${name}` },
+    { headers, timeoutMs: 30_000 },
+  );
+  const nodeId = node?.nodeId ?? "";
+  const issued = await link.admin.issueToken({ role: Role.WORKER, nodeId }, { headers, timeoutMs: 30_000 });
+  return createMemoryCredentials(nodeId, {
+    accessToken: issued.accessToken,
+    refreshToken: issued.refreshToken,
+    expiresAt: issued.expiresAt === undefined ? new Date(0) : timestampDate(issued.expiresAt),
+  });
+}
+
+/** Tries until it works or the signal aborts (undefined then), a second apart. */
+async function retried<T>(
+  work: () => Promise<T>,
+  clock: Clock,
+  signal: AbortSignal,
+  failed: (error: string) => void,
+): Promise<T | undefined> {
+  while (!signal.aborted) {
+    try {
+      return await work();
+    } catch (error) {
+      failed(String(error));
+      await clock.sleep(1000, signal);
+    }
+  }
+  return undefined;
+}
+
+async function inParallel(count: number, workers: number, work: (place: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const run = async () => {
+    while (next < count) await work(next++);
+  };
+  await Promise.all(Array.from({ length: Math.min(workers, count) }, run));
+}
+
+async function report(clock: Clock, tell: () => void, over: AbortSignal): Promise<void> {
+  while (!over.aborted) {
+    await clock.sleep(1000, over);
+    tell();
+  }
+}
+
+const gigabyte = 1e9;
+const inventedSample = (random: () => number): MachineSample => ({
+  cpuPercent: Math.round(random() * 1000) / 10,
+  memoryUsedBytes: Math.round(random() * 8 * gigabyte),
+  memoryTotalBytes: 8 * gigabyte,
+  diskUsedBytes: Math.round(random() * 100 * gigabyte),
+  diskTotalBytes: 100 * gigabyte,
+  networkRxBytes: Math.round(random() * gigabyte),
+  networkTxBytes: Math.round(random() * gigabyte),
+});

@@ -1,0 +1,204 @@
+// One heartbeat stream from the node's side: Hello, beats at the pace that the service dictates, commands, and the end.
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { durationMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { Client } from "@connectrpc/connect";
+import {
+  type Ack,
+  type Command,
+  CommandStatus,
+  type HardwareInfoSchema,
+  type HeartbeatRequestSchema,
+  type HeartbeatResponse,
+  type NodeMetricsSchema,
+  type NodeService,
+  type NodeStatus,
+  type Welcome,
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { Clock } from "../clock.js";
+
+type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
+
+export interface StreamParts {
+  readonly nodes: Client<typeof NodeService>;
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly hello: {
+    readonly nodeId: string;
+    readonly bootId: string;
+    readonly agentVersion: string;
+    readonly hardwareInfo?: MessageInitShape<typeof HardwareInfoSchema>;
+  };
+  readonly token: string;
+  readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema>>;
+  /** Does a command; what it throws is reported as its failure. */
+  readonly perform: (command: Command) => Promise<"done" | "unsupported">;
+  readonly onWelcome: (welcome: Welcome) => void;
+  readonly onAck: (ack: Ack) => void;
+  readonly onDesired: (status: NodeStatus) => void;
+}
+
+/** How a stream ended without an error: the service asked for a new one after that time, or it just ended. */
+export interface StreamEnd {
+  readonly reconnectAfterMs: number | undefined;
+}
+
+const welcomeMs = 15_000;
+const goodbyeMs = 2_000;
+
+/**
+ * Holds one stream until it ends. When `leaving` aborts it says Leave first. Throws the ConnectError it ended with; a
+ * service that does not answer for interval + grace is left.
+ */
+export async function holdStream(parts: StreamParts, leaving: AbortSignal): Promise<StreamEnd> {
+  const { clock, nodes } = parts;
+  const outgoing = createQueue<Request>();
+  const giveUp = new AbortController();
+  const over = new AbortController();
+  const state = { heardMs: clock.monotonicMs(), patienceMs: welcomeMs };
+  let reconnectAfterMs: number | undefined;
+  const beats = createBeats(parts, outgoing.push, over.signal);
+  const leave = () => {
+    outgoing.push({ message: { case: "leave", value: { reason: "agent stopped" } } });
+    void clock.sleep(goodbyeMs, over.signal).then(() => giveUp.abort());
+  };
+  leaving.addEventListener("abort", leave, { once: true });
+  if (leaving.aborted) leave();
+  void watch(clock, state, giveUp, over.signal);
+  outgoing.push({ message: { case: "hello", value: parts.hello } });
+
+  const take = (response: HeartbeatResponse): void => {
+    state.heardMs = clock.monotonicMs();
+    const { message } = response;
+    switch (message.case) {
+      case "welcome":
+        state.patienceMs = spanMs(message.value.heartbeatInterval) * 1.1 + spanMs(message.value.gracePeriod);
+        parts.onWelcome(message.value);
+        parts.onDesired(message.value.desiredStatus);
+        beats.begin(message.value);
+        return;
+      case "ack":
+        state.patienceMs = Math.max(state.patienceMs, spanMs(message.value.nextHeartbeatAfter) * 2);
+        parts.onAck(message.value);
+        parts.onDesired(message.value.desiredStatus);
+        beats.acknowledged(message.value);
+        return;
+      case "command":
+        if (message.value.command.case === "collectMetrics") beats.collectNow();
+        void answer(parts, message.value).then(outgoing.push);
+        return;
+      case "reconnect":
+        reconnectAfterMs = spanMs(message.value.after);
+        return;
+      default:
+        // A newer service may say what this agent does not know.
+        return;
+    }
+  };
+
+  try {
+    const headers = { authorization: `Bearer ${parts.token}` };
+    for await (const response of nodes.heartbeat(outgoing.items(), { headers, signal: giveUp.signal })) take(response);
+    return { reconnectAfterMs };
+  } finally {
+    leaving.removeEventListener("abort", leave);
+    over.abort();
+    outgoing.close();
+  }
+}
+
+/** Leaves a service that has been silent for longer than its own grace. */
+async function watch(
+  clock: Clock,
+  state: { heardMs: number; patienceMs: number },
+  giveUp: AbortController,
+  over: AbortSignal,
+): Promise<void> {
+  while (!over.aborted) {
+    const leftMs = state.heardMs + state.patienceMs - clock.monotonicMs();
+    if (leftMs <= 0) return giveUp.abort();
+    await clock.sleep(leftMs, over);
+  }
+}
+
+async function answer(parts: StreamParts, command: Command): Promise<Request> {
+  const { commandId } = command;
+  const result = (status: CommandStatus, error = ""): Request => ({
+    message: { case: "commandResult", value: { commandId, status, error: error.slice(0, 1000) } },
+  });
+  try {
+    const done = await parts.perform(command);
+    return result(done === "done" ? CommandStatus.OK : CommandStatus.UNSUPPORTED);
+  } catch (error) {
+    return result(CommandStatus.FAILED, String(error));
+  }
+}
+
+/** Beats one at a time: the next is due when the last one's Ack says so. */
+function createBeats(parts: StreamParts, push: (request: Request) => void, over: AbortSignal) {
+  const { clock } = parts;
+  let sequence = 0n;
+  let metricsMs = 60_000;
+  let sampledMs = Number.NEGATIVE_INFINITY;
+
+  const beat = async (): Promise<void> => {
+    const due = clock.monotonicMs() - sampledMs >= metricsMs;
+    if (due) sampledMs = clock.monotonicMs();
+    // A machine that cannot be read is still alive.
+    const metrics = due ? await parts.sample().catch(() => undefined) : undefined;
+    if (over.aborted) return;
+    sequence++;
+    const sentAt = timestampFromDate(clock.now());
+    push({ message: { case: "beat", value: { sequence, sentAt, ...(metrics === undefined ? {} : { metrics }) } } });
+  };
+  const beatAfter = async (ms: number): Promise<void> => {
+    await clock.sleep(ms, over);
+    if (!over.aborted) await beat();
+  };
+
+  return {
+    /** The first beat comes after a random part of the interval, so that a fleet that comes back together spreads. */
+    begin: (welcome: Welcome): void => {
+      metricsMs = spanMs(welcome.metricsInterval);
+      void beatAfter(parts.random() * spanMs(welcome.heartbeatInterval));
+    },
+    acknowledged: (ack: Ack): void => {
+      if (ack.sequence === sequence) void beatAfter(spanMs(ack.nextHeartbeatAfter));
+    },
+    collectNow: (): void => {
+      sampledMs = Number.NEGATIVE_INFINITY;
+    },
+  };
+}
+
+export const spanMs = (span: Parameters<typeof durationMs>[0] | undefined): number =>
+  span === undefined ? 0 : durationMs(span);
+
+/** What is to be sent, one after the other. */
+function createQueue<T>() {
+  const waiting: T[] = [];
+  let closed = false;
+  let wake: (() => void) | undefined;
+  return {
+    push: (item: T): void => {
+      if (closed) return;
+      waiting.push(item);
+      wake?.();
+    },
+    close: (): void => {
+      closed = true;
+      wake?.();
+    },
+    async *items(): AsyncGenerator<T, void, undefined> {
+      for (;;) {
+        const item = waiting.shift();
+        if (item !== undefined) yield item;
+        else if (closed) return;
+        else
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+      }
+    },
+  };
+}

@@ -1,0 +1,31 @@
+// What a subcommand is.
+export interface Command {
+  /** One line for the list of commands. */
+  readonly summary: string;
+  readonly usage: string;
+  /** Answers the exit code. A UsageError ends in the usage and exit code 2. */
+  run(arguments_: readonly string[]): Promise<number>;
+}
+
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+/** Aborts at the first SIGINT or SIGTERM; a second one ends the process. */
+export function untilSignalled(): AbortSignal {
+  const control = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => {
+      process.once(signal, () => process.exit(130));
+      control.abort();
+    });
+  }
+  return control.signal;
+}
+
+/** A whole number of a command line. @throws UsageError */
+export function wholeNumber(name: string, text: string, min: number, max: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= min && value <= max)) throw new UsageError(`--${name} takes a whole number from ${min} to ${max}`);
+  return value;
+}

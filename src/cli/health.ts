@@ -1,0 +1,32 @@
+// lucid-node health: asks grpc.health.v1, as a Kubernetes probe does; exit code 0 only for SERVING.
+import { parseArgs } from "node:util";
+import { ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
+import { parseSettings, readEnvironment } from "../settings.js";
+import type { Command } from "./command.js";
+
+export const health: Command = {
+  summary: "ask the service whether it serves; exit code 0 means SERVING",
+  usage: "lucid-node health [--server URL] [--service readiness|liveness|NAME]",
+  run: async (arguments_) => {
+    const { values } = parseArgs({
+      args: [...arguments_],
+      options: { server: { type: "string" }, service: { type: "string", default: "" } },
+    });
+    const { tls, port } = parseSettings(readEnvironment());
+    const baseUrl = values.server ?? `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
+    const client = createClient(Health, createGrpcTransport({ baseUrl }));
+    try {
+      const { status } = await client.check({ service: values.service }, { timeoutMs: 3_000 });
+      process.stdout.write(`${nameOf(status)}\n`);
+      return status === Status.SERVING ? 0 : 1;
+    } catch (error) {
+      process.stdout.write(`${ConnectError.from(error).message}\n`);
+      return 1;
+    }
+  },
+};
+
+const nameOf = (status: Status): string =>
+  Object.entries(Status).find(([, value]) => value === status)?.[0] ?? "UNKNOWN";

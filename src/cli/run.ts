@@ -1,0 +1,129 @@
+// lucid-node run: the service and a real agent of this machine in one process, to see it live.
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { newJti, signToken } from "../admin/jwt.js";
+import { loadSecrets } from "../admin/secrets.js";
+import { loadCredentials } from "../agent/credentials.js";
+import { createLucidClient } from "../client/client.js";
+import { systemClock } from "../clock.js";
+import { StoreLockedError, startServer } from "../server.js";
+import { parseKeyRing, parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
+import { openCredentials, runMachineAgent } from "./agent.js";
+import { type Command, untilSignalled } from "./command.js";
+
+const say = (text: string) => process.stdout.write(`${text}\n`);
+
+export const run: Command = {
+  summary: "run the service and an agent of this machine together, to look at",
+  usage: "lucid-node run",
+  run: async () => {
+    const signal = untilSignalled();
+    const settings = parseSettings({ LOG_LEVEL: "WARNING", LOG_FORMAT: "standard", ...readEnvironment() });
+    let server: Awaited<ReturnType<typeof startServer>>;
+    try {
+      server = await startServer(settings);
+    } catch (error) {
+      const expected = error instanceof SettingsError || error instanceof StoreLockedError;
+      if (!expected && !(error instanceof Error && "syscall" in error)) throw error;
+      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+      return 1;
+    }
+    const agentLeaves = new AbortController();
+    const agent = runHere(settings, server.port, agentLeaves.signal).catch((error: unknown) => {
+      process.stderr.write(`The agent ended: ${String(error)}\n`);
+    });
+    const failed = server.failed.catch(() => undefined);
+    await Promise.race([failed, new Promise((resolve) => signal.addEventListener("abort", resolve))]);
+    say("\nStopping: the agent leaves, streams end, the store closes.");
+    agentLeaves.abort();
+    await agent;
+    await server.stop();
+    return 0;
+  },
+};
+
+/** Sees to it that this machine is a node, starts it, and holds its stream. */
+async function runHere(settings: Settings, port: number, signal: AbortSignal): Promise<void> {
+  const baseUrl = `http${settings.tls === undefined ? "" : "s"}://127.0.0.1:${port}`;
+  const accessToken = await adminToken(settings);
+  using client = createLucidClient({ baseUrl, accessToken });
+  const file = join(settings.dataDir, "agent.json");
+  const enrollmentToken = loadCredentials(file) === undefined ? await enrol(client) : undefined;
+  const credentials = openCredentials(file, enrollmentToken);
+  const { nodeId } = credentials.identity;
+  const running = runMachineAgent(
+    {
+      baseUrl,
+      credentials,
+      ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
+      onState: (state, detail) => say(`agent: ${state}${detail === "" ? "" : ` (${detail})`}`),
+    },
+    signal,
+  );
+  await show(client, nodeId, port, settings, signal);
+  await running;
+}
+
+async function adminToken(settings: Settings): Promise<string> {
+  const issuedAt = systemClock.now();
+  return signToken(loadSecrets({ ...settings, parseKeyRing }).rings, {
+    subject: "lucid-node-run",
+    role: "admin",
+    nodeId: undefined,
+    tokenType: "service_access",
+    jti: newJti(),
+    issuedAt,
+    expiresAt: new Date(issuedAt.getTime() + 3_600_000),
+  });
+}
+
+async function enrol(client: ReturnType<typeof createLucidClient>): Promise<string> {
+  const name = `${hostname().replaceAll(/[^a-zA-Z0-9_-]/g, "-")}-agent`.slice(-100);
+  const { node } = await client.nodes.createNode({ name, nodeType: NodeType.WORKER, idempotencyKey: "this-machine" });
+  const issued = await client.admin.issueToken({
+    subject: "lucid-node-run",
+    nodeId: node?.nodeId ?? "",
+    tokenType: TokenType.NODE_ENROLLMENT,
+  });
+  return issued.accessToken;
+}
+
+/** Waits until the node is connected, starts it, and says how to go on. */
+async function show(
+  client: ReturnType<typeof createLucidClient>,
+  nodeId: string,
+  port: number,
+  settings: Settings,
+  signal: AbortSignal,
+): Promise<void> {
+  const limitMs = systemClock.monotonicMs() + 60_000;
+  let started = false;
+  while (!signal.aborted && systemClock.monotonicMs() < limitMs) {
+    const { node } = await client.nodes.getNode({ nodeId });
+    if (node?.connectivity === Connectivity.CONNECTED && node.status === NodeStatus.ACTIVE) {
+      say(`\n${nodeId} (${node.name}) is CONNECTED and ACTIVE, agent ${node.agentVersion}.`);
+      say(
+        `Serving on http://127.0.0.1:${port}, metrics on port ${settings.metricsPort}, data in ${settings.dataDir}.\n`,
+      );
+      say("In another terminal, in this directory:");
+      say(
+        `  TOKEN=$(${settings.dataDir === "./data" ? "" : `DATA_DIR=${settings.dataDir} `}npm run -s lucid-node -- token --role admin)`,
+      );
+      say(
+        `  curl -s -H "authorization: Bearer $TOKEN" -H "content-type: application/json" ` +
+          `http://127.0.0.1:${port}/lucid.node.v1.NodeService/ListNodes -d '{}'`,
+      );
+      say("\nCtrl-C stops it.");
+      return;
+    }
+    if (!started && node?.connectivity === Connectivity.CONNECTED) {
+      started = true;
+      if (node.status === NodeStatus.INACTIVE || node.status === NodeStatus.ERROR)
+        await client.nodes.startNode({ nodeId });
+    }
+    await systemClock.sleep(200, signal);
+  }
+  if (!signal.aborted) process.stderr.write("The agent has not become CONNECTED and ACTIVE within a minute.\n");
+}

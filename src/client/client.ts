@@ -1,0 +1,138 @@
+// The client that other services install: typed stubs over gRPC with tokens kept fresh, deadlines, and repeated calls
+// where repeating is safe.
+import { MethodOptions_IdempotencyLevel, timestampDate } from "@bufbuild/protobuf/wkt";
+import {
+  type Client,
+  Code,
+  ConnectError,
+  createClient,
+  type Interceptor,
+  type UnaryRequest,
+} from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
+import { type Clock, systemClock } from "../clock.js";
+import { retryAfterMs } from "./errors.js";
+
+export interface LucidClientOptions {
+  /** Such as "http://node-management:8083"; https for TLS. */
+  readonly baseUrl: string;
+  /** An access token; renewed from then on when there is a refresh token, too. */
+  readonly accessToken?: string;
+  /** Used once; the client keeps the ones that follow. */
+  readonly refreshToken?: string;
+  /** Told of each new pair, to keep it across restarts. */
+  readonly onTokens?: (tokens: { accessToken: string; refreshToken: string; expiresAt: Date }) => void;
+  /** For a unary call without a timeout of its own; 10,000 ms when absent. */
+  readonly timeoutMs?: number;
+  /** How often a call that is safe to repeat is repeated, 0 to 10; 3 when absent. */
+  readonly retries?: number;
+  readonly clock?: Clock;
+}
+
+export interface LucidClient extends Disposable {
+  readonly nodes: Client<typeof NodeService>;
+  readonly pools: Client<typeof PoolService>;
+  readonly admin: Client<typeof AdminService>;
+}
+
+const timeoutDefaultMs = 10_000;
+const retriesDefault = 3;
+
+/** One HTTP/2 connection, dialled at the first call. Dispose closes it. */
+export function createLucidClient(options: LucidClientOptions): LucidClient {
+  const { baseUrl, clock = systemClock, timeoutMs = timeoutDefaultMs } = options;
+  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 });
+  const bare = createGrpcTransport({ baseUrl, sessionManager, defaultTimeoutMs: timeoutMs });
+  const tokens = createTokenSource(options, createClient(AdminService, bare));
+  const interceptors = [retrying(options.retries ?? retriesDefault, clock), authorising(tokens)];
+  const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors, defaultTimeoutMs: timeoutMs });
+  // A stream lives as long as its caller wants it.
+  const streaming = createGrpcTransport({ baseUrl, sessionManager, interceptors });
+  const nodes = createClient(NodeService, transport);
+  return {
+    nodes: { ...nodes, heartbeat: createClient(NodeService, streaming).heartbeat },
+    pools: createClient(PoolService, transport),
+    admin: createClient(AdminService, transport),
+    [Symbol.dispose]: () => sessionManager.abort(),
+  };
+}
+
+interface TokenSource {
+  current(): string | undefined;
+  /** Renews once, however many calls ask at the same time; false when there is nothing to renew with. */
+  renew(stale: string | undefined): Promise<boolean>;
+}
+
+function createTokenSource(options: LucidClientOptions, admin: Client<typeof AdminService>): TokenSource {
+  let accessToken = options.accessToken;
+  let refreshToken = options.refreshToken;
+  let renewing: Promise<boolean> | undefined;
+
+  const renew = async (): Promise<boolean> => {
+    if (refreshToken === undefined) return false;
+    const fresh = await admin.refreshToken({ refreshToken });
+    accessToken = fresh.accessToken;
+    refreshToken = fresh.refreshToken;
+    const expiresAt = fresh.expiresAt === undefined ? new Date(0) : timestampDate(fresh.expiresAt);
+    options.onTokens?.({ accessToken, refreshToken, expiresAt });
+    return true;
+  };
+
+  return {
+    current: () => accessToken,
+    renew: (stale) => {
+      if (stale !== accessToken) return Promise.resolve(true);
+      renewing ??= renew().finally(() => {
+        renewing = undefined;
+      });
+      return renewing;
+    },
+  };
+}
+
+/** Puts the token into each call; one refused for its token is tried once more with a new one. */
+function authorising(tokens: TokenSource): Interceptor {
+  return (next) => async (request) => {
+    if (request.header.has("authorization")) return next(request);
+    const token = tokens.current() ?? ((await tokens.renew(undefined)) ? tokens.current() : undefined);
+    if (token !== undefined) request.header.set("authorization", `Bearer ${token}`);
+    try {
+      return await next(request);
+    } catch (error) {
+      // A stream's messages may be gone already; its caller opens it anew.
+      if (ConnectError.from(error).code !== Code.Unauthenticated || request.stream) throw error;
+      if (!(await tokens.renew(token))) throw error;
+      request.header.set("authorization", `Bearer ${tokens.current()}`);
+      return next(request);
+    }
+  };
+}
+
+/** Repeats unary calls that change nothing or carry an idempotency key, after the time the service asks for. */
+function retrying(retries: number, clock: Clock): Interceptor {
+  return (next) => async (request) => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await next(request);
+      } catch (error) {
+        if (request.stream || attempt >= retries || !isSafe(request) || !isPassing(error)) throw error;
+        const backoffMs = Math.random() * Math.min(5_000, 100 * 2 ** attempt);
+        await clock.sleep(Math.max(retryAfterMs(error) ?? 0, backoffMs), request.signal);
+        request.signal.throwIfAborted();
+      }
+    }
+  };
+}
+
+function isSafe({ method, message }: UnaryRequest): boolean {
+  if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return true;
+  return "idempotencyKey" in message && message.idempotencyKey !== "";
+}
+
+const isPassing = (error: unknown): boolean => {
+  const { code } = ConnectError.from(error);
+  return code === Code.Unavailable || (code === Code.ResourceExhausted && retryAfterMs(error) !== undefined);
+};

@@ -1,0 +1,7 @@
+// What the package exports.
+export * from "../../gen/lucid/node/v1/admin_service_pb.js";
+export * from "../../gen/lucid/node/v1/common_pb.js";
+export * from "../../gen/lucid/node/v1/node_service_pb.js";
+export * from "../../gen/lucid/node/v1/pool_service_pb.js";
+export { createLucidClient, type LucidClient, type LucidClientOptions } from "./client.js";
+export { lucidReason, retryAfterMs } from "./errors.js";

@@ -1,0 +1,114 @@
+// How a node proves who it is: it signs a challenge with its own Ed25519 key. The first key is pinned with an enrolment
+// token from an operator; afterwards the key alone brings the node back, however long it was away.
+// A challenge is stateless: version, random bytes, expiry, the key and the node it is for, all under a MAC of ours.
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../clock.js";
+import type { Coordination } from "../coordination/coordination.js";
+import { hmac, sameBytes, sha256Hex, verifyEd25519 } from "../crypto.js";
+import { notAllowed, unauthenticated } from "../failure.js";
+import type { NodeDocument, Patch } from "./node.js";
+import type { NodeRepository } from "./repository.js";
+
+/** An enrolment token as verified: whom it is for, and how to spend it. */
+export interface EnrollmentToken {
+  readonly nodeId: string;
+  readonly subject: string;
+  /** Spends it; false when it was spent before. */
+  spend(): Promise<boolean>;
+}
+
+const lifetimeMs = 120_000;
+const version = 1;
+const macBytes = 32;
+// version 1, random 16, expiry 8, key 32, MAC 32
+const challengeBytes = 1 + 16 + 8 + 32 + macBytes;
+
+export type Enrollment = ReturnType<typeof createEnrollment>;
+
+/** `key` signs challenges; every replica must have the same. */
+export function createEnrollment(parts: {
+  readonly repository: NodeRepository;
+  readonly coordination: Coordination;
+  readonly clock: Clock;
+  readonly key: Uint8Array;
+  readonly changed: (node: NodeDocument) => void;
+}) {
+  const { repository, coordination, clock, key } = parts;
+
+  const mac = (nodeId: string, body: Uint8Array) => hmac(key, Buffer.concat([body, Buffer.from(nodeId)]));
+
+  /** @throws Failure 4031 banned or another key is pinned, 4011 when a token is needed and there is none for this node */
+  const authorise = (node: NodeDocument, publicKey: Uint8Array, token: EnrollmentToken | undefined): void => {
+    if (node.banned) throw notAllowed("The node is banned");
+    if (node.public_key === Buffer.from(publicKey).toString("base64")) return;
+    if (token === undefined) throw unauthenticated("An enrolment token for this node is required");
+    if (token.nodeId !== node._id) throw notAllowed("The enrolment token is for another node");
+    if (node.public_key !== undefined) throw notAllowed("Another key is pinned for this node");
+  };
+
+  const pin = (publicKey: Uint8Array, actor: string): Patch => ({
+    set: {
+      public_key: Buffer.from(publicKey).toString("base64"),
+      key_fingerprint: sha256Hex(publicKey),
+    },
+    event: { type: "updated", reason: "enrolled", actor },
+  });
+
+  /** @throws Failure 4011 */
+  const readChallenge = (nodeId: string, challenge: Uint8Array): Uint8Array => {
+    const bytes = Buffer.from(challenge);
+    const body = bytes.subarray(0, challengeBytes - macBytes);
+    const genuine =
+      bytes.length === challengeBytes &&
+      bytes[0] === version &&
+      sameBytes(mac(nodeId, body), bytes.subarray(-macBytes));
+    if (!genuine) throw unauthenticated("The challenge is not one of ours for this node");
+    if (Number(body.readBigUInt64BE(17)) <= clock.now().getTime()) throw unauthenticated("The challenge has expired");
+    return body.subarray(25);
+  };
+
+  return {
+    /** @throws Failure 4011, 4031, 5001 */
+    begin: async (
+      nodeId: string,
+      publicKey: Uint8Array,
+      token: EnrollmentToken | undefined,
+    ): Promise<{ challenge: Uint8Array; expiresAt: Date }> => {
+      authorise(await repository.get(nodeId), publicKey, token);
+      const expiresAt = new Date(clock.now().getTime() + lifetimeMs);
+      const expiry = Buffer.alloc(8);
+      expiry.writeBigUInt64BE(BigInt(expiresAt.getTime()));
+      const body = Buffer.concat([Buffer.from([version]), randomBytes(16), expiry, publicKey]);
+      return { challenge: Buffer.concat([body, mac(nodeId, body)]), expiresAt };
+    },
+
+    /**
+     * Checks the signature and pins the key if none is; answers the node. A challenge serves once.
+     * @throws Failure 4011, 4031, 5001
+     */
+    complete: async (
+      nodeId: string,
+      challenge: Uint8Array,
+      signature: Uint8Array,
+      token: EnrollmentToken | undefined,
+    ): Promise<NodeDocument> => {
+      const publicKey = readChallenge(nodeId, challenge);
+      if (!verifyEd25519(publicKey, challenge, signature)) {
+        throw unauthenticated("The signature is not that key's over the challenge");
+      }
+      const node = await repository.get(nodeId);
+      authorise(node, publicKey, token);
+      if (!(await coordination.addOnce(`challenge:${sha256Hex(challenge)}`, lifetimeMs))) {
+        throw unauthenticated("The challenge was used before");
+      }
+      if (node.public_key !== undefined || token === undefined) return node;
+      if (!(await token.spend())) throw unauthenticated("The enrolment token was used before");
+      const pinned = await repository.change(nodeId, clock.now, (current) => {
+        authorise(current, publicKey, token);
+        return current.public_key === undefined ? pin(publicKey, token.subject) : undefined;
+      });
+      parts.changed(pinned);
+      return pinned;
+    },
+  };
+}

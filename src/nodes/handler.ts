@@ -1,0 +1,476 @@
+// NodeService: each RPC reads its request, asks the feature, and shapes the answer.
+import { randomUUID } from "node:crypto";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import {
+  type CreateNodeRequest,
+  CreateNodeRequestSchema,
+  type ListNodesRequest,
+  type NodeService,
+  type UpdateNodeRequest,
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { TokenPair } from "../admin/tokens.js";
+import type { Clock } from "../clock.js";
+import { sha256Hex, type Vault } from "../crypto.js";
+import { keyReused, malformed } from "../failure.js";
+import { newNodeId } from "../ids.js";
+import { type Caller, callerOf } from "../rpc/caller.js";
+import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
+import type { Paging } from "../rpc/paging.js";
+import type { NodeRole, Policy } from "../rpc/permission.js";
+import { checkVersion, maskedPaths } from "../rpc/update.js";
+import { DuplicateKeyError } from "../storage/collection.js";
+import type { Enrollment, EnrollmentToken } from "./enrollment.js";
+import type { NodeLog } from "./log.js";
+import { defaultPriority, type Membership, whileSlotsCollide } from "./membership.js";
+import {
+  begin,
+  type Decision,
+  enterMaintenance,
+  exitMaintenance,
+  type NodeDocument,
+  type Operation,
+  type Patch,
+  remove,
+} from "./node.js";
+import type { Reconciler } from "./reconciler.js";
+import type { NodeOrder, NodeRepository } from "./repository.js";
+import { labelFilter } from "./selector.js";
+import type { Sessions } from "./sessions.js";
+import { heartbeatHandlers } from "./stream.js";
+import {
+  configurationToJson,
+  connectivityToWire,
+  eventToWire,
+  fromWire,
+  hardwareToJson,
+  locationToJson,
+  nodeToWire,
+  statusToWire,
+  storeLabels,
+  typeToWire,
+} from "./wire.js";
+
+export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Policy>> = {
+  createNode: { permission: "node:write" },
+  getNode: { permission: "node:read", nodeToken: "self" },
+  listNodes: { permission: "node:read" },
+  updateNode: { permission: "node:write" },
+  setPayoutAddress: { permission: "payout:admin" },
+  deleteNode: { permission: "node:write" },
+  startNode: { permission: "node:start" },
+  stopNode: { permission: "node:stop" },
+  restartNode: { permission: "node:restart" },
+  enterMaintenance: { permission: "node:write" },
+  exitMaintenance: { permission: "node:write" },
+  banNode: { permission: "node:admin" },
+  unbanNode: { permission: "node:admin" },
+  beginEnrollment: { permission: "open" },
+  completeEnrollment: { permission: "open" },
+  resetEnrollment: { permission: "node:admin" },
+  heartbeat: { permission: "node:heartbeat", nodeToken: "handler" },
+  reportHeartbeat: { permission: "node:heartbeat", nodeToken: "self" },
+  listNodeEvents: { permission: "node:read", nodeToken: "self" },
+};
+
+export interface NodeHandlerParts {
+  readonly repository: NodeRepository;
+  readonly membership: Membership;
+  readonly log: NodeLog;
+  readonly sessions: Sessions;
+  readonly reconciler: Reconciler;
+  readonly enrollment: Enrollment;
+  readonly paging: Paging;
+  readonly vault: Vault;
+  readonly clock: Clock;
+  readonly changed: (node: NodeDocument) => void;
+  /** What is wrong with a payout address; undefined when it is fine. */
+  readonly addressProblem: (address: string) => string | undefined;
+  readonly maskAddress: (address: string) => string;
+  /** The tokens of a node that has proved who it is. */
+  readonly issueNodeTokens: (nodeId: string, role: NodeRole) => Promise<TokenPair>;
+  /** The enrolment token of a call, verified; undefined when it brings none. */
+  readonly enrollmentToken: (header: Headers) => Promise<EnrollmentToken | undefined>;
+  readonly operations: (operation: string, status: "success" | "error") => void;
+  readonly unknownMessages: { inc(): void };
+  readonly settings: {
+    readonly commandTimeoutMs: number;
+    readonly graceMs: number;
+    readonly metricsIntervalMs: number;
+    readonly payoutAddressCooldownMs: number;
+  };
+}
+
+export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof NodeService> {
+  const { repository, membership, log, enrollment, paging, clock } = parts;
+
+  const counted = async <T>(operation: string, work: () => Promise<T>): Promise<T> => {
+    try {
+      const answer = await work();
+      parts.operations(operation, "success");
+      return answer;
+    } catch (error) {
+      parts.operations(operation, "error");
+      throw error;
+    }
+  };
+
+  /** One change of a node, told to whom it concerns. */
+  const change = async (
+    operation: string,
+    nodeId: string,
+    decide: (node: NodeDocument) => Patch | undefined | Promise<Patch | undefined>,
+  ): Promise<NodeDocument> =>
+    counted(operation, async () => {
+      const node = await repository.change(nodeId, clock.now, decide);
+      parts.changed(node);
+      return node;
+    });
+
+  /** A lifecycle call: what it did, or why there was nothing to do. */
+  const lifecycle = (operation: Operation, nodeId: string, caller: Caller) =>
+    counted(operation, async () => {
+      let already: string | undefined;
+      const begun = await repository.change(nodeId, clock.now, (node) => {
+        const deadline = new Date(clock.now().getTime() + parts.settings.commandTimeoutMs);
+        const decision = begin(node, operation, { actor: caller.subject, operationId: randomUUID(), deadline });
+        already = "already" in decision ? decision.already : undefined;
+        return "patch" in decision ? decision.patch : undefined;
+      });
+      if (already !== undefined) return { node: begun, message: already };
+      const node = await parts.reconciler.step(begun);
+      parts.changed(node);
+      return { node, message: `Node is ${node.status}` };
+    });
+
+  const started = async (operation: "start" | "restart", nodeId: string, context: HandlerContext) => {
+    const { node, message } = await lifecycle(operation, nodeId, callerOf(context));
+    const active = node.status === "active" && node.started_at !== undefined;
+    return {
+      nodeId,
+      status: statusToWire[node.status],
+      message,
+      ...(active && node.started_at ? { startedAt: timestampFromDate(node.started_at) } : {}),
+    };
+  };
+
+  const decided = (operation: string, nodeId: string, decide: (node: NodeDocument) => Decision) =>
+    change(operation, nodeId, (node) => {
+      const decision = decide(node);
+      return "patch" in decision ? decision.patch : undefined;
+    });
+
+  const addressFields = (address: string, former: NodeDocument | undefined): Partial<NodeDocument> => {
+    const problem = parts.addressProblem(address);
+    if (problem !== undefined) throw malformed({ field: "payout_address", description: problem });
+    const fingerprint = parts.vault.fingerprint(address);
+    const waits = former?.payout_address !== undefined && former.payout_address_fingerprint !== fingerprint;
+    return {
+      payout_address: parts.vault.seal(address),
+      payout_address_fingerprint: fingerprint,
+      payout_address_masked: parts.maskAddress(address),
+      ...(waits
+        ? { payout_address_usable_at: new Date(clock.now().getTime() + parts.settings.payoutAddressCooldownMs) }
+        : {}),
+    };
+  };
+
+  const createNode = async (request: CreateNodeRequest, context: HandlerContext) => {
+    const caller = callerOf(context);
+    const key = request.idempotencyKey;
+    const identity = key === "" ? undefined : idempotencyId(context.method.name, caller.subject, key);
+    const meaning = meaningOf(CreateNodeRequestSchema, request);
+    const replay = async () => {
+      const made = identity === undefined ? null : await repository.findByIdempotencyId(identity);
+      if (made !== null && made.idempotency_meaning !== meaning) throw keyReused();
+      return made === null ? undefined : { node: nodeToWire(made), replayed: true };
+    };
+    const earlier = await replay();
+    if (earlier !== undefined) return earlier;
+    const fresh = newNode(request, caller, clock.now(), addressFields);
+    const poolId = request.initialPoolId;
+    try {
+      const node = await whileSlotsCollide(async () => {
+        const member = poolId === "" ? { name_scope: "-" } : await membership.claim(poolId, defaultPriority);
+        const claimed: NodeDocument = {
+          ...fresh,
+          ...member,
+          ...(identity === undefined ? {} : { idempotency_id: identity, idempotency_meaning: meaning }),
+        };
+        await repository.insert(claimed);
+        return claimed;
+      });
+      if (poolId !== "") await membership.confirm(poolId).catch((error: unknown) => undo(node, caller, error));
+      parts.changed(node);
+      return { node: nodeToWire(node), replayed: false };
+    } catch (error) {
+      // The same request may have come twice at once: its twin has taken the name, the slot or the key.
+      const twin = await replay();
+      if (twin !== undefined) return twin;
+      if (error instanceof DuplicateKeyError) throw keyReused();
+      throw error;
+    }
+  };
+
+  /** Takes back a node whose pool went away or shrank while it joined. */
+  const undo = async (node: NodeDocument, caller: Caller, error: unknown): Promise<never> => {
+    const removed = await repository.change(node._id, clock.now, (current) =>
+      remove(current, caller.subject, clock.now()),
+    );
+    parts.changed(removed);
+    throw error;
+  };
+
+  const updateNode = async (request: UpdateNodeRequest, context: HandlerContext) => {
+    const { node: wanted } = request;
+    if (wanted === undefined || wanted.nodeId === "")
+      throw malformed({ field: "node.node_id", description: "is required" });
+    const actor = callerOf(context).subject;
+    const paths = maskedPaths(request.updateMask, [
+      "name",
+      "node_type",
+      "pool_id",
+      "configuration",
+      "location",
+      "labels",
+    ]);
+    const leavesOrJoins = paths.has("pool_id");
+    const node = await change("update", wanted.nodeId, async (current) => {
+      checkVersion(request.expectedVersion, current);
+      const patch = updatePatch(request, paths, current, actor);
+      if (!leavesOrJoins || wanted.poolId === (current.pool_id ?? "")) return patch;
+      if (wanted.poolId === "") return merged(patch, membership.leaving(actor));
+      const member = await membership.claim(wanted.poolId, current.pool_priority ?? defaultPriority);
+      return { ...patch, set: { ...patch.set, ...member } };
+    });
+    if (leavesOrJoins && wanted.poolId !== "") {
+      await membership.confirm(wanted.poolId).catch(async (error: unknown) => {
+        parts.changed(await repository.change(wanted.nodeId, clock.now, () => membership.leaving(actor)));
+        throw error;
+      });
+    }
+    return { node: nodeToWire(node) };
+  };
+
+  return {
+    createNode: (request, context) => counted("create", () => createNode(request, context)),
+    getNode: async ({ nodeId }) => ({ node: nodeToWire(await repository.get(nodeId)) }),
+
+    listNodes: async (request) => {
+      const { filter, query, binding } = listQuery(request);
+      const window = paging.window(request, binding);
+      const page = await repository.list(filter, { ...query, ...window });
+      return {
+        nodes: page.items.map(nodeToWire),
+        pagination: await paging.pagination(window, binding, page.next, () => repository.countOf(filter)),
+      };
+    },
+
+    updateNode,
+
+    setPayoutAddress: async ({ nodeId, payoutAddress, expectedVersion }, context) => {
+      const actor = callerOf(context).subject;
+      const event = { type: "updated", reason: "payout address changed", actor } as const;
+      const node = await change("set_payout_address", nodeId, (current) => {
+        checkVersion(expectedVersion, current);
+        if (payoutAddress !== "") return { set: addressFields(payoutAddress, current), event };
+        if (current.payout_address === undefined) return undefined;
+        // What is waited for outlives the address: taking it away first must not shorten the wait.
+        return {
+          unset: ["payout_address", "payout_address_fingerprint", "payout_address_masked"],
+          set: { payout_address_usable_at: new Date(clock.now().getTime() + parts.settings.payoutAddressCooldownMs) },
+          event,
+        };
+      });
+      return { node: nodeToWire(node) };
+    },
+
+    deleteNode: async ({ nodeId }, context) => {
+      await change("delete", nodeId, (node) => remove(node, callerOf(context).subject, clock.now()));
+      return {};
+    },
+
+    startNode: ({ nodeId }, context) => started("start", nodeId, context),
+    restartNode: ({ nodeId }, context) => started("restart", nodeId, context),
+    stopNode: async ({ nodeId }, context) => {
+      const { node, message } = await lifecycle("stop", nodeId, callerOf(context));
+      const stoppedAt = node.status === "inactive" ? { stoppedAt: timestampFromDate(node.updated_at) } : {};
+      return { nodeId, status: statusToWire[node.status], message, ...stoppedAt };
+    },
+
+    enterMaintenance: async ({ nodeId, reason, deadline }, context) => {
+      const until = deadline === undefined ? undefined : timestampDate(deadline);
+      if (until !== undefined && until <= clock.now()) {
+        throw malformed({ field: "deadline", description: "must be in the future" });
+      }
+      const actor = callerOf(context).subject;
+      const node = await decided("enter_maintenance", nodeId, (current) =>
+        enterMaintenance(current, actor, reason, until),
+      );
+      return { node: nodeToWire(node) };
+    },
+    exitMaintenance: async ({ nodeId }, context) => {
+      const actor = callerOf(context).subject;
+      return { node: nodeToWire(await decided("exit_maintenance", nodeId, (node) => exitMaintenance(node, actor))) };
+    },
+
+    banNode: async ({ nodeId, reason }, context) => {
+      const event = { type: "banned", reason, actor: callerOf(context).subject } as const;
+      const node = await change("ban", nodeId, ({ banned }) => (banned ? undefined : { set: { banned: true }, event }));
+      return { node: nodeToWire(node) };
+    },
+    unbanNode: async ({ nodeId }, context) => {
+      const event = { type: "unbanned", reason: "unbanned", actor: callerOf(context).subject } as const;
+      const node = await change("unban", nodeId, ({ banned }) =>
+        banned ? { set: { banned: false }, event } : undefined,
+      );
+      return { node: nodeToWire(node) };
+    },
+
+    beginEnrollment: async ({ nodeId, publicKey }, context) => {
+      const token = await parts.enrollmentToken(context.requestHeader);
+      const { challenge, expiresAt } = await enrollment.begin(nodeId, publicKey, token);
+      return { challenge, expiresAt: timestampFromDate(expiresAt) };
+    },
+    completeEnrollment: ({ nodeId, challenge, signature }, context) =>
+      counted("enroll", async () => {
+        const token = await parts.enrollmentToken(context.requestHeader);
+        const node = await enrollment.complete(nodeId, challenge, signature, token);
+        const { accessToken, refreshToken, expiresAt } = await parts.issueNodeTokens(nodeId, node.node_type);
+        return { accessToken, refreshToken, expiresAt: timestampFromDate(expiresAt) };
+      }),
+    resetEnrollment: async ({ nodeId }, context) => {
+      const event = { type: "updated", reason: "enrolment reset", actor: callerOf(context).subject } as const;
+      const node = await change("reset_enrollment", nodeId, (current) =>
+        current.public_key === undefined ? undefined : { unset: ["public_key", "key_fingerprint"], event },
+      );
+      return { node: nodeToWire(node) };
+    },
+
+    ...heartbeatHandlers(parts),
+
+    listNodeEvents: async (request) => {
+      const since = request.since === undefined ? undefined : timestampDate(request.since);
+      const binding = `events\n${request.nodeId}\n${since?.getTime() ?? ""}`;
+      const window = paging.window(request, binding);
+      const query = { ...(since === undefined ? {} : { since }), descending: true, ...window };
+      const page = await log.eventsOf(request.nodeId, query);
+      // A node without any event never was; a deleted one keeps its events.
+      if (page.items.length === 0) await requireHistory(request.nodeId);
+      return {
+        events: page.items.map(eventToWire),
+        pagination: await paging.pagination(window, binding, page.next, () => log.countOf(request.nodeId, since)),
+      };
+    },
+  };
+
+  async function requireHistory(nodeId: string): Promise<void> {
+    if ((await log.countOf(nodeId, undefined)) === 0) await repository.get(nodeId);
+  }
+}
+
+/** A node as created, INACTIVE; what its pool gives it comes from the claim. */
+function newNode(
+  request: CreateNodeRequest,
+  caller: Caller,
+  now: Date,
+  addressFields: (address: string, former: undefined) => Partial<NodeDocument>,
+): NodeDocument {
+  const key = request.publicKey.length === 0 ? undefined : request.publicKey;
+  return {
+    _id: newNodeId(now),
+    name: request.name,
+    status: "inactive",
+    status_reason: "",
+    node_type: fromWire(typeToWire, request.nodeType) ?? "worker",
+    ...(request.hardwareInfo === undefined ? {} : { hardware_info: hardwareToJson(request.hardwareInfo) }),
+    ...(request.location === undefined ? {} : { location: locationToJson(request.location) }),
+    ...(request.configuration === undefined ? {} : { configuration: configurationToJson(request.configuration) }),
+    configuration_version: request.configuration === undefined ? 0 : 1,
+    configuration_applied: 0,
+    labels: storeLabels(request.labels),
+    connectivity: "never_connected",
+    last_heartbeat: new Date(0),
+    poot_score: -1,
+    agent_version: "",
+    banned: false,
+    ...(request.payoutAddress === "" ? {} : addressFields(request.payoutAddress, undefined)),
+    ...(key === undefined ? {} : { public_key: Buffer.from(key).toString("base64"), key_fingerprint: sha256Hex(key) }),
+    session_epoch: 0,
+    version: 1,
+    change: 1,
+    unlogged: [
+      {
+        change: 1,
+        type: "created",
+        status: "inactive",
+        connectivity: "never_connected",
+        reason: "created",
+        actor: caller.subject,
+        version: 1,
+        at: now,
+      },
+    ],
+    unlogged_since: now,
+    created_at: now,
+    updated_at: now,
+  };
+}
+
+type UpdatePath = "name" | "node_type" | "pool_id" | "configuration" | "location" | "labels";
+
+/** What the mask changes, the pool apart. @throws Failure 4001 for a path that cannot be cleared */
+function updatePatch(
+  request: UpdateNodeRequest,
+  paths: ReadonlySet<UpdatePath>,
+  current: NodeDocument,
+  actor: string,
+): Patch {
+  const wanted = request.node;
+  const set: Partial<Record<keyof NodeDocument, unknown>> = {};
+  const unset: (keyof NodeDocument)[] = [];
+  const put = (field: keyof NodeDocument, value: unknown) => {
+    if (value === undefined) unset.push(field);
+    else set[field] = value;
+  };
+  if (paths.has("name")) {
+    if (!wanted?.name) throw malformed({ field: "node.name", description: "cannot be cleared" });
+    set.name = wanted.name;
+  }
+  if (paths.has("node_type")) {
+    const type = wanted && fromWire(typeToWire, wanted.nodeType);
+    if (type === undefined) throw malformed({ field: "node.node_type", description: "cannot be cleared" });
+    set.node_type = type;
+  }
+  if (paths.has("configuration")) {
+    put("configuration", wanted?.configuration && configurationToJson(wanted.configuration));
+    set.configuration_version = current.configuration_version + 1;
+  }
+  if (paths.has("location")) put("location", wanted?.location && locationToJson(wanted.location));
+  if (paths.has("labels")) set.labels = storeLabels(wanted?.labels ?? {});
+  const event = { type: "updated", reason: `updated ${[...paths].join(", ")}`, actor } as const;
+  return { set: set as Partial<NodeDocument>, unset, event };
+}
+
+const merged = (patch: Patch, other: Patch): Patch => ({
+  set: { ...patch.set, ...other.set },
+  unset: [...(patch.unset ?? []), ...(other.unset ?? [])],
+  event: patch.event,
+});
+
+function listQuery(request: ListNodesRequest) {
+  const [order = "created_at", direction] = request.orderBy.split(" ");
+  const status = fromWire(statusToWire, request.status);
+  const nodeType = fromWire(typeToWire, request.nodeType);
+  const connectivity = fromWire(connectivityToWire, request.connectivity);
+  const labels = labelFilter(request.labelSelector);
+  const filter = {
+    ...(status === undefined ? {} : { status }),
+    ...(request.poolId === "" ? {} : { poolId: request.poolId }),
+    ...(nodeType === undefined ? {} : { nodeType }),
+    ...(connectivity === undefined ? {} : { connectivity }),
+    ...(labels === undefined ? {} : { labels }),
+  };
+  const query = { order: (order === "" ? "created_at" : order) as NodeOrder, descending: direction === "desc" };
+  return { filter, query, binding: JSON.stringify(["nodes", filter, query]) };
+}

@@ -1,0 +1,135 @@
+// The history of nodes: one dense log over all of them. A change is written into its node's document first, in the same
+// write that makes it; any replica then moves it here, where its number is its place. A crash in between loses nothing:
+// the change still stands in the document, and a second move of it is refused by the unique (node, change).
+import type { Clock } from "../clock.js";
+import type { CollectionDefinition, Cursor, Page, Store } from "../storage/collection.js";
+import type { Task } from "../task.js";
+import type { Change, NodeDocument } from "./node.js";
+import type { NodeRepository } from "./repository.js";
+
+/** A change in the log; `_id` is its number in 16 digits. */
+export interface LogEntry extends Change {
+  readonly _id: string;
+  readonly node_id: string;
+}
+
+const retentionMs = 30 * 86_400_000;
+
+export const nodeLogCollection: CollectionDefinition = {
+  name: "node_log",
+  durability: "durable",
+  dates: ["at"],
+  indexes: [
+    { name: "idx_node_id", key: ["node_id"] },
+    { name: "idx_node_change", key: ["node_id", "change"], unique: true },
+    { name: "idx_at", key: ["at"] },
+  ],
+};
+
+export type NodeLog = Awaited<ReturnType<typeof createNodeLog>>;
+
+const entryId = (place: number) => String(place).padStart(16, "0");
+
+export async function createNodeLog(parts: {
+  readonly store: Store;
+  readonly repository: NodeRepository;
+  readonly clock: Clock;
+}) {
+  const { store, repository, clock } = parts;
+  const log = await store.collection<LogEntry>(nodeLogCollection);
+  let queue = Promise.resolve();
+  let wake: (() => void) | undefined;
+
+  const tail = async (): Promise<number> => {
+    const last = await log.page({}, { index: "_id_", descending: true, limit: 1 });
+    return Number(last.items[0]?._id ?? 0);
+  };
+
+  /** Appends in order; an entry that is in already is passed over. */
+  const append = async (changes: readonly Omit<LogEntry, "_id">[]): Promise<void> => {
+    let rest = changes;
+    while (rest.length > 0) {
+      const from = (await tail()) + 1;
+      const entries = rest.slice(0, 1000).map((change, place) => ({ ...change, _id: entryId(from + place) }));
+      const { inserted } = await log.insertMany(entries, { ordered: true });
+      rest = rest.slice(inserted);
+      const refused = inserted < entries.length ? rest[0] : undefined;
+      // Either its number was taken by another replica, and it goes behind the new tail, or it is in from before a crash.
+      if (refused !== undefined && (await contains(refused))) rest = rest.slice(1);
+    }
+  };
+
+  const contains = async (change: { node_id: string; change: number }): Promise<boolean> =>
+    (await log.findOne({ node_id: change.node_id, change: change.change }, { index: "idx_node_change" })) !== null;
+
+  const move = async (nodes: readonly NodeDocument[]): Promise<void> => {
+    await append(nodes.flatMap((node) => node.unlogged.map((change) => ({ ...change, node_id: node._id }))));
+    for (const node of nodes) await repository.markLogged(node);
+  };
+
+  /** One move at a time in this process, so that its own moves never collide. */
+  const inTurn = (work: () => Promise<void>): Promise<void> => {
+    const done = queue.then(work);
+    queue = done.catch(() => undefined);
+    return done;
+  };
+
+  /** Keeps the newest entry for ever: it holds the number that the next one goes on from. */
+  const purge = async (): Promise<void> => {
+    const before = new Date(clock.now().getTime() - retentionMs);
+    const last = entryId(await tail());
+    while (
+      (await log.deleteMany({ at: { $lt: before }, _id: { $lt: last } }, { index: "idx_at", limit: 500 })) === 500
+    );
+  };
+
+  const task: Task = async (signal) => {
+    let purgedMs = Number.NEGATIVE_INFINITY;
+    while (!signal.aborted) {
+      const nodes = await repository.unlogged(200).catch(() => []);
+      if (nodes.length > 0) await inTurn(() => move(nodes)).catch(() => undefined);
+      if (clock.monotonicMs() - purgedMs > 3_600_000) {
+        purgedMs = clock.monotonicMs();
+        await purge().catch(() => undefined);
+      }
+      if (nodes.length < 200) await nextTurn(signal);
+    }
+  };
+
+  /** Until woken, or a second has passed: another replica's leftovers wake nobody. */
+  const nextTurn = async (signal: AbortSignal): Promise<void> => {
+    const waiting = new AbortController();
+    wake = () => waiting.abort();
+    await clock.sleep(1000, AbortSignal.any([signal, waiting.signal]));
+    wake = undefined;
+  };
+
+  return {
+    task,
+    /** Says that a node has changed, so that its history moves on soon. */
+    wake: () => wake?.(),
+
+    /** A node's history in the log's order, or against it. What the node has not logged yet is moved first. */
+    eventsOf: async (
+      nodeId: string,
+      query: { since?: Date; descending: boolean; limit: number; skip: number; after?: Cursor },
+    ): Promise<Page<LogEntry>> => {
+      const node = await repository.find(nodeId);
+      if (node !== null && node.unlogged.length > 0) await inTurn(() => move([node]));
+      return log.page(filterOf(nodeId, query.since), {
+        index: "idx_node_id",
+        descending: query.descending,
+        limit: query.limit,
+        skip: query.skip,
+        ...(query.after === undefined ? {} : { after: query.after }),
+      });
+    },
+    countOf: (nodeId: string, since: Date | undefined): Promise<number> =>
+      log.count(filterOf(nodeId, since), { index: "idx_node_id" }),
+  };
+}
+
+const filterOf = (nodeId: string, since: Date | undefined) => ({
+  node_id: nodeId,
+  ...(since === undefined ? {} : { at: { $gte: since } }),
+});

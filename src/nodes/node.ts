@@ -1,0 +1,263 @@
+// A node: what is kept of it, the states it can be in and the moves between them. Pure.
+import { wrongStatus } from "../failure.js";
+import type { NodeRole } from "../rpc/permission.js";
+
+export type NodeStatus = "inactive" | "starting" | "active" | "stopping" | "maintenance" | "error";
+export type ConnectivityState = "never_connected" | "connected" | "disconnected" | "lost";
+export type EventType = "created" | "status" | "connectivity" | "updated" | "banned" | "unbanned" | "deleted";
+export type Operation = "start" | "stop" | "restart";
+
+/** A message of the contract in its JSON form, kept as the caller gave it. */
+export type Json = Readonly<Record<string, unknown>>;
+
+/** A change that is not in the log yet. `change` counts the node's changes from 1. */
+export interface Change {
+  readonly change: number;
+  readonly type: EventType;
+  readonly status: NodeStatus;
+  readonly connectivity: ConnectivityState;
+  readonly reason: string;
+  readonly actor: string;
+  readonly version: number;
+  readonly at: Date;
+}
+
+/** A start, stop or restart on its way; whoever finds it past its deadline ends it. */
+export interface Transition {
+  readonly operation_id: string;
+  readonly operation: Operation;
+  readonly deadline: Date;
+}
+
+/** The stored document of a node. Fields that lists are ordered by are never missing. */
+export interface NodeDocument {
+  readonly _id: string;
+  readonly name: string;
+  /** The space the name is unique in: the pool's id, or "-" without a pool; absent once deleted. */
+  readonly name_scope?: string;
+  readonly status: NodeStatus;
+  readonly status_reason: string;
+  readonly node_type: NodeRole;
+  readonly pool_id?: string;
+  /** The place it holds in its pool, 1 to max_nodes; unique with pool_id, so that a pool cannot be overfilled. */
+  readonly pool_slot?: number;
+  readonly pool_priority?: number;
+  readonly hardware_info?: Json;
+  readonly location?: Json;
+  readonly configuration?: Json;
+  /** Grows when the configuration changes; the node has taken over `configuration_applied`. */
+  readonly configuration_version: number;
+  readonly configuration_applied: number;
+  /** Dots in keys are stored as "~", since a dot would be a path. */
+  readonly labels: Readonly<Record<string, string>>;
+  readonly connectivity: ConnectivityState;
+  /** The epoch of 1970 when no beat ever arrived. */
+  readonly last_heartbeat: Date;
+  readonly started_at?: Date;
+  /** -1 without a score. */
+  readonly poot_score: number;
+  readonly agent_version: string;
+  readonly banned: boolean;
+  readonly payout_address?: string;
+  readonly payout_address_fingerprint?: string;
+  readonly payout_address_masked?: string;
+  /** Payouts wait until then; absent for a first address. */
+  readonly payout_address_usable_at?: Date;
+  /** Raw Ed25519 key in base64. */
+  readonly public_key?: string;
+  readonly key_fingerprint?: string;
+  readonly transition?: Transition;
+  readonly maintenance_until?: Date;
+  /** Grows with each session; only the newest may write. */
+  readonly session_epoch: number;
+  readonly session_boot_id?: string;
+  readonly idempotency_id?: string;
+  readonly idempotency_meaning?: string;
+  readonly version: number;
+  /** Number of the last change. */
+  readonly change: number;
+  readonly unlogged: readonly Change[];
+  /** Present while `unlogged` holds anything. */
+  readonly unlogged_since?: Date;
+  readonly created_at: Date;
+  readonly updated_at: Date;
+  /** Set by a delete; the document goes once its changes are in the log. */
+  readonly deleted_at?: Date;
+}
+
+/** A change to make: fields to set, fields to take away, and what the history says of it. */
+export interface Patch {
+  readonly set?: Partial<NodeDocument>;
+  readonly unset?: readonly (keyof NodeDocument)[];
+  readonly event: { readonly type: EventType; readonly reason: string; readonly actor: string };
+}
+
+/** What a lifecycle call comes to: a change, or nothing because it is so already. */
+export type Decision = { readonly patch: Patch } | { readonly already: string };
+
+const allowedFrom: Readonly<Record<Operation, readonly NodeStatus[]>> = {
+  start: ["inactive", "error"],
+  stop: ["active", "starting", "error", "maintenance"],
+  restart: ["active", "error"],
+};
+const goal: Readonly<Record<Operation, { readonly via: NodeStatus; readonly to: NodeStatus }>> = {
+  start: { via: "starting", to: "active" },
+  stop: { via: "stopping", to: "inactive" },
+  restart: { via: "starting", to: "active" },
+};
+
+/** Begins a start, stop or restart. @throws Failure 5003 */
+export function begin(
+  node: NodeDocument,
+  operation: Operation,
+  by: { readonly actor: string; readonly operationId: string; readonly deadline: Date },
+): Decision {
+  const { via, to } = goal[operation];
+  if (operation !== "restart" && node.status === to) return { already: `Node is already ${to}` };
+  if (node.status === via && node.transition?.operation === operation) return { already: `Node is already ${via}` };
+  if (!allowedFrom[operation].includes(node.status)) {
+    throw wrongStatus(`Cannot ${operation} node in status: ${node.status}`);
+  }
+  if (node.banned && operation !== "stop") throw wrongStatus(`Cannot ${operation} a banned node`);
+  const transition: Transition = { operation_id: by.operationId, operation, deadline: by.deadline };
+  return {
+    patch: {
+      set: { status: via, status_reason: "", transition },
+      unset: ["maintenance_until"],
+      event: { type: "status", reason: `${operation} requested`, actor: by.actor },
+    },
+  };
+}
+
+/** Ends a transition well. */
+export function complete(transition: Transition, now: Date, reason: string): Patch {
+  const { to } = goal[transition.operation];
+  return {
+    set: { status: to, status_reason: "", ...(to === "active" ? { started_at: now } : {}) },
+    unset: ["transition"],
+    event: { type: "status", reason, actor: "system" },
+  };
+}
+
+/** Puts a node into ERROR, whatever it was doing. */
+export const fail = (reason: string): Patch => ({
+  set: { status: "error", status_reason: reason },
+  unset: ["transition", "maintenance_until"],
+  event: { type: "status", reason, actor: "system" },
+});
+
+/**
+ * What time alone brings about: a transition of a node that nobody can ask ends well, one that a connected node left
+ * unanswered past its deadline ends in ERROR, and maintenance ends at its deadline. Undefined: nothing yet.
+ */
+export function advance(node: NodeDocument, now: Date): Patch | undefined {
+  const { transition } = node;
+  if (transition !== undefined) {
+    if (node.connectivity !== "connected") {
+      return complete(transition, now, `${transition.operation} completed without a connection`);
+    }
+    return transition.deadline <= now ? fail(`The node did not answer ${transition.operation} in time`) : undefined;
+  }
+  if (node.status === "maintenance" && node.maintenance_until !== undefined && node.maintenance_until <= now) {
+    return leaveMaintenance("maintenance deadline passed", "system");
+  }
+  return undefined;
+}
+
+/** What a node's answer to the command of its transition brings about. Undefined: the answer is to something else. */
+export function answered(
+  node: NodeDocument,
+  result: { readonly commandId: string; readonly ok: boolean; readonly error: string },
+  now: Date,
+): Patch | undefined {
+  const { transition } = node;
+  if (transition === undefined || transition.operation_id !== result.commandId) return undefined;
+  if (result.ok) return complete(transition, now, `${transition.operation} completed by the node`);
+  return fail(result.error === "" ? `The node failed to ${transition.operation}` : result.error);
+}
+
+/** @throws Failure 5003 */
+export function enterMaintenance(node: NodeDocument, actor: string, reason: string, until: Date | undefined): Decision {
+  if (node.status !== "active" && node.status !== "maintenance") {
+    throw wrongStatus(`Cannot enter maintenance in status: ${node.status}`);
+  }
+  const same = node.maintenance_until?.getTime() === until?.getTime() && node.status_reason === reason;
+  if (node.status === "maintenance" && same) return { already: "Node is already in maintenance" };
+  return {
+    patch: {
+      set: {
+        status: "maintenance",
+        status_reason: reason,
+        ...(until === undefined ? {} : { maintenance_until: until }),
+      },
+      unset: until === undefined ? ["maintenance_until"] : [],
+      event: { type: "status", reason: reason === "" ? "maintenance" : reason, actor },
+    },
+  };
+}
+
+/** @throws Failure 5003 */
+export function exitMaintenance(node: NodeDocument, actor: string): Decision {
+  if (node.status === "active") return { already: "Node is already active" };
+  if (node.status !== "maintenance") throw wrongStatus(`Cannot exit maintenance in status: ${node.status}`);
+  return { patch: leaveMaintenance("maintenance ended", actor) };
+}
+
+const leaveMaintenance = (reason: string, actor: string): Patch => ({
+  set: { status: "active", status_reason: "" },
+  unset: ["maintenance_until"],
+  event: { type: "status", reason, actor },
+});
+
+/** A deletion needs a node at rest. @throws Failure 5003 */
+export function remove(node: NodeDocument, actor: string, now: Date): Patch {
+  if (node.status !== "inactive" && node.status !== "error") {
+    throw wrongStatus(`Cannot delete node in status: ${node.status}`);
+  }
+  return {
+    set: { deleted_at: now },
+    unset: ["name_scope", "pool_id", "pool_slot", "pool_priority", "idempotency_id"],
+    event: { type: "deleted", reason: "deleted", actor },
+  };
+}
+
+/** The status the node should bring itself to. */
+export function desiredStatus(status: NodeStatus): "active" | "inactive" | "maintenance" {
+  switch (status) {
+    case "starting":
+    case "active":
+      return "active";
+    case "maintenance":
+      return "maintenance";
+    case "inactive":
+    case "stopping":
+    case "error":
+      return "inactive";
+    default:
+      return status satisfies never;
+  }
+}
+
+/** What a connected node still has to be told, from what is stored; nothing is queued, so nothing is lost. */
+export type PendingCommand =
+  | { readonly commandId: string; readonly kind: Operation }
+  | { readonly commandId: string; readonly kind: "update_configuration"; readonly configuration: Json };
+
+export function pendingCommands(node: NodeDocument): PendingCommand[] {
+  const commands: PendingCommand[] = [];
+  if (node.transition) commands.push({ commandId: node.transition.operation_id, kind: node.transition.operation });
+  if (node.configuration_version > node.configuration_applied) {
+    commands.push({
+      commandId: `cfg_${node.configuration_version}`,
+      kind: "update_configuration",
+      configuration: node.configuration ?? {},
+    });
+  }
+  return commands;
+}
+
+/** The configuration version that a command's id names; undefined for other commands. */
+export function configurationVersion(commandId: string): number | undefined {
+  const match = /^cfg_(\d{1,15})$/.exec(commandId);
+  return match ? Number(match[1]) : undefined;
+}

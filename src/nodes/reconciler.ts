@@ -1,0 +1,49 @@
+// Ends what time alone ends: starts, stops and restarts that a crash or a silent node left behind, and maintenance whose
+// deadline has passed. Handlers use the same step, so that a call is answered without waiting for the next turn.
+import type { Clock } from "../clock.js";
+import type { Task } from "../task.js";
+import { advance, type NodeDocument } from "./node.js";
+import type { NodeRepository } from "./repository.js";
+
+export type Reconciler = ReturnType<typeof createReconciler>;
+
+const turnMs = 1000;
+const pageMax = 200;
+
+export function createReconciler(parts: {
+  readonly repository: NodeRepository;
+  readonly clock: Clock;
+  readonly changed: (node: NodeDocument) => void;
+  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+}) {
+  const { repository, clock, log } = parts;
+
+  /** Advances one node if time has come; answers the node as it is then. */
+  const step = async (node: NodeDocument): Promise<NodeDocument> => {
+    const patch = advance(node, clock.now());
+    if (patch === undefined) return node;
+    const advanced = await repository.compareAndSet(node, patch, clock.now());
+    // Null: somebody else has moved it on, which is as good.
+    if (advanced !== null) parts.changed(advanced);
+    return advanced ?? (await repository.get(node._id));
+  };
+
+  const turn = async (): Promise<void> => {
+    let after: Parameters<NodeRepository["inTransition"]>[1];
+    do {
+      const page = await repository.inTransition(pageMax, after);
+      for (const node of page.items) await step(node);
+      after = page.next;
+    } while (after !== undefined);
+    for (const node of await repository.maintenanceOver(clock.now(), pageMax)) await step(node);
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      await turn().catch((error: unknown) => log.warn("Reconciling failed; it goes on in a second", { error }));
+      await clock.sleep(turnMs, signal);
+    }
+  };
+
+  return { task, step };
+}

@@ -1,0 +1,282 @@
+// What is remembered of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
+// so that no change can be without its event. Beats are no changes: they move last_heartbeat under the session's epoch.
+import { nodeExists, nodeNotFound, unavailable } from "../failure.js";
+import type { NodeId } from "../ids.js";
+import {
+  type CollectionDefinition,
+  type Cursor,
+  DuplicateKeyError,
+  type Filter,
+  type Page,
+  type Store,
+  type Update,
+} from "../storage/collection.js";
+import type { Change, NodeDocument, Patch } from "./node.js";
+
+export const nodesCollection: CollectionDefinition = {
+  name: "nodes",
+  durability: "durable",
+  dates: [
+    "last_heartbeat",
+    "started_at",
+    "payout_address_usable_at",
+    "transition.deadline",
+    "maintenance_until",
+    "unlogged.at",
+    "unlogged_since",
+    "created_at",
+    "updated_at",
+    "deleted_at",
+  ],
+  indexes: [
+    { name: "idx_created_at", key: ["created_at"] },
+    { name: "idx_name", key: ["name"] },
+    { name: "idx_poot_score", key: ["poot_score"] },
+    { name: "idx_last_heartbeat", key: ["last_heartbeat"] },
+    { name: "idx_status", key: ["status", "created_at"] },
+    { name: "idx_pool_id", key: ["pool_id", "created_at"], partial: { pool_id: { $exists: true } } },
+    { name: "idx_connectivity", key: ["connectivity", "created_at"] },
+    { name: "idx_name_scope", key: ["name_scope", "name"], unique: true, partial: { name_scope: { $exists: true } } },
+    { name: "idx_pool_slot", key: ["pool_id", "pool_slot"], unique: true, partial: { pool_slot: { $exists: true } } },
+    {
+      name: "idx_idempotency_id",
+      key: ["idempotency_id"],
+      unique: true,
+      partial: { idempotency_id: { $exists: true } },
+    },
+    {
+      name: "idx_transition_deadline",
+      key: ["transition.deadline"],
+      partial: { "transition.operation_id": { $exists: true } },
+    },
+    { name: "idx_maintenance_until", key: ["maintenance_until"], partial: { maintenance_until: { $exists: true } } },
+    { name: "idx_unlogged_since", key: ["unlogged_since"], partial: { unlogged_since: { $exists: true } } },
+  ],
+};
+
+export type NodeOrder = "created_at" | "name" | "poot_score" | "last_heartbeat";
+
+export interface NodeFilter {
+  readonly status?: string;
+  readonly poolId?: string;
+  readonly nodeType?: string;
+  readonly connectivity?: string;
+  readonly labels?: Filter;
+}
+
+export interface PageQuery {
+  readonly order: NodeOrder;
+  readonly descending: boolean;
+  readonly limit: number;
+  readonly skip: number;
+  readonly after?: Cursor;
+}
+
+export type NodeRepository = Awaited<ReturnType<typeof createNodeRepository>>;
+
+/** Attempts of one change under contention; each loss means that another writer has moved the node on. */
+const attemptsMax = 50;
+
+export async function createNodeRepository(store: Store) {
+  const nodes = await store.collection<NodeDocument>(nodesCollection);
+
+  const find = (nodeId: string): Promise<NodeDocument | null> =>
+    nodes.findOne({ _id: nodeId, deleted_at: { $exists: false } });
+
+  /** @throws Failure 5001 */
+  const get = async (nodeId: string): Promise<NodeDocument> => {
+    const node = await find(nodeId);
+    if (node === null) throw nodeNotFound(nodeId);
+    return node;
+  };
+
+  /**
+   * Applies the patch if the node still has that version. Null: it has moved on.
+   * @throws DuplicateKeyError when a name or a pool's slot is taken
+   */
+  const compareAndSet = (
+    node: NodeDocument,
+    patch: Patch,
+    now: Date,
+    guard: Filter = {},
+  ): Promise<NodeDocument | null> =>
+    nodes.findOneAndUpdate(
+      { _id: node._id, version: node.version, deleted_at: { $exists: false }, ...guard },
+      toUpdate(node, patch, now),
+    );
+
+  /**
+   * Reads, decides and writes until the write holds. `decide` answers undefined to leave the node as it is, and may throw
+   * a Failure. Answers the node after the change.
+   */
+  const change = async (
+    nodeId: string,
+    now: () => Date,
+    decide: (node: NodeDocument) => Patch | undefined | Promise<Patch | undefined>,
+  ): Promise<NodeDocument> => {
+    for (let attempt = 0; attempt < attemptsMax; attempt++) {
+      const node = await get(nodeId);
+      const patch = await decide(node);
+      if (patch === undefined) return node;
+      try {
+        const changed = await compareAndSet(node, patch, now());
+        if (changed !== null) return changed;
+      } catch (error) {
+        if (!(error instanceof DuplicateKeyError)) throw error;
+        if (error.index === "idx_name_scope") throw nameTaken(patch.set?.name ?? node.name);
+        // Another node took the pool's slot first: decide again with the next free one.
+      }
+    }
+    throw unavailable(`Node ${nodeId} is being changed by many at once`, 1000);
+  };
+
+  /** @throws DuplicateKeyError (idx_idempotency_id, idx_pool_slot), Failure 5007 when the name is taken */
+  const insert = async (node: NodeDocument): Promise<void> => {
+    try {
+      await nodes.insertOne(node);
+    } catch (error) {
+      if (error instanceof DuplicateKeyError && error.index === "idx_name_scope") throw nameTaken(node.name);
+      throw error;
+    }
+  };
+
+  const list = (filter: NodeFilter, query: PageQuery): Promise<Page<NodeDocument>> =>
+    nodes.page(toFilter(filter), {
+      index: indexFor(filter, query.order),
+      descending: query.descending,
+      limit: query.limit,
+      skip: query.skip,
+      ...(query.after === undefined ? {} : { after: query.after }),
+    });
+
+  return {
+    get,
+    find,
+    change,
+    compareAndSet,
+    insert,
+    list,
+    countOf: (filter: NodeFilter): Promise<number> =>
+      nodes.count(toFilter(filter), { index: indexFor(filter, "created_at") }),
+    findByIdempotencyId: (id: string): Promise<NodeDocument | null> =>
+      nodes.findOne({ idempotency_id: id, deleted_at: { $exists: false } }, { index: "idx_idempotency_id" }),
+
+    /** The slots taken in a pool; at most 1000, the largest pool. */
+    takenSlots: async (poolId: string): Promise<Set<number>> => {
+      const page = await nodes.page(
+        { pool_id: poolId, pool_slot: { $exists: true } },
+        { index: "idx_pool_slot", limit: 1000 },
+      );
+      return new Set(page.items.flatMap((node) => (node.pool_slot === undefined ? [] : [node.pool_slot])));
+    },
+
+    /**
+     * Takes the node's next session epoch and dates its liveness, in one write; the answer is the node after it. Null:
+     * unknown, deleted or banned.
+     */
+    openSession: (nodeId: NodeId, bootId: string, now: Date): Promise<NodeDocument | null> =>
+      nodes.findOneAndUpdate(
+        { _id: nodeId, banned: false, deleted_at: { $exists: false } },
+        { $inc: { session_epoch: 1 }, $set: { session_boot_id: bootId, last_heartbeat: now } },
+      ),
+
+    /** Writes last-seen times, each only while its epoch is the node's newest. Answers how many were. */
+    flush: async (beats: readonly { nodeId: string; epoch: number; at: Date }[]): Promise<number> => {
+      const { matched } = await nodes.bulkUpdate(
+        beats.map(({ nodeId, epoch, at }) => ({
+          filter: { _id: nodeId, session_epoch: epoch },
+          update: { $set: { last_heartbeat: at } },
+        })),
+      );
+      return matched;
+    },
+
+    /** The newest epochs of these nodes, at most 1000; deleted nodes are not in the answer. */
+    epochsOf: async (nodeIds: readonly string[]): Promise<Map<string, number>> => {
+      const page = await nodes.page(
+        { _id: { $in: nodeIds }, deleted_at: { $exists: false } },
+        { index: "_id_", limit: 1000 },
+      );
+      return new Map(page.items.map((node) => [node._id, node.session_epoch]));
+    },
+
+    /** Nodes by connectivity, a page at a time, for a process that has just started. */
+    byConnectivity: (connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
+      nodes.page(
+        { connectivity },
+        { index: "idx_connectivity", limit: 500, ...(after === undefined ? {} : { after }) },
+      ),
+
+    /** Nodes in a start, stop or restart, the earliest deadline first. */
+    inTransition: (limit: number, after?: Cursor): Promise<Page<NodeDocument>> =>
+      nodes.page(
+        { "transition.operation_id": { $exists: true } },
+        { index: "idx_transition_deadline", limit, ...(after === undefined ? {} : { after }) },
+      ),
+
+    /** Nodes whose maintenance has run out. */
+    maintenanceOver: async (now: Date, limit: number): Promise<NodeDocument[]> =>
+      (await nodes.page({ maintenance_until: { $exists: true, $lte: now } }, { index: "idx_maintenance_until", limit }))
+        .items,
+
+    /** Nodes with changes that are not in the log yet, the longest waiting first; deleted ones too. */
+    unlogged: async (limit: number): Promise<NodeDocument[]> =>
+      (await nodes.page({ unlogged_since: { $exists: true } }, { index: "idx_unlogged_since", limit })).items,
+
+    /** Forgets changes that the log holds, unless more have come; a deleted node goes for good. */
+    markLogged: async (node: NodeDocument): Promise<void> => {
+      if (node.deleted_at !== undefined) {
+        await nodes.deleteMany({ _id: node._id, change: node.change }, { limit: 1 });
+        return;
+      }
+      await nodes.updateOne(
+        { _id: node._id, change: node.change },
+        { $set: { unlogged: [] }, $unset: { unlogged_since: true } },
+      );
+    },
+    countByStatus: (status: string): Promise<number> =>
+      nodes.count({ status, deleted_at: { $exists: false } }, { index: "idx_status" }),
+  };
+}
+
+const nameTaken = (name: string) => nodeExists(`A node named ${name} exists in that pool`);
+
+function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
+  const after = { ...node, ...patch.set };
+  const change: Change = {
+    change: node.change + 1,
+    type: patch.event.type,
+    status: after.status,
+    connectivity: after.connectivity,
+    reason: patch.event.reason,
+    actor: patch.event.actor,
+    version: node.version + 1,
+    at: now,
+  };
+  const unset = patch.unset ?? [];
+  return {
+    $set: { ...patch.set, updated_at: now, ...(node.unlogged_since === undefined ? { unlogged_since: now } : {}) },
+    ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
+    $inc: { version: 1, change: 1 },
+    $push: { unlogged: { $each: [change] } },
+  };
+}
+
+function toFilter(filter: NodeFilter): Filter {
+  return {
+    deleted_at: { $exists: false },
+    ...(filter.status === undefined ? {} : { status: filter.status }),
+    ...(filter.poolId === undefined ? {} : { pool_id: filter.poolId }),
+    ...(filter.nodeType === undefined ? {} : { node_type: filter.nodeType }),
+    ...(filter.connectivity === undefined ? {} : { connectivity: filter.connectivity }),
+    ...(filter.labels === undefined ? {} : { $and: [filter.labels] }),
+  };
+}
+
+/** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */
+function indexFor(filter: NodeFilter, order: NodeOrder): string {
+  if (order !== "created_at") return `idx_${order}`;
+  if (filter.poolId !== undefined) return "idx_pool_id";
+  if (filter.status !== undefined) return "idx_status";
+  return filter.connectivity === undefined ? "idx_created_at" : "idx_connectivity";
+}

@@ -1,0 +1,601 @@
+// The nodes that this replica hears. A session is push-shaped: messages come in through receive(), answers go out through
+// its link, and what carries them is not known here. A beat touches memory only; status and connectivity are durable
+// before anyone is told of them.
+import { randomUUID } from "node:crypto";
+import type { Clock } from "../clock.js";
+import type { Coordination } from "../coordination/coordination.js";
+import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, tooMany, unavailable } from "../failure.js";
+import type { NodeId } from "../ids.js";
+import {
+  baseIntervalMs,
+  type HeartbeatTiming,
+  nextBeatAfterMs,
+  noRegistrations,
+  type Registrations,
+  register,
+  sequenceStep,
+  takeOver,
+} from "./heartbeat.js";
+import {
+  answered,
+  type ConnectivityState,
+  configurationVersion,
+  desiredStatus,
+  fail,
+  type Json,
+  type NodeDocument,
+  type Patch,
+  type PendingCommand,
+  pendingCommands,
+} from "./node.js";
+import type { NodeRepository } from "./repository.js";
+
+export interface Sample {
+  readonly cpuPercent: number;
+  readonly memoryUsedBytes: bigint;
+  readonly memoryTotalBytes: bigint;
+  readonly diskUsedBytes: bigint;
+  readonly diskTotalBytes: bigint;
+  readonly networkRxBytes: bigint;
+  readonly networkTxBytes: bigint;
+}
+
+export type Incoming =
+  | { readonly kind: "beat"; readonly sequence: bigint; readonly sample: Sample | undefined }
+  | { readonly kind: "leave"; readonly reason: string }
+  | {
+      readonly kind: "result";
+      readonly commandId: string;
+      readonly status: "ok" | "failed" | "unsupported";
+      readonly error: string;
+    };
+
+export type DesiredStatus = ReturnType<typeof desiredStatus>;
+
+export type SessionCommand = PendingCommand | { readonly commandId: string; readonly kind: "collect_metrics" };
+
+export interface AckMessage {
+  readonly kind: "ack";
+  readonly sequence: bigint;
+  readonly nextAfterMs: number;
+  readonly desired: DesiredStatus;
+}
+
+export type Outgoing =
+  | {
+      readonly kind: "welcome";
+      readonly sessionId: string;
+      readonly epoch: number;
+      readonly intervalMs: number;
+      readonly desired: DesiredStatus;
+    }
+  | AckMessage
+  | { readonly kind: "command"; readonly command: SessionCommand }
+  | { readonly kind: "reconnect"; readonly afterMs: number; readonly reason: string };
+
+/** What carries a session's answers: a stream, or nothing for a node that reports by unary calls. */
+export interface Link {
+  send(message: Outgoing): void;
+  /** Ends the stream once what was sent is out: OK, or with the failure. */
+  end(failure?: Failure): void;
+  /** Ends the stream OK and its connection too, so that the next one is dialled anew. */
+  endConnection(): void;
+  /** Since when a message has waited for a reader that does not read; undefined when none does. */
+  stalledSinceMs(): number | undefined;
+}
+
+export interface Bearer {
+  readonly jti: string;
+  readonly expiresAt: Date;
+}
+
+export interface Opening {
+  readonly nodeId: NodeId;
+  readonly bootId: string;
+  /** Undefined leaves what is known. */
+  readonly agentVersion?: string;
+  readonly hardwareInfo?: Json;
+  readonly bearer: Bearer;
+}
+
+/** A node as this replica knows it. It outlives its stream: silence is judged whether or not a stream stands. */
+export interface Session {
+  readonly nodeId: NodeId;
+  readonly sessionId: string;
+  readonly epoch: number;
+  readonly bootId: string;
+  readonly jti: string;
+  link: Link | undefined;
+  /** When the stream is to be renewed: its lifetime, or the token's end if sooner. */
+  readonly renewAtMs: number;
+  connectivity: ConnectivityState;
+  desired: DesiredStatus;
+  /** Time to the next beat as last told. */
+  intervalMs: number;
+  lastSequence: bigint;
+  /** Monotonic; -Infinity when not heard by this process. */
+  lastHeardMs: number;
+  /** The same moment on the wall clock, as stored in last_heartbeat. */
+  lastHeardAt: Date;
+  lastSampleMs: number;
+  /** Commands that its stream has been sent; before Welcome there are none to send. */
+  told: ReadonlySet<string> | undefined;
+}
+
+export interface SessionSettings extends HeartbeatTiming {
+  readonly streamsMax: number;
+  readonly streamLifetimeMs: number;
+  readonly metricsIntervalMs: number;
+}
+
+export interface SessionMetrics {
+  readonly beats: { inc(): void };
+  readonly sequenceGaps: { inc(count: number): void };
+  sessionOpened(outcome: "opened" | "takeover" | "refused"): void;
+}
+
+export type Sessions = ReturnType<typeof createSessions>;
+
+/** How long a stream may leave its answers unread. */
+const stallMaxMs = 10_000;
+const openedChannel = "node-sessions";
+
+export function createSessions(parts: {
+  readonly repository: NodeRepository;
+  readonly coordination: Coordination;
+  readonly clock: Clock;
+  readonly settings: SessionSettings;
+  readonly metrics: SessionMetrics;
+  /** In [0, 1). */
+  readonly random: () => number;
+  /** Tells the rest of the service that a node has changed. */
+  readonly changed: (node: NodeDocument) => void;
+  /** Where samples go. */
+  readonly onSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
+}) {
+  const { repository, coordination, clock, settings, metrics, random } = parts;
+  const sessions = new Map<string, Session>();
+  const registrations = new Map<string, Registrations>();
+  const dirty = new Set<Session>();
+  let streams = 0;
+  /** When the drain's window ends, once it has begun. */
+  let drainedAtMs: number | undefined;
+
+  const pace = () => baseIntervalMs(settings, sessions.size);
+
+  const change = async (nodeId: string, decide: (node: NodeDocument) => Patch | undefined): Promise<NodeDocument> => {
+    let patched = false;
+    const node = await repository.change(nodeId, clock.now, (current) => {
+      const patch = decide(current);
+      patched = patch !== undefined;
+      return patch;
+    });
+    if (patched) parts.changed(node);
+    return node;
+  };
+
+  /** Ends what carries the session; the session stays, to be judged by its silence. */
+  const unlink = (session: Session, end: (link: Link) => void): void => {
+    const { link } = session;
+    if (link === undefined) return;
+    session.link = undefined;
+    streams--;
+    end(link);
+  };
+
+  const forget = (session: Session): void => {
+    dirty.delete(session);
+    if (sessions.get(session.nodeId) === session) sessions.delete(session.nodeId);
+  };
+
+  const admit = (opening: Opening, streaming: boolean): void => {
+    if (drainedAtMs !== undefined) {
+      // Not before this replica is gone, and then not all at once.
+      const leftMs = Math.max(0, drainedAtMs - clock.monotonicMs());
+      throw unavailable("The service is shutting down", Math.ceil(leftMs + random() * 5_000));
+    }
+    if (streaming && streams >= settings.streamsMax) {
+      throw unavailable("This replica holds as many streams as it may", 5_000 + Math.floor(random() * 25_000));
+    }
+    const seen = register(registrations.get(opening.nodeId) ?? noRegistrations, clock.monotonicMs());
+    if ("retryAfterMs" in seen) throw tooMany("Too many sessions of this node in 8 s", seen.retryAfterMs);
+    registrations.set(opening.nodeId, seen.registrations);
+  };
+
+  const refusal = async (nodeId: NodeId): Promise<Failure> => {
+    const node = await repository.find(nodeId);
+    return node === null ? nodeNotFound(nodeId) : notAllowed("The node is banned");
+  };
+
+  /** The older session of a node gives way. True when two machines seem to share the identity. */
+  const supersede = (older: Session, newer: Opening): boolean => {
+    const noted = takeOver(
+      registrations.get(newer.nodeId) ?? noRegistrations,
+      { from: older.bootId, to: newer.bootId },
+      clock.monotonicMs(),
+    );
+    registrations.set(newer.nodeId, noted.registrations);
+    unlink(older, (link) => link.end(older.bootId === newer.bootId ? undefined : sessionSuperseded()));
+    forget(older);
+    return noted.duplicateIdentity;
+  };
+
+  /** What a session's opening changes of the node: it is connected, and may have told something new of itself. */
+  const connectPatch = (node: NodeDocument, opening: Opening): Patch | undefined => {
+    const set = {
+      ...(node.connectivity === "connected" ? {} : { connectivity: "connected" as const }),
+      ...(opening.agentVersion === undefined || opening.agentVersion === node.agent_version
+        ? {}
+        : { agent_version: opening.agentVersion }),
+      ...(opening.hardwareInfo === undefined || sameJson(opening.hardwareInfo, node.hardware_info)
+        ? {}
+        : { hardware_info: opening.hardwareInfo }),
+    };
+    if (Object.keys(set).length === 0) return undefined;
+    const connects = node.connectivity !== "connected";
+    return {
+      set,
+      event: {
+        type: connects ? "connectivity" : "updated",
+        reason: connects ? "connected" : "agent reported",
+        actor: node._id,
+      },
+    };
+  };
+
+  const remember = (node: NodeDocument, opening: Opening, link: Link | undefined): Session => {
+    const nowMs = clock.monotonicMs();
+    const lifetimeMs = settings.streamLifetimeMs * (0.8 + 0.4 * random());
+    const tokenMs = opening.bearer.expiresAt.getTime() - clock.now().getTime();
+    const session: Session = {
+      nodeId: opening.nodeId,
+      sessionId: randomUUID(),
+      epoch: node.session_epoch,
+      bootId: opening.bootId,
+      jti: opening.bearer.jti,
+      link,
+      renewAtMs: nowMs + Math.min(lifetimeMs, Math.max(0, tokenMs)),
+      connectivity: node.connectivity,
+      desired: desiredStatus(node.status),
+      intervalMs: pace(),
+      lastSequence: 0n,
+      lastHeardMs: nowMs,
+      lastHeardAt: node.last_heartbeat,
+      lastSampleMs: Number.NEGATIVE_INFINITY,
+      told: undefined,
+    };
+    sessions.set(opening.nodeId, session);
+    if (link !== undefined) streams++;
+    return session;
+  };
+
+  /**
+   * Opens the node's next session; an older one of it, here or on another replica, ends.
+   * @throws Failure 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
+   */
+  const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
+    admit(opening, link !== undefined);
+    const opened = await repository.openSession(opening.nodeId, opening.bootId, clock.now());
+    if (opened === null) throw await refusal(opening.nodeId);
+    const older = sessions.get(opening.nodeId);
+    if (older !== undefined && older.epoch > opened.session_epoch) throw sessionSuperseded();
+    const duplicate = older?.link !== undefined && supersede(older, opening);
+    const session = remember(opened, opening, link);
+    metrics.sessionOpened(older === undefined ? "opened" : "takeover");
+    // Best effort: a replica that misses it learns of the epoch by its next flush.
+    void coordination
+      .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
+      .catch(() => undefined);
+    const node = await change(opening.nodeId, (current) =>
+      duplicate && current.status_reason !== duplicateIdentity
+        ? fail(duplicateIdentity)
+        : connectPatch(current, opening),
+    ).catch((error: unknown) => {
+      unlink(session, () => undefined);
+      throw error;
+    });
+    session.connectivity = "connected";
+    session.desired = desiredStatus(node.status);
+    return { session, node };
+  };
+
+  const commandsFor = (session: Session, node: NodeDocument): SessionCommand[] => {
+    const commands: SessionCommand[] = pendingCommands(node);
+    const sampleAgeMs = clock.monotonicMs() - session.lastSampleMs;
+    if (sampleAgeMs > 2 * settings.metricsIntervalMs) {
+      commands.push({ commandId: `met_${session.epoch}`, kind: "collect_metrics" });
+    }
+    return commands;
+  };
+
+  /** Sends the commands that this stream has not been sent yet. */
+  const tell = (session: Session, commands: readonly SessionCommand[]): void => {
+    const { told, link } = session;
+    if (told === undefined || link === undefined) return;
+    for (const command of commands) if (!told.has(command.commandId)) link.send({ kind: "command", command });
+    session.told = new Set(commands.map(({ commandId }) => commandId));
+  };
+
+  /** A beat brings a node back that was given up. */
+  const restore = (session: Session): Promise<unknown> =>
+    change(session.nodeId, (node) =>
+      node.session_epoch !== session.epoch || node.connectivity === "connected"
+        ? undefined
+        : {
+            set: { connectivity: "connected" },
+            event: { type: "connectivity", reason: "heard again", actor: node._id },
+          },
+    ).then(() => {
+      session.connectivity = "connected";
+    });
+
+  const beat = (session: Session, message: Extract<Incoming, { kind: "beat" }>): AckMessage => {
+    const nowMs = clock.monotonicMs();
+    const { fresh, missed } = sequenceStep(session.lastSequence, message.sequence);
+    const tooSoon = session.lastSequence > 0n && nowMs - session.lastHeardMs < session.intervalMs / 2;
+    if (fresh) {
+      metrics.beats.inc();
+      if (missed > 0 && session.lastSequence > 0n) metrics.sequenceGaps.inc(missed);
+      session.lastSequence = message.sequence;
+    }
+    const nextAfterMs = nextBeatAfterMs(pace(), random());
+    if (fresh && !tooSoon) {
+      session.lastHeardMs = nowMs;
+      session.lastHeardAt = clock.now();
+      session.intervalMs = nextAfterMs;
+      dirty.add(session);
+      if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
+    }
+    // A sample is taken from a beat that was asked for out of turn, too.
+    if (fresh && message.sample !== undefined) {
+      session.lastSampleMs = nowMs;
+      parts.onSample(session.nodeId, message.sample, session.lastHeardAt);
+    }
+    return { kind: "ack", sequence: message.sequence, nextAfterMs, desired: session.desired };
+  };
+
+  const result = async (nodeId: string, message: Extract<Incoming, { kind: "result" }>): Promise<void> => {
+    const { commandId, error } = message;
+    // An agent that does not know a command has nothing to do for it: what was asked is taken as so.
+    const ok = message.status !== "failed";
+    const configuration = configurationVersion(commandId);
+    if (configuration === undefined) {
+      await change(nodeId, (node) => answered(node, { commandId, ok, error }, clock.now()));
+      return;
+    }
+    await change(nodeId, (node) =>
+      node.configuration_applied >= configuration || configuration > node.configuration_version
+        ? undefined
+        : {
+            set: { configuration_applied: configuration },
+            event: {
+              type: "updated",
+              reason: ok ? "configuration taken over" : `configuration refused: ${error}`,
+              actor: node._id,
+            },
+          },
+    );
+  };
+
+  const leave = async (session: Session, reason: string): Promise<void> => {
+    unlink(session, (link) => link.end());
+    forget(session);
+    await change(session.nodeId, (node) =>
+      node.session_epoch !== session.epoch
+        ? undefined
+        : {
+            set: { connectivity: "disconnected" },
+            event: { type: "connectivity", reason: reason === "" ? "left" : `left: ${reason}`, actor: node._id },
+          },
+    );
+  };
+
+  const isCurrent = (session: Session): boolean => sessions.get(session.nodeId) === session;
+
+  /** Ends the session of a node for good. */
+  const endNode = (nodeId: string, failure: Failure): void => {
+    const session = sessions.get(nodeId);
+    if (session === undefined) return;
+    unlink(session, (link) => link.end(failure));
+    forget(session);
+  };
+
+  const renew = (session: Session, reason: string): void => {
+    unlink(session, (link) => {
+      link.send({ kind: "reconnect", afterMs: Math.floor(random() * Math.min(5_000, session.intervalMs)), reason });
+      link.endConnection();
+    });
+  };
+
+  return {
+    /** Sends Welcome and what is pending. */
+    openStream: async (opening: Opening, link: Link): Promise<Session> => {
+      const { session, node } = await open(opening, link).catch((error: unknown) => {
+        metrics.sessionOpened("refused");
+        throw error;
+      });
+      link.send({
+        kind: "welcome",
+        sessionId: session.sessionId,
+        epoch: session.epoch,
+        intervalMs: session.intervalMs,
+        desired: session.desired,
+      });
+      session.told = new Set();
+      tell(session, commandsFor(session, node));
+      return session;
+    },
+
+    /** Takes a message of the session's stream; one of a session that was superseded is dropped. */
+    receive: (session: Session, message: Incoming): Promise<void> | undefined => {
+      if (!isCurrent(session)) return undefined;
+      switch (message.kind) {
+        case "beat":
+          session.link?.send(beat(session, message));
+          return undefined;
+        case "leave":
+          return leave(session, message.reason);
+        case "result":
+          return result(session.nodeId, message);
+        default:
+          return message satisfies never;
+      }
+    },
+
+    /** The stream is gone, for whatever reason; that alone says nothing of the node. */
+    closed: (session: Session, link: Link): void => {
+      if (session.link === link) unlink(session, () => undefined);
+    },
+
+    /**
+     * One beat without a stream. Without an epoch it opens a session.
+     * @throws Failure 4031, 4291, 5001, 5013, 5031
+     */
+    report: async (
+      opening: Opening,
+      epoch: number | undefined,
+      message: Extract<Incoming, { kind: "beat" }>,
+      results: readonly Extract<Incoming, { kind: "result" }>[],
+    ): Promise<{ ack: AckMessage; epoch: number; commands: SessionCommand[] }> => {
+      const session = epoch === undefined ? (await open(opening, undefined)).session : await resume(opening, epoch);
+      for (const one of results) await result(opening.nodeId, one);
+      const ack = beat(session, message);
+      const node = await repository.get(opening.nodeId);
+      session.desired = desiredStatus(node.status);
+      return { ack: { ...ack, desired: session.desired }, epoch: session.epoch, commands: commandsFor(session, node) };
+    },
+
+    /** A node was changed: its session hears of what it should do now. */
+    nodeChanged: (node: NodeDocument): void => {
+      if (node.deleted_at !== undefined) endNode(node._id, nodeNotFound(node._id));
+      else if (node.banned) endNode(node._id, notAllowed("The node is banned"));
+      const session = sessions.get(node._id);
+      if (session === undefined || session.epoch !== node.session_epoch) return;
+      session.desired = desiredStatus(node.status);
+      tell(session, pendingCommands(node));
+    },
+
+    endNode,
+    /** Ends the streams that were opened with this token. */
+    endToken: (jti: string, failure: Failure): void => {
+      for (const session of sessions.values()) {
+        if (session.jti === jti) unlink(session, (link) => link.end(failure));
+      }
+    },
+
+    /** Another replica has opened a session: an older one here gives way. */
+    listen: (signal: AbortSignal): Promise<void> =>
+      coordination.subscribe(
+        openedChannel,
+        (text) => {
+          const [nodeId, epoch, bootId] = JSON.parse(text) as [string, number, string];
+          const session = sessions.get(nodeId);
+          if (session === undefined || session.epoch >= epoch) return;
+          unlink(session, (link) => link.end(session.bootId === bootId ? undefined : sessionSuperseded()));
+          forget(session);
+        },
+        signal,
+      ),
+
+    /** Takes in a node that was heard before this process began; it is presumed alive. */
+    presume: (node: NodeDocument): void => {
+      if (sessions.has(node._id) || node.deleted_at !== undefined) return;
+      sessions.set(node._id, presumed(node, pace()));
+    },
+
+    /** Once a second: streams whose time is up, readers that do not read, lists that have grown old. */
+    tend: (): void => {
+      const nowMs = clock.monotonicMs();
+      for (const session of sessions.values()) {
+        const stalledSinceMs = session.link?.stalledSinceMs();
+        if (stalledSinceMs !== undefined && nowMs - stalledSinceMs > stallMaxMs) {
+          unlink(session, (link) => link.end(unavailable("The stream's answers are not read", 1000)));
+        } else if (session.link !== undefined && nowMs >= session.renewAtMs) {
+          renew(session, "stream lifetime");
+        }
+      }
+      for (const [nodeId, seen] of registrations) {
+        const last = Math.max(seen.opened.at(-1) ?? 0, seen.takeovers.at(-1)?.atMs ?? 0);
+        if (nowMs - last > 60_000) registrations.delete(nodeId);
+      }
+    },
+
+    /**
+     * Ends every stream OK within the window, spread over it and each told to come back at its own time. New ones are
+     * refused from now on.
+     */
+    drain: async (windowMs: number, signal: AbortSignal): Promise<void> => {
+      drainedAtMs = clock.monotonicMs() + windowMs;
+      const open = [...sessions.values()].filter((session) => session.link !== undefined);
+      const stepMs = 100;
+      const steps = Math.max(1, Math.floor(windowMs / stepMs));
+      const perStep = Math.ceil(open.length / steps);
+      for (let from = 0; from < open.length; from += perStep) {
+        for (const session of open.slice(from, from + perStep)) {
+          unlink(session, (link) => {
+            link.send({ kind: "reconnect", afterMs: Math.floor(random() * windowMs), reason: "shutting down" });
+            link.end();
+          });
+        }
+        if (from + perStep < open.length) await clock.sleep(stepMs, signal);
+      }
+    },
+
+    /** What the sweeper works on. */
+    all: (): IterableIterator<Session> => sessions.values(),
+    forget,
+    isCurrent,
+    restore,
+    superseded: (session: Session): void => {
+      unlink(session, (link) => link.end(sessionSuperseded()));
+      forget(session);
+    },
+    takeDirty: (): Session[] => {
+      const taken = [...dirty];
+      dirty.clear();
+      return taken;
+    },
+    putBackDirty: (taken: readonly Session[]): void => {
+      for (const session of taken) if (isCurrent(session)) dirty.add(session);
+    },
+    knows: (nodeId: string): boolean => sessions.has(nodeId),
+    counts: () => ({ known: sessions.size, streams }),
+  };
+
+  /** The session a unary beat names: ours, or one that another process held and nobody has superseded. */
+  async function resume(opening: Opening, epoch: number): Promise<Session> {
+    const known = sessions.get(opening.nodeId);
+    if (known?.epoch === epoch && known.bootId === opening.bootId) return known;
+    const node = await repository.get(opening.nodeId);
+    if (node.banned) throw notAllowed("The node is banned");
+    if (node.session_epoch !== epoch || node.session_boot_id !== opening.bootId) {
+      throw sessionSuperseded(
+        epoch > node.session_epoch ? "That session is unknown" : "A newer session of this node has taken over",
+      );
+    }
+    if (known !== undefined) forget(known);
+    return remember(node, opening, undefined);
+  }
+}
+
+const duplicateIdentity = "duplicate identity";
+
+const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+
+const presumed = (node: NodeDocument, intervalMs: number): Session => ({
+  nodeId: node._id as NodeId,
+  sessionId: "",
+  epoch: node.session_epoch,
+  bootId: node.session_boot_id ?? "",
+  jti: "",
+  link: undefined,
+  renewAtMs: Number.POSITIVE_INFINITY,
+  connectivity: node.connectivity,
+  desired: desiredStatus(node.status),
+  intervalMs,
+  lastSequence: 0n,
+  lastHeardMs: Number.NEGATIVE_INFINITY,
+  lastHeardAt: node.last_heartbeat,
+  lastSampleMs: Number.NEGATIVE_INFINITY,
+  told: undefined,
+});

@@ -1,0 +1,212 @@
+// Between the contract's messages and what this folder speaks: plain translation, no decisions.
+import { fromJson, type JsonValue, type MessageInitShape, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { type Duration, durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import {
+  type CommandSchema,
+  CommandStatus,
+  Connectivity,
+  type HardwareInfo,
+  HardwareInfoSchema,
+  type HeartbeatRequest,
+  type HeartbeatResponseSchema,
+  type NodeConfiguration,
+  NodeConfigurationSchema,
+  type NodeEventSchema,
+  NodeEventType,
+  type NodeLocation,
+  NodeLocationSchema,
+  type NodeMetrics,
+  type NodeSchema,
+  NodeStatus,
+  NodeType,
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { NodeRole } from "../rpc/permission.js";
+import type { LogEntry } from "./log.js";
+import type * as domain from "./node.js";
+import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./sessions.js";
+
+export const statusToWire: Readonly<Record<domain.NodeStatus, NodeStatus>> = {
+  inactive: NodeStatus.INACTIVE,
+  starting: NodeStatus.STARTING,
+  active: NodeStatus.ACTIVE,
+  stopping: NodeStatus.STOPPING,
+  maintenance: NodeStatus.MAINTENANCE,
+  error: NodeStatus.ERROR,
+};
+export const connectivityToWire: Readonly<Record<domain.ConnectivityState, Connectivity>> = {
+  never_connected: Connectivity.NEVER_CONNECTED,
+  connected: Connectivity.CONNECTED,
+  disconnected: Connectivity.DISCONNECTED,
+  lost: Connectivity.LOST,
+};
+export const typeToWire: Readonly<Record<NodeRole, NodeType>> = {
+  worker: NodeType.WORKER,
+  validator: NodeType.VALIDATOR,
+  storage: NodeType.STORAGE,
+  compute: NodeType.COMPUTE,
+};
+const eventTypeToWire: Readonly<Record<domain.EventType, NodeEventType>> = {
+  created: NodeEventType.CREATED,
+  status: NodeEventType.STATUS,
+  connectivity: NodeEventType.CONNECTIVITY,
+  updated: NodeEventType.UPDATED,
+  banned: NodeEventType.BANNED,
+  unbanned: NodeEventType.UNBANNED,
+  deleted: NodeEventType.DELETED,
+};
+
+/** The key whose value is this enum's; undefined for UNSPECIFIED. */
+export const fromWire = <Key extends string, Value>(
+  table: Readonly<Record<Key, Value>>,
+  value: Value,
+): Key | undefined => (Object.entries(table) as [Key, Value][]).find(([, wire]) => wire === value)?.[0];
+
+/** Dots would be paths in the store; "~" stands for them there, and callers cannot write it. */
+export const storeLabels = (labels: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(labels).map(([key, value]) => [storeLabelKey(key), value]));
+export const storeLabelKey = (key: string): string => key.replaceAll(".", "~");
+
+const asJson = (value: JsonValue): domain.Json => value as domain.Json;
+export const hardwareToJson = (message: HardwareInfo): domain.Json =>
+  asJson(toJson(HardwareInfoSchema, message, { useProtoFieldName: true }));
+export const locationToJson = (message: NodeLocation): domain.Json =>
+  asJson(toJson(NodeLocationSchema, message, { useProtoFieldName: true }));
+export const configurationToJson = (message: NodeConfiguration): domain.Json =>
+  asJson(toJson(NodeConfigurationSchema, message, { useProtoFieldName: true }));
+
+export function nodeToWire(node: domain.NodeDocument): MessageInitShape<typeof NodeSchema> {
+  return {
+    nodeId: node._id,
+    name: node.name,
+    status: statusToWire[node.status],
+    nodeType: typeToWire[node.node_type],
+    poolId: node.pool_id ?? "",
+    ...(node.pool_priority === undefined ? {} : { poolPriority: node.pool_priority }),
+    ...(node.hardware_info === undefined
+      ? {}
+      : { hardwareInfo: fromJson(HardwareInfoSchema, node.hardware_info as JsonValue) }),
+    ...(node.location === undefined ? {} : { location: fromJson(NodeLocationSchema, node.location as JsonValue) }),
+    ...(node.configuration === undefined
+      ? {}
+      : { configuration: fromJson(NodeConfigurationSchema, node.configuration as JsonValue) }),
+    labels: Object.fromEntries(Object.entries(node.labels).map(([key, value]) => [key.replaceAll("~", "."), value])),
+    connectivity: connectivityToWire[node.connectivity],
+    ...(node.last_heartbeat.getTime() === 0 ? {} : { lastHeartbeat: timestampFromDate(node.last_heartbeat) }),
+    ...(node.started_at === undefined ? {} : { startedAt: timestampFromDate(node.started_at) }),
+    ...(node.poot_score < 0 ? {} : { pootScore: node.poot_score }),
+    statusReason: node.status_reason,
+    agentVersion: node.agent_version,
+    banned: node.banned,
+    payoutAddress: node.payout_address_masked ?? "",
+    keyFingerprint: node.key_fingerprint ?? "",
+    createdAt: timestampFromDate(node.created_at),
+    updatedAt: timestampFromDate(node.updated_at),
+    version: BigInt(node.version),
+  };
+}
+
+export const eventToWire = (entry: LogEntry): MessageInitShape<typeof NodeEventSchema> => ({
+  eventId: entry._id,
+  nodeId: entry.node_id,
+  type: eventTypeToWire[entry.type],
+  status: statusToWire[entry.status],
+  connectivity: connectivityToWire[entry.connectivity],
+  reason: entry.reason,
+  actor: entry.actor,
+  version: BigInt(entry.version),
+  occurredAt: timestampFromDate(entry.at),
+});
+
+/** Undefined for a oneof that a newer peer has set to something unknown here. */
+export function toIncoming(message: Exclude<HeartbeatRequest["message"], { case: "hello" }>): Incoming | undefined {
+  switch (message.case) {
+    case "beat":
+      return { kind: "beat", sequence: message.value.sequence, sample: toSample(message.value.metrics) };
+    case "leave":
+      return { kind: "leave", reason: message.value.reason };
+    case "commandResult":
+      return toResult(message.value);
+    default:
+      return undefined;
+  }
+}
+
+export function toResult(message: { commandId: string; status: CommandStatus; error: string }) {
+  const status =
+    message.status === CommandStatus.FAILED
+      ? "failed"
+      : message.status === CommandStatus.UNSUPPORTED
+        ? "unsupported"
+        : "ok";
+  return { kind: "result", commandId: message.commandId, status, error: message.error } as const;
+}
+
+export const toSample = (metrics: NodeMetrics | undefined): Sample | undefined => metrics;
+
+const desiredToWire = (desired: DesiredStatus): NodeStatus => statusToWire[desired];
+
+const ms = (value: number): Duration => durationFromMs(value);
+
+export interface WireTiming {
+  readonly graceMs: number;
+  readonly metricsIntervalMs: number;
+  readonly now: () => Date;
+}
+
+export const ackToWire = (message: Extract<Outgoing, { kind: "ack" }>, timing: WireTiming) => ({
+  sequence: message.sequence,
+  nextHeartbeatAfter: ms(message.nextAfterMs),
+  serverTime: timestampFromDate(timing.now()),
+  desiredStatus: desiredToWire(message.desired),
+});
+
+export function commandToWire(command: SessionCommand): MessageInitShape<typeof CommandSchema> {
+  const { commandId } = command;
+  switch (command.kind) {
+    case "start":
+      return { commandId, command: { case: "start", value: {} } };
+    case "stop":
+      return { commandId, command: { case: "stop", value: {} } };
+    case "restart":
+      return { commandId, command: { case: "restart", value: {} } };
+    case "collect_metrics":
+      return { commandId, command: { case: "collectMetrics", value: {} } };
+    case "update_configuration": {
+      const configuration = fromJson(NodeConfigurationSchema, command.configuration as JsonValue);
+      return { commandId, command: { case: "updateConfiguration", value: { configuration } } };
+    }
+    default:
+      return command satisfies never;
+  }
+}
+
+export function toWire(message: Outgoing, timing: WireTiming): MessageInitShape<typeof HeartbeatResponseSchema> {
+  switch (message.kind) {
+    case "ack":
+      return { message: { case: "ack", value: ackToWire(message, timing) } };
+    case "command":
+      return { message: { case: "command", value: commandToWire(message.command) } };
+    case "reconnect":
+      return { message: { case: "reconnect", value: { after: ms(message.afterMs), reason: message.reason } } };
+    case "welcome":
+      return {
+        message: {
+          case: "welcome",
+          value: {
+            sessionId: message.sessionId,
+            sessionEpoch: BigInt(message.epoch),
+            heartbeatInterval: ms(message.intervalMs),
+            gracePeriod: ms(timing.graceMs),
+            metricsInterval: ms(timing.metricsIntervalMs),
+            serverTime: timestampFromDate(timing.now()),
+            desiredStatus: desiredToWire(message.desired),
+            capabilities: ["commands", "reconnect"],
+          },
+        },
+      };
+    default:
+      return message satisfies never;
+  }
+}
+
+export type WireNode = MessageShape<typeof NodeSchema>;

@@ -1,0 +1,271 @@
+// PoolService: each RPC reads its request, asks the feature, and shapes the answer.
+import { fromJson, type JsonValue, type MessageInitShape, toJson } from "@bufbuild/protobuf";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { ResourceLimitsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
+import {
+  type CreatePoolRequest,
+  CreatePoolRequestSchema,
+  type NodePool,
+  type NodePoolSchema,
+  PoolPricingSchema,
+  type PoolService,
+  ScalingPolicySchema,
+  type UpdatePoolRequest,
+} from "../../gen/lucid/node/v1/pool_service_pb.js";
+import type { Clock } from "../clock.js";
+import { Failure, keyReused, malformed, wrongStatus } from "../failure.js";
+import { newPoolId } from "../ids.js";
+import type { Membership } from "../nodes/membership.js";
+import type { Json, NodeDocument } from "../nodes/node.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import { nodeToWire } from "../nodes/wire.js";
+import { callerOf } from "../rpc/caller.js";
+import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
+import type { Paging } from "../rpc/paging.js";
+import type { Policy } from "../rpc/permission.js";
+import { checkVersion, maskedPaths } from "../rpc/update.js";
+import { DuplicateKeyError } from "../storage/collection.js";
+import { maxNodesDefault, type PoolDocument } from "./pool.js";
+import type { PoolPatch, PoolRepository } from "./repository.js";
+
+export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Policy>> = {
+  createPool: { permission: "pool:write" },
+  getPool: { permission: "pool:read" },
+  listPools: { permission: "pool:read" },
+  updatePool: { permission: "pool:write" },
+  deletePool: { permission: "pool:write" },
+  addNodeToPool: { permission: "pool:assign" },
+  removeNodeFromPool: { permission: "pool:assign" },
+  listPoolNodes: { permission: "pool:read" },
+  scalePool: { permission: "pool:write" },
+};
+
+const updatable = [
+  "name",
+  "description",
+  "max_nodes",
+  "resource_limits",
+  "auto_scaling",
+  "scaling_policy",
+  "pricing",
+] as const;
+type UpdatePath = (typeof updatable)[number];
+
+export function createPoolHandler(parts: {
+  readonly repository: PoolRepository;
+  readonly nodes: NodeRepository;
+  readonly membership: Membership;
+  readonly paging: Paging;
+  readonly clock: Clock;
+  /** Tells the rest of the service that a node has changed. */
+  readonly changed: (node: NodeDocument) => void;
+}): ServiceImpl<typeof PoolService> {
+  const { repository, nodes, membership, paging, clock } = parts;
+
+  const toWire = async (pool: PoolDocument): Promise<MessageInitShape<typeof NodePoolSchema>> =>
+    poolToWire(pool, await nodes.countOf({ poolId: pool._id }));
+
+  const createPool = async (request: CreatePoolRequest, context: HandlerContext) => {
+    const key = request.idempotencyKey;
+    const identity = key === "" ? undefined : idempotencyId(context.method.name, callerOf(context).subject, key);
+    const meaning = meaningOf(CreatePoolRequestSchema, request);
+    const replay = async () => {
+      const made = identity === undefined ? null : await repository.findByIdempotencyId(identity);
+      if (made !== null && made.idempotency_meaning !== meaning) throw keyReused();
+      return made === null ? undefined : { pool: await toWire(made), replayed: true };
+    };
+    const earlier = await replay();
+    if (earlier !== undefined) return earlier;
+    const pool: PoolDocument = {
+      ...newPool(request, clock.now()),
+      ...(identity === undefined ? {} : { idempotency_id: identity, idempotency_meaning: meaning }),
+    };
+    try {
+      await repository.insert(pool);
+    } catch (error) {
+      // The same request may have come twice at once: its twin has taken the name or the key.
+      const twin = await replay();
+      if (twin !== undefined) return twin;
+      throw error instanceof DuplicateKeyError ? keyReused() : error;
+    }
+    return { pool: poolToWire(pool, 0), replayed: false };
+  };
+
+  const updatePool = async (request: UpdatePoolRequest) => {
+    const wanted = request.pool;
+    if (wanted === undefined || wanted.poolId === "")
+      throw malformed({ field: "pool.pool_id", description: "is required" });
+    const paths = maskedPaths(request.updateMask, updatable);
+    if (paths.has("max_nodes")) await requireRoom(wanted.poolId, wanted.maxNodes);
+    let former = 0;
+    const pool = await repository.change(wanted.poolId, clock.now, (current) => {
+      checkVersion(request.expectedVersion, current);
+      former = current.max_nodes;
+      return updatePatch(wanted, paths, current);
+    });
+    // A node may have joined between the look and the write: what no longer fits takes the change back.
+    if (pool.max_nodes < former) {
+      await requireRoom(wanted.poolId, pool.max_nodes).catch(async (error: unknown) => {
+        await repository.change(wanted.poolId, clock.now, (current) =>
+          current.max_nodes === pool.max_nodes ? { set: { max_nodes: former } } : undefined,
+        );
+        throw error;
+      });
+    }
+    return { pool: await toWire(pool) };
+  };
+
+  /** @throws Failure 5004 when the pool has more nodes than that */
+  const requireRoom = async (poolId: string, maxNodes: number): Promise<void> => {
+    const count = (await nodes.takenSlots(poolId)).size;
+    if (maxNodes > 0 && count > maxNodes) {
+      throw new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${count} nodes, more than max_nodes ${maxNodes}`);
+    }
+  };
+
+  return {
+    createPool,
+    getPool: async ({ poolId }) => ({ pool: await toWire(await repository.get(poolId)) }),
+
+    listPools: async (request) => {
+      const window = paging.window(request, "pools");
+      const page = await repository.list(window);
+      return {
+        pools: await Promise.all(page.items.map(toWire)),
+        pagination: await paging.pagination(window, "pools", page.next, repository.count),
+      };
+    },
+
+    updatePool,
+
+    deletePool: async ({ poolId }) => {
+      // Closed first, then looked into: whoever joins after the look is turned away, whoever joined before is seen.
+      await repository.change(poolId, clock.now, (pool) =>
+        pool.closed_at === undefined ? { set: { closed_at: clock.now() } } : undefined,
+      );
+      const count = (await nodes.takenSlots(poolId)).size;
+      if (count > 0) {
+        await repository.change(poolId, clock.now, () => ({ unset: ["closed_at"] }));
+        throw wrongStatus(`Pool ${poolId} has ${count} nodes`);
+      }
+      await repository.remove(poolId);
+      return {};
+    },
+
+    addNodeToPool: async ({ poolId, nodeId, priority }, context) => {
+      const node = await membership.join(nodeId, poolId, priority, callerOf(context).subject);
+      parts.changed(node);
+      return { node: nodeToWire(node) };
+    },
+
+    removeNodeFromPool: async ({ poolId, nodeId }, context) => {
+      await repository.get(poolId);
+      const node = await nodes.change(nodeId, clock.now, (current) => {
+        if (current.pool_id !== poolId) throw wrongStatus(`Node ${nodeId} is not in pool ${poolId}`);
+        return membership.leaving(callerOf(context).subject);
+      });
+      parts.changed(node);
+      return { node: nodeToWire(node) };
+    },
+
+    listPoolNodes: async (request) => {
+      const { poolId } = request;
+      await repository.get(poolId);
+      const binding = `pool nodes\n${poolId}`;
+      const window = paging.window(request, binding);
+      const page = await nodes.list({ poolId }, { order: "created_at", descending: false, ...window });
+      return {
+        nodes: page.items.map(nodeToWire),
+        pagination: await paging.pagination(window, binding, page.next, () => nodes.countOf({ poolId })),
+      };
+    },
+
+    scalePool: async ({ poolId, targetSize }) => {
+      const pool = await repository.change(poolId, clock.now, (current) => {
+        if (targetSize > current.max_nodes) {
+          throw new Failure("LUCID_ERR_5004", `target_size ${targetSize} is above max_nodes ${current.max_nodes}`);
+        }
+        return current.desired_size === targetSize ? undefined : { set: { desired_size: targetSize } };
+      });
+      return { pool: await toWire(pool) };
+    },
+  };
+}
+
+/** What joining needs to know; a pool that is being deleted is as good as gone. */
+export const createFindPool = (repository: PoolRepository) => async (poolId: string) => {
+  const pool = await repository.find(poolId);
+  return pool === null || pool.closed_at !== undefined ? null : { maxNodes: pool.max_nodes };
+};
+
+function newPool(request: CreatePoolRequest, now: Date): PoolDocument {
+  return {
+    _id: newPoolId(now),
+    name: request.name,
+    description: request.description,
+    max_nodes: request.maxNodes ?? maxNodesDefault,
+    auto_scaling: request.autoScaling,
+    ...jsonFields(request),
+    version: 1,
+    created_at: now,
+    updated_at: now,
+  };
+}
+
+type JsonFields = Pick<NodePool, "resourceLimits" | "scalingPolicy" | "pricing">;
+
+/** The message fields in their stored form; absent ones are left out. */
+function jsonFields(message: Partial<JsonFields>): Partial<PoolDocument> {
+  const options = { useProtoFieldName: true } as const;
+  const { resourceLimits, scalingPolicy, pricing } = message;
+  return {
+    ...(resourceLimits && { resource_limits: toJson(ResourceLimitsSchema, resourceLimits, options) as Json }),
+    ...(scalingPolicy && { scaling_policy: toJson(ScalingPolicySchema, scalingPolicy, options) as Json }),
+    ...(pricing && { pricing: toJson(PoolPricingSchema, pricing, options) as Json }),
+  };
+}
+
+function updatePatch(wanted: NodePool, paths: ReadonlySet<UpdatePath>, current: PoolDocument): PoolPatch {
+  if (paths.has("name") && wanted.name === "")
+    throw malformed({ field: "pool.name", description: "cannot be cleared" });
+  const values: Readonly<Record<UpdatePath, unknown>> = {
+    name: wanted.name,
+    description: wanted.description,
+    max_nodes: wanted.maxNodes === 0 ? maxNodesDefault : wanted.maxNodes,
+    auto_scaling: wanted.autoScaling,
+    resource_limits: undefined,
+    scaling_policy: undefined,
+    pricing: undefined,
+    ...jsonFields(wanted),
+  };
+  const set = Object.fromEntries(
+    [...paths].map((path) => [path, values[path]]).filter(([, value]) => value !== undefined),
+  );
+  const unset = [...paths].filter((path) => values[path] === undefined);
+  const after: PoolDocument = { ...current, ...set };
+  const policy = paths.has("scaling_policy") ? values.scaling_policy : current.scaling_policy;
+  if (after.auto_scaling && policy === undefined) {
+    throw malformed({ field: "pool.scaling_policy", description: "auto_scaling needs a scaling_policy" });
+  }
+  return { set, unset };
+}
+
+function poolToWire(pool: PoolDocument, nodeCount: number): MessageInitShape<typeof NodePoolSchema> {
+  const read = (json: Json) => json as JsonValue;
+  return {
+    poolId: pool._id,
+    name: pool.name,
+    description: pool.description,
+    nodeCount,
+    maxNodes: pool.max_nodes,
+    autoScaling: pool.auto_scaling,
+    ...(pool.resource_limits && { resourceLimits: fromJson(ResourceLimitsSchema, read(pool.resource_limits)) }),
+    ...(pool.scaling_policy && { scalingPolicy: fromJson(ScalingPolicySchema, read(pool.scaling_policy)) }),
+    ...(pool.pricing && { pricing: fromJson(PoolPricingSchema, read(pool.pricing)) }),
+    ...(pool.desired_size === undefined ? {} : { desiredSize: pool.desired_size }),
+    createdAt: timestampFromDate(pool.created_at),
+    updatedAt: timestampFromDate(pool.updated_at),
+    version: BigInt(pool.version),
+  };
+}

@@ -1,0 +1,109 @@
+// What is remembered of pools.
+import { poolExists, poolNotFound, unavailable } from "../failure.js";
+import {
+  type CollectionDefinition,
+  type Cursor,
+  DuplicateKeyError,
+  type Page,
+  type Store,
+} from "../storage/collection.js";
+import type { PoolDocument } from "./pool.js";
+
+export const poolsCollection: CollectionDefinition = {
+  name: "node_pools",
+  durability: "durable",
+  dates: ["closed_at", "created_at", "updated_at"],
+  indexes: [
+    { name: "idx_created_at", key: ["created_at"] },
+    { name: "idx_name", key: ["name"], unique: true },
+    {
+      name: "idx_idempotency_id",
+      key: ["idempotency_id"],
+      unique: true,
+      partial: { idempotency_id: { $exists: true } },
+    },
+  ],
+};
+
+export interface PoolPatch {
+  readonly set?: Partial<PoolDocument>;
+  readonly unset?: readonly (keyof PoolDocument)[];
+}
+
+export type PoolRepository = Awaited<ReturnType<typeof createPoolRepository>>;
+
+const attemptsMax = 20;
+
+export async function createPoolRepository(store: Store) {
+  const pools = await store.collection<PoolDocument>(poolsCollection);
+
+  const find = (poolId: string): Promise<PoolDocument | null> => pools.findOne({ _id: poolId });
+
+  /** @throws Failure 5002 */
+  const get = async (poolId: string): Promise<PoolDocument> => {
+    const pool = await find(poolId);
+    if (pool === null) throw poolNotFound(poolId);
+    return pool;
+  };
+
+  return {
+    find,
+    get,
+    findByIdempotencyId: (id: string): Promise<PoolDocument | null> =>
+      pools.findOne({ idempotency_id: id }, { index: "idx_idempotency_id" }),
+
+    /** @throws Failure 5008 when the name is taken, DuplicateKeyError (idx_idempotency_id) */
+    insert: async (pool: PoolDocument): Promise<void> => {
+      try {
+        await pools.insertOne(pool);
+      } catch (error) {
+        throw error instanceof DuplicateKeyError && error.index === "idx_name" ? poolExists(pool.name) : error;
+      }
+    },
+
+    /**
+     * Reads, decides and writes until the write holds; undefined leaves the pool as it is.
+     * @throws Failure 5002, 5008
+     */
+    change: async (
+      poolId: string,
+      now: () => Date,
+      decide: (pool: PoolDocument) => PoolPatch | undefined,
+    ): Promise<PoolDocument> => {
+      for (let attempt = 0; attempt < attemptsMax; attempt++) {
+        const pool = await get(poolId);
+        const patch = decide(pool);
+        if (patch === undefined) return pool;
+        const unset = patch.unset ?? [];
+        const update = {
+          $set: { ...patch.set, updated_at: now() },
+          ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
+          $inc: { version: 1 },
+        };
+        try {
+          const changed = await pools.findOneAndUpdate({ _id: poolId, version: pool.version }, update);
+          if (changed !== null) return changed;
+        } catch (error) {
+          throw error instanceof DuplicateKeyError ? poolExists(patch.set?.name ?? pool.name) : error;
+        }
+      }
+      throw unavailable(`Pool ${poolId} is being changed by many at once`, 1000);
+    },
+
+    list: (query: { limit: number; skip: number; after?: Cursor }): Promise<Page<PoolDocument>> =>
+      pools.page(
+        {},
+        {
+          index: "idx_created_at",
+          limit: query.limit,
+          skip: query.skip,
+          ...(query.after === undefined ? {} : { after: query.after }),
+        },
+      ),
+    count: (): Promise<number> => pools.count({}, { index: "idx_created_at" }),
+
+    remove: async (poolId: string): Promise<void> => {
+      await pools.deleteMany({ _id: poolId }, { limit: 1 });
+    },
+  };
+}

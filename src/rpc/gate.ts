@@ -1,0 +1,150 @@
+// Who may come in, judged from the headers alone, before a byte of the body is read.
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext, Interceptor } from "@connectrpc/connect";
+import type { Hit } from "../coordination/coordination.js";
+import { Failure, notAllowed, tooMany, unauthenticated, unavailable } from "../failure.js";
+import { type Caller, callerKey, peerKey } from "./caller.js";
+import { type Policy, permissionsOf } from "./permission.js";
+import { type Policies, procedureOf } from "./policies.js";
+
+/** Calls a window, by who calls and what. */
+export interface RateLimits {
+  /** Per peer address: calls without a valid token. */
+  readonly public: number;
+  /** Per subject. */
+  readonly authenticated: number;
+  readonly admin: number;
+  readonly poot: number;
+  readonly payout: number;
+  readonly windowMs: number;
+}
+
+export const defaultRateLimits: RateLimits = {
+  public: 100,
+  authenticated: 1_000,
+  admin: 10_000,
+  poot: 100,
+  payout: 50,
+  windowMs: 60_000,
+};
+
+export interface GateOptions {
+  readonly policies: Policies;
+  /** The caller a token names; throws a Failure 4011 for one that is bad, expired or revoked. */
+  readonly verify: (token: string) => Promise<Caller>;
+  /** Counts a call, see Coordination.hit. */
+  readonly hit: (key: string, limit: number, windowMs: number) => Promise<Hit>;
+  /** Absent: nobody is limited. */
+  readonly limits: RateLimits | undefined;
+}
+
+/** For Connect's requestGate, by way of createAdapter. Throws Failures. */
+export type Gate = (context: HandlerContext) => Promise<void>;
+
+const counterRetryMs = 1_000;
+
+export function createGate(options: GateOptions): Gate {
+  return async (context) => {
+    const policy = options.policies.get(procedureOf(context.method));
+    if (!policy) throw new Failure("LUCID_ERR_5999", "Internal server error", { cause: new Error("no policy stated") });
+    if (policy.permission === "open") return admitOpen(options, policy, context);
+    const caller = await identify(options, policy, context);
+    await limitCaller(options, policy, caller, context);
+    assertAllowed(policy, caller);
+    context.values.set(callerKey, caller);
+  };
+}
+
+/** An RPC without credentials: a token only says against whom the call counts, so that NAT does not bundle callers. */
+async function admitOpen(options: GateOptions, policy: Policy, context: HandlerContext): Promise<void> {
+  if (policy.tier === "none" || !options.limits) return;
+  const token = bearerToken(context.requestHeader);
+  const caller = token === undefined ? undefined : await options.verify(token).catch(() => undefined);
+  if (caller) await limitCaller(options, policy, caller, context);
+  else await limitPeer(options, context);
+}
+
+/** The caller; a call without a good token counts against its address, which bounds guessing. */
+async function identify(options: GateOptions, policy: Policy, context: HandlerContext): Promise<Caller> {
+  try {
+    const token = bearerToken(context.requestHeader);
+    if (token === undefined) throw unauthenticated("A token is required");
+    const caller = await options.verify(token);
+    if (caller.tokenType === "node_enrollment") throw unauthenticated("An enrolment token serves to enrol only");
+    return caller;
+  } catch (error) {
+    const refused = error instanceof Failure && error.reason === "LUCID_ERR_4011";
+    if (refused && policy.tier !== "none") await limitPeer(options, context);
+    throw error;
+  }
+}
+
+function assertAllowed(policy: Policy, caller: Caller): void {
+  const { permission } = policy;
+  if (permission !== "open" && permission !== "token" && !permissionsOf[caller.role].has(permission)) {
+    throw notAllowed(`Permission ${permission} is required`);
+  }
+  if (caller.nodeId !== undefined && (policy.nodeToken ?? "refused") === "refused") {
+    throw notAllowed("Not open to node tokens");
+  }
+}
+
+async function limitCaller(options: GateOptions, policy: Policy, caller: Caller, context: HandlerContext) {
+  const tier = policy.tier ?? (caller.role === "admin" ? "admin" : "authenticated");
+  if (tier === "none" || !options.limits) return;
+  await limit(
+    options,
+    `rate:${tier}:${caller.subject}`,
+    options.limits[tier],
+    options.limits.windowMs,
+    policy,
+    context,
+  );
+}
+
+async function limitPeer(options: GateOptions, context: HandlerContext): Promise<void> {
+  if (!options.limits) return;
+  const { address } = context.values.get(peerKey);
+  await limit(options, `rate:public:${address}`, options.limits.public, options.limits.windowMs, undefined, context);
+}
+
+async function limit(
+  { hit }: GateOptions,
+  key: string,
+  max: number,
+  windowMs: number,
+  policy: Policy | undefined,
+  context: HandlerContext,
+): Promise<void> {
+  let found: Hit;
+  try {
+    found = await hit(key, max, windowMs);
+  } catch (cause) {
+    if (!failsClosed(policy, context)) return;
+    throw unavailable("The rate limit cannot be checked", counterRetryMs, cause);
+  }
+  if (!found.allowed) throw tooMany(`More than ${max} calls in ${windowMs / 1_000} s`, found.resetMs);
+}
+
+/** Without its counters the service goes on, except that it moves no money. */
+function failsClosed(policy: Policy | undefined, { method }: HandlerContext): boolean {
+  return policy?.tier === "payout" && method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+}
+
+/** The token of `authorization: Bearer <token>`, the scheme in any case; undefined when there is none. */
+export function bearerToken(headers: Headers): string | undefined {
+  return /^bearer +([\x21-\x7e]+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
+}
+
+/** For policies with nodeToken `self`: a node's token reaches only requests that name its node. Runs after validation. */
+export function selfInterceptor(policies: Policies): Interceptor {
+  return (next) => (request) => {
+    const policy = policies.get(procedureOf(request.method));
+    const own = request.contextValues.get(callerKey)?.nodeId;
+    if (policy?.nodeToken === "self" && own !== undefined && !request.stream) {
+      const asked = "nodeId" in request.message ? request.message.nodeId : undefined;
+      if (asked !== own) throw notAllowed("A node's token reaches only its own node");
+    }
+    return next(request);
+  };
+}

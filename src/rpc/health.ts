@@ -1,0 +1,74 @@
+// grpc.health.v1: whether the service, or a part of it, should be sent traffic. Open to everyone, never limited.
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../gen/grpc/health/v1/health_pb.js";
+
+export type HealthStatus = "SERVING" | "NOT_SERVING";
+
+export interface HealthState {
+  set(service: string, status: HealthStatus): void;
+  /** Undefined for a service that is not known. */
+  get(service: string): HealthStatus | undefined;
+  all(): ReadonlyMap<string, HealthStatus>;
+  /** Calls back after each change of any service until the signal aborts. */
+  subscribe(changed: () => void, signal: AbortSignal): void;
+}
+
+/**
+ * Statuses of `""` (readiness), `liveness`, `readiness` and the services. Alive from the start, the rest not serving
+ * until told.
+ */
+export function createHealthState(serviceNames: readonly string[]): HealthState {
+  const statuses = new Map<string, HealthStatus>(
+    ["", "readiness", ...serviceNames].map((name): [string, HealthStatus] => [name, "NOT_SERVING"]),
+  );
+  statuses.set("liveness", "SERVING");
+  const watchers = new Set<() => void>();
+  return {
+    set: (service, status) => {
+      if (statuses.get(service) === status) return;
+      statuses.set(service, status);
+      for (const changed of watchers) changed();
+    },
+    get: (service) => statuses.get(service),
+    all: () => statuses,
+    subscribe: (changed, signal) => {
+      if (signal.aborted) return;
+      watchers.add(changed);
+      signal.addEventListener("abort", () => watchers.delete(changed), { once: true });
+    },
+  };
+}
+
+export function mountHealth(router: ConnectRouter, state: HealthState): void {
+  router.service(Health, healthService(state));
+}
+
+function healthService(state: HealthState): ServiceImpl<typeof Health> {
+  return {
+    check: ({ service }) => {
+      const status = state.get(service);
+      if (status === undefined) throw new ConnectError("Unknown service", Code.NotFound);
+      return { status: ServingStatus[status] };
+    },
+    list: () => ({
+      statuses: Object.fromEntries(
+        [...state.all()].map(([service, status]) => [service, { status: ServingStatus[status] }]),
+      ),
+    }),
+    watch: async function* ({ service }, { signal }) {
+      let wake = () => {};
+      state.subscribe(() => wake(), signal);
+      signal.addEventListener("abort", () => wake(), { once: true });
+      let sent: ServingStatus | undefined;
+      while (!signal.aborted) {
+        const changed = new Promise<void>((resolve) => (wake = resolve));
+        const status = ServingStatus[state.get(service) ?? "SERVICE_UNKNOWN"];
+        if (status !== sent) yield { status };
+        sent = status;
+        await changed;
+      }
+      throw signal.reason;
+    },
+  };
+}

@@ -1,0 +1,32 @@
+// The port for probes and metrics: cleartext also where the main port has TLS, for most probes speak nothing else.
+import type { Registry } from "prom-client";
+import type { Clock } from "../clock.js";
+import type { Log } from "../telemetry/log.js";
+import type { HealthState } from "./health.js";
+import { createMetricsRoutes, type HealthReports } from "./http-routes.js";
+import { createListener, type Listener } from "./listener.js";
+import { createProbeAdapter } from "./router.js";
+
+export interface MetricsServerOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly registry: Registry;
+  readonly health: HealthState;
+  readonly reports: HealthReports;
+  readonly shutdownSignal: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** `/metrics`, the health paths and grpc.health.v1. */
+export function createMetricsServer(options: MetricsServerOptions): Listener {
+  const http = createMetricsRoutes(options.registry, options.reports, options.clock);
+  const { host, port, log } = options;
+  return createListener({
+    host,
+    port,
+    log,
+    handler: createProbeAdapter({ ...options, http }),
+    limits: { connectionsMax: 1_000 },
+  });
+}

@@ -1,0 +1,223 @@
+// Counts, times and logs every request once, when its response is over: so that what never reaches an interceptor (a
+// refusal by the gate, a body that cannot be decoded) and what ends without a word (a client that vanishes) count too.
+import type { DescMethod } from "@bufbuild/protobuf";
+import {
+  Code,
+  ConnectError,
+  type ContextKey,
+  type ContextValues,
+  createContextKey,
+  type Interceptor,
+} from "@connectrpc/connect";
+import type { Clock } from "../clock.js";
+import type { Log, LogFields } from "../telemetry/log.js";
+import type { Metrics } from "../telemetry/metrics.js";
+import { callerKey, peerKey } from "./caller.js";
+import { reasonOf } from "./errors.js";
+import { type WireRequest, type WireResponse, watchGrpcStatus } from "./wire.js";
+
+/** 0 is OK, as on the wire. */
+type Outcome = Code | 0;
+
+/** What is known of one request while it is served. */
+export interface Call {
+  readonly requestId: string;
+  /** Procedure or fixed route; "unmatched" for any other path. */
+  readonly endpoint: string;
+  readonly method: DescMethod | undefined;
+  values: ContextValues | undefined;
+  outcome: Outcome | undefined;
+  error: ConnectError | undefined;
+  /** Whether the client has reset its stream or dropped its connection. */
+  readonly gone: () => boolean;
+}
+
+export const callKey: ContextKey<Call | undefined> = createContextKey<Call | undefined>(undefined, {
+  description: "call",
+});
+
+export interface Observer {
+  /** Begins to watch a request; it is counted when its response is over. */
+  begin(request: WireRequest, response: WireResponse, target: Pick<Call, "requestId" | "endpoint" | "method">): Call;
+}
+
+export interface ObserverOptions {
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly clock: Clock;
+  /** Procedures whose successes are not logged, however verbose the log: beats and probes. */
+  readonly quiet?: ReadonlySet<string>;
+}
+
+const httpStatus: Readonly<Record<Outcome, number>> = {
+  0: 200,
+  [Code.Canceled]: 499,
+  [Code.Unknown]: 500,
+  [Code.InvalidArgument]: 400,
+  [Code.DeadlineExceeded]: 504,
+  [Code.NotFound]: 404,
+  [Code.AlreadyExists]: 409,
+  [Code.PermissionDenied]: 403,
+  [Code.ResourceExhausted]: 429,
+  [Code.FailedPrecondition]: 400,
+  [Code.Aborted]: 409,
+  [Code.OutOfRange]: 400,
+  [Code.Unimplemented]: 501,
+  [Code.Internal]: 500,
+  [Code.Unavailable]: 503,
+  [Code.DataLoss]: 500,
+  [Code.Unauthenticated]: 401,
+};
+
+/** For answers that Connect gives by HTTP status alone. */
+const outcomeOfStatus: Readonly<Record<number, Outcome>> = {
+  200: 0,
+  400: Code.InvalidArgument,
+  401: Code.Unauthenticated,
+  403: Code.PermissionDenied,
+  404: Code.Unimplemented,
+  408: Code.DeadlineExceeded,
+  429: Code.ResourceExhausted,
+  499: Code.Canceled,
+  500: Code.Internal,
+  501: Code.Unimplemented,
+  503: Code.Unavailable,
+  504: Code.DeadlineExceeded,
+};
+
+const methods = new Set(["GET", "HEAD", "POST", "OPTIONS"]);
+
+/** Notes how a call ended, for the observer; outermost, so that it sees what the wire sees. */
+export const outcomeInterceptor: Interceptor = (next) => async (request) => {
+  const call = request.contextValues.get(callKey);
+  try {
+    const response = await next(request);
+    if (response.stream) return { ...response, message: noted(response.message, call, request.signal) };
+    noteSuccess(call, request.signal);
+    return response;
+  } catch (error) {
+    noteError(call, error);
+    throw error;
+  }
+};
+
+/**
+ * To a handler a client that vanishes looks like one that has no more to say, so it may return in good faith; and one
+ * that returns after its call was aborted may do so because of that. Then the wire knows what came of it.
+ */
+function noteSuccess(call: Call | undefined, signal: AbortSignal): void {
+  if (call && !signal.aborted && !call.gone()) call.outcome = 0;
+}
+
+/** Notes the error a call is answered with. */
+export function noteError(call: Call | undefined, error: unknown): void {
+  if (!call) return;
+  call.error = ConnectError.from(error, Code.Internal);
+  call.outcome = call.error.code;
+}
+
+async function* noted<T>(messages: AsyncIterable<T>, call: Call | undefined, signal: AbortSignal) {
+  try {
+    yield* messages;
+    noteSuccess(call, signal);
+  } catch (error) {
+    noteError(call, error);
+    throw error;
+  }
+}
+
+export function createObserver(options: ObserverOptions): Observer {
+  const count = createCounting(options.metrics);
+  const log = options.log.module("rpc");
+  return {
+    begin: (request, response, target) => {
+      const gone = goneOf(response);
+      const call: Call = { ...target, values: undefined, outcome: undefined, error: undefined, gone };
+      const startedMs = options.clock.monotonicMs();
+      let wireStatus: Outcome | undefined;
+      if (call.method) watchGrpcStatus(response, (status) => (wireStatus = status as Outcome));
+      response.once("close", () => {
+        const outcome = judge(call, response, wireStatus);
+        const durationMs = options.clock.monotonicMs() - startedMs;
+        count(call, outcome, request.method ?? "", response.statusCode, durationMs);
+        if (call.method) logCall(log, call, outcome, durationMs, options.quiet);
+      });
+      return call;
+    },
+  };
+}
+
+/**
+ * What the interceptors noted; else what went out on the wire, unless the client was gone before that: then the call is
+ * canceled, whatever the handler thought.
+ */
+function judge(call: Call, response: WireResponse, wireStatus: Outcome | undefined): Outcome {
+  if (call.outcome !== undefined) return call.outcome;
+  if (call.gone() || !response.writableEnded) return Code.Canceled;
+  return wireStatus ?? outcomeOfStatus[response.statusCode] ?? Code.Unknown;
+}
+
+function goneOf(response: WireResponse): () => boolean {
+  if (!("stream" in response)) return () => response.destroyed && !response.writableFinished;
+  const { stream } = response;
+  return () => stream.aborted || stream.rstCode !== 0;
+}
+
+/** Counts one request; labels are bound once, for a lookup by labels costs more than the count. */
+function createCounting(metrics: Metrics) {
+  const bound = new Map<string, { inc(): void }>();
+  const counterFor = (key: string, make: () => { inc(): void }) => {
+    const found = bound.get(key) ?? make();
+    bound.set(key, found);
+    return found;
+  };
+  return (call: Call, outcome: Outcome, rawMethod: string, rawStatus: number, durationMs: number) => {
+    const { method, endpoint } = call;
+    const verb = methods.has(rawMethod) ? rawMethod : "other";
+    const status = method && (rawStatus === 200 || outcome === Code.Canceled) ? httpStatus[outcome] : rawStatus;
+    counterFor(`${verb} ${endpoint} ${status}`, () =>
+      metrics.httpRequests.labels(verb, endpoint, String(status)),
+    ).inc();
+    if (method) {
+      counterFor(`${endpoint} ${outcome}`, () =>
+        metrics.grpcHandled.labels(method.parent.typeName, method.name, outcome === 0 ? "OK" : Code[outcome]),
+      ).inc();
+    }
+    // How long a stream lives says nothing about how fast the service is.
+    if (!method || method.methodKind === "unary")
+      metrics.httpDuration.labels(verb, endpoint).observe(durationMs / 1000);
+  };
+}
+
+function logCall(log: Log, call: Call, outcome: Outcome, durationMs: number, quiet?: ReadonlySet<string>): void {
+  if (outcome === 0 && (quiet?.has(call.endpoint) || !log.enabled("DEBUG"))) return;
+  const fields = {
+    request_id: call.requestId,
+    path: call.endpoint,
+    code: outcome === 0 ? "OK" : Code[outcome],
+    duration_ms: Math.round(durationMs * 10) / 10,
+    peer: call.values?.get(peerKey).address,
+    subject: call.values?.get(callerKey)?.subject,
+  };
+  if (outcome === 0) log.debug("call", fields);
+  else logFailure(log, outcome, call.error, fields);
+}
+
+function logFailure(log: Log, outcome: Code, error: ConnectError | undefined, fields: LogFields): void {
+  const reason = error && reasonOf(error);
+  const failed = { ...fields, error_code: reason, reason: error?.rawMessage };
+  const cause = error?.cause;
+  if (isOurs(outcome)) log.error("call failed", { ...failed, ...(cause instanceof Error ? { error: cause } : {}) });
+  // A flood that the limits turn away must not come back as a flood of lines; the metrics count it.
+  else if (outcome === Code.ResourceExhausted || outcome === Code.Canceled) log.debug("call failed", failed);
+  else if (reason?.startsWith("LUCID_ERR_5")) log.warn("call failed", { ...failed, cause: messageOf(cause) });
+  else log.info("call failed", failed);
+}
+
+function isOurs(outcome: Outcome): boolean {
+  return outcome === Code.Internal || outcome === Code.Unknown || outcome === Code.DataLoss;
+}
+
+function messageOf(cause: unknown): string | undefined {
+  return cause instanceof Error ? cause.message : undefined;
+}

@@ -1,0 +1,36 @@
+// Tells HTTP/2 from HTTP/1.1 on a cleartext socket by its first bytes, so that both share one port.
+import type { Duplex } from "node:stream";
+
+// RFC 9113, 3.4: what every HTTP/2 client sends first.
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+
+export type Protocol = "h1" | "h2";
+
+/**
+ * Calls back once the protocol is known, with the bytes put back into the socket. A socket that does not say enough in
+ * time is destroyed, and so is one that ends or fails first.
+ */
+export function sniff(socket: Duplex, timeoutMs: number, decided: (protocol: Protocol) => void): void {
+  let seen: Buffer = Buffer.alloc(0);
+  const give = () => socket.destroy();
+  const timer = setTimeout(give, timeoutMs);
+  const hand = (protocol: Protocol) => {
+    stop();
+    socket.unshift(seen);
+    decided(protocol);
+  };
+  // `readable` and `unshift`, not `data`: the HTTP parsers take over the socket's handle, which must not be flowing.
+  const onReadable = () => {
+    for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) {
+      seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
+      const length = Math.min(seen.length, preface.length);
+      if (!seen.subarray(0, length).equals(preface.subarray(0, length))) return hand("h1");
+      if (length === preface.length) return hand("h2");
+    }
+  };
+  const stop = () => {
+    clearTimeout(timer);
+    socket.off("readable", onReadable).off("error", give).off("end", give).off("close", stop);
+  };
+  socket.on("readable", onReadable).on("error", give).on("end", give).on("close", stop);
+}

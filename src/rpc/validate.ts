@@ -1,0 +1,90 @@
+// Checks the shape of every request message by the rules in the .proto files, before a handler sees it.
+import {
+  create,
+  type DescField,
+  type DescMessage,
+  type DescService,
+  type Message,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import { pathToString } from "@bufbuild/protobuf/reflect";
+import { createValidator, type Validator, type Violation } from "@bufbuild/protovalidate";
+import type { Interceptor } from "@connectrpc/connect";
+import { Failure, type FieldViolation } from "../failure.js";
+import { inspected } from "./stream.js";
+
+/**
+ * A check by hand for a message that arrives too often for the general validator.
+ * Answers what is wrong, nothing (`[]`) when all is well, or undefined to leave this message to the validator.
+ */
+export type PlainCheck = (message: Message) => readonly FieldViolation[] | undefined;
+
+export interface Validation {
+  readonly interceptor: Interceptor;
+  /** Compiles the rules of all request types now; the first message of a type would otherwise wait up to 100 ms. */
+  warmUp(services: readonly DescService[]): void;
+}
+
+export interface ValidationOptions {
+  /** By message type name. */
+  readonly plain?: ReadonlyMap<string, PlainCheck>;
+}
+
+/** An entry of `plain`, with the message typed. */
+export function plainCheck<Desc extends DescMessage>(
+  schema: Desc,
+  check: (message: MessageShape<Desc>) => readonly FieldViolation[] | undefined,
+): [string, PlainCheck] {
+  return [schema.typeName, (message) => check(message as MessageShape<Desc>)];
+}
+
+export function createValidation(options: ValidationOptions = {}): Validation {
+  const validator = createValidator();
+  const check = (schema: DescMessage, message: Message) => {
+    const violations = options.plain?.get(schema.typeName)?.(message) ?? violationsOf(validator, schema, message);
+    if (violations.length > 0) throw refusal(violations);
+  };
+  return {
+    interceptor: (next) => (request) => {
+      const schema = request.method.input;
+      if (request.stream) {
+        return next({ ...request, message: inspected(request.message, (message) => check(schema, message)) });
+      }
+      check(schema, request.message);
+      return next(request);
+    },
+    warmUp: (services) => {
+      for (const { input } of services.flatMap((service) => service.methods)) {
+        const result = validator.validate(input, create(input));
+        if (result.kind === "error") throw result.error;
+      }
+    },
+  };
+}
+
+function violationsOf(validator: Validator, schema: DescMessage, message: Message): readonly FieldViolation[] {
+  const result = validator.validate(schema, message);
+  if (result.kind === "error") throw result.error;
+  return result.kind === "valid" ? [] : result.violations.map((violation) => toFieldViolation(schema, violation));
+}
+
+function toFieldViolation(root: DescMessage, violation: Violation): FieldViolation {
+  const path = pathToString(violation.field);
+  // A rule over several fields names the one to blame at the start of its text: "scaling_policy: is required".
+  const named = /^([a-z][a-z0-9_]*): (.+)$/s.exec(violation.message);
+  const [, name = "", description = ""] = named ?? [];
+  const field = messageAt(root, violation).fields.find((candidate) => candidate.name === name);
+  if (!field) return { field: path, description: violation.message };
+  return { field: path === "" ? name : `${path}.${name}`, description };
+}
+
+/** The message type at the end of the violation's path. */
+function messageAt(root: DescMessage, violation: Violation): DescMessage {
+  const last = violation.field.findLast((step): step is DescField => step.kind === "field");
+  return last?.message ?? root;
+}
+
+function refusal(violations: readonly FieldViolation[]): Failure {
+  const text = violations.map(({ field, description }) => (field === "" ? description : `${field}: ${description}`));
+  return new Failure("LUCID_ERR_4001", text.join("; "), { violations });
+}

@@ -1,0 +1,105 @@
+// The two shapes of a Node.js request and response that one port serves, and what all answers have in common.
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+
+export type WireRequest = IncomingMessage | Http2ServerRequest;
+export type WireResponse = ServerResponse | Http2ServerResponse;
+export type WireHandler = (request: WireRequest, response: WireResponse) => void;
+
+/** The path without the query, which may hold what must not be logged. */
+export function pathOf(request: WireRequest): string {
+  const url = request.url ?? "";
+  const query = url.indexOf("?");
+  return query < 0 ? url : url.slice(0, query);
+}
+
+export function contentTypeOf(request: WireRequest): string {
+  return request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
+}
+
+/** Answers with a whole body; to HEAD with its headers alone. */
+export function answer(
+  request: WireRequest,
+  response: WireResponse,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  body: string,
+): void {
+  const plain = response as ServerResponse;
+  plain.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) });
+  if (request.method === "HEAD" || body === "") plain.end();
+  else plain.end(body);
+}
+
+export function answerJson(request: WireRequest, response: WireResponse, status: number, body: unknown): void {
+  answer(request, response, status, { "content-type": "application/json" }, JSON.stringify(body));
+}
+
+/** A failure of a path that is no RPC. */
+export function answerHttpError(
+  request: WireRequest,
+  response: WireResponse,
+  status: number,
+  message: string,
+  context: { readonly requestId: string; readonly now: Date },
+): void {
+  const timestamp = context.now.toISOString();
+  const error = { code: `HTTP_${status}`, message, request_id: context.requestId, timestamp, path: pathOf(request) };
+  answerJson(request, response, status, { error });
+}
+
+/**
+ * grpc-message as the gRPC specification encodes it: only `%` and what is outside printable ASCII is escaped.
+ * Connect escapes more (`:`, `,`, `/` ...), which grpc-js shows to people as it stands.
+ */
+export function grpcMessage(escaped: string): string {
+  return escaped.replace(/%([0-9A-F]{2})/gi, (whole, hex: string) => {
+    const byte = Number.parseInt(hex, 16);
+    return byte >= 0x20 && byte <= 0x7e && byte !== 0x25 ? String.fromCharCode(byte) : whole;
+  });
+}
+
+/**
+ * Rewrites grpc-message wherever Connect writes it, and tells the grpc-status that goes out, which is the only sign of
+ * an error that no interceptor saw.
+ */
+export function watchGrpcStatus(response: WireResponse, onStatus: (status: number) => void): void {
+  const target = response as ServerResponse;
+  const { addTrailers, writeHead, write } = target;
+  const correct = (headers: unknown) => {
+    if (typeof headers !== "object" || headers === null) return;
+    const fields = headers as OutgoingHttpHeaders;
+    const status = Number(fields["grpc-status"] ?? Number.NaN);
+    if (Number.isInteger(status)) onStatus(status);
+    const message = fields["grpc-message"];
+    if (typeof message === "string") fields["grpc-message"] = grpcMessage(message);
+  };
+  target.addTrailers = (headers) => {
+    correct(headers);
+    addTrailers.call(target, headers);
+  };
+  target.writeHead = (...args: unknown[]) => {
+    correct(args.at(-1));
+    const web = String((args.at(-1) as OutgoingHttpHeaders | undefined)?.["content-type"]).startsWith(
+      "application/grpc-web",
+    );
+    // gRPC-Web sends its trailers as a last chunk of the body, marked by the highest bit.
+    if (web) target.write = tapTrailerChunk(target, write, onStatus);
+    return Reflect.apply(writeHead, target, args);
+  };
+}
+
+function tapTrailerChunk(
+  target: ServerResponse,
+  write: ServerResponse["write"],
+  onStatus: (status: number) => void,
+): ServerResponse["write"] {
+  return (...args: unknown[]) => {
+    const chunk = args[0];
+    if (chunk instanceof Uint8Array && ((chunk[0] ?? 0) & 0x80) !== 0) {
+      const status = /^grpc-status: *(\d+)/m.exec(Buffer.from(chunk.subarray(5)).toString("latin1"))?.[1];
+      if (status !== undefined) onStatus(Number(status));
+    }
+    return Reflect.apply(write, target, args);
+  };
+}

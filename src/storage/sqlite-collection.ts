@@ -1,0 +1,287 @@
+// A collection of the embedded store. Reads answer what is committed; every write finds, judges and changes its document
+// within one turn of the commit queue, which is what makes compare-and-set atomic.
+import {
+  type Collection,
+  type CollectionDefinition,
+  type Cursor,
+  DuplicateKeyError,
+  type Filter,
+  type Hint,
+  type Page,
+  type PageOptions,
+  type Scalar,
+  type StoredDocument,
+  StoreUnavailableError,
+  type Update,
+} from "./collection.js";
+import { boundIds, compileFilter, valueAt } from "./filter.js";
+import { createCodec } from "./sqlite-codec.js";
+import type { CommitQueue } from "./sqlite-commit.js";
+import type { Statements } from "./sqlite-file.js";
+import { documentStatements, indexOf, orderedWalk, type Position, toSql } from "./sqlite-query.js";
+import { breathe, candidates, chunkMax, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
+import { assertBetween, assertDocument, assertIndexed, assertSupported, assertUpsert } from "./supported.js";
+import { applyUpdate, documentFromFilter } from "./update.js";
+
+export interface CollectionParts {
+  readonly definition: CollectionDefinition;
+  readonly statements: Statements;
+  readonly queue: CommitQueue;
+  /** Aborted when the store closes. */
+  readonly closing: AbortSignal;
+}
+
+interface Parts extends Reader, CollectionParts {
+  readonly on: ReturnType<typeof documentStatements>;
+}
+
+interface UpdateOptions extends Hint {
+  readonly upsert?: boolean;
+}
+
+/** What an update met and made; both absent when nothing matched, `before` alone when it inserted. */
+interface Change {
+  readonly before?: object;
+  readonly after?: object;
+}
+
+const batchMax = 1000;
+const skipMax = 10_000;
+/** Deleting costs more than reading: every index is changed. */
+const deleteChunkMax = 100;
+
+export function createCollection<T extends StoredDocument>(given: CollectionParts): Collection<T> {
+  const codec = createCodec(given.definition.dates);
+  const parts: Parts = { ...given, codec, on: documentStatements(given.definition) };
+  const { definition, queue, statements, on } = parts;
+  const encode = (document: T) => {
+    assertDocument(definition, document);
+    return { id: document._id, text: codec.encode(document) };
+  };
+  const insert = ({ id, text }: { id: string; text: string }) => statements.run(on.insert, id, text);
+
+  return {
+    insertOne: async (document) => {
+      const encoded = encode(document);
+      await queue.run(() => insert(encoded));
+    },
+    insertMany: async (documents, { ordered = false } = {}) => {
+      assertBetween(documents.length, 0, batchMax, "a batch");
+      const encoded = documents.map(encode);
+      return queue.run(() => insertAll(encoded, insert, ordered));
+    },
+    findOne: async (filter, hint = {}) => {
+      const source = guarded(parts, filter, hint);
+      return (await firstMatch(parts, source, compileFilter(filter))) as T | null;
+    },
+    page: async (filter, options) => (await readPage(parts, filter, options)) as Page<T>,
+    count: async (filter, { max = Infinity, ...hint } = {}) =>
+      countMatches(parts, guarded(parts, filter, hint), filter, max),
+    updateOne: async (filter, update, options = {}) => {
+      const { before, after } = await changeOne(parts, filter, update, options);
+      return { matched: before ? 1 : 0, upserted: !before && after !== undefined };
+    },
+    findOneAndUpdate: async (filter, update, { returnDocument = "after", ...options } = {}) => {
+      const change = await changeOne(parts, filter, update, options);
+      return (change[returnDocument] ?? null) as T | null;
+    },
+    bulkUpdate: async (operations) => {
+      assertBetween(operations.length, 0, batchMax, "a batch");
+      for (const { filter, update } of operations) assertBulk(definition, filter, update);
+      return summarize(
+        await Promise.allSettled(operations.map((one) => changeOne(parts, one.filter, one.update, one))),
+      );
+    },
+    deleteMany: async (filter, { limit, ...hint }) => {
+      assertBetween(limit, 1, batchMax, "limit");
+      return deleteMatches(parts, guarded(parts, filter, hint), filter, limit);
+    },
+  };
+}
+
+function insertAll<Encoded>(all: readonly Encoded[], insert: (one: Encoded) => void, ordered: boolean) {
+  const duplicates: number[] = [];
+  for (const [place, one] of all.entries()) {
+    try {
+      insert(one);
+    } catch (error) {
+      if (!(error instanceof DuplicateKeyError)) throw error;
+      duplicates.push(place);
+      if (ordered) return { inserted: place, duplicates };
+    }
+  }
+  return { inserted: all.length - duplicates.length, duplicates };
+}
+
+/** The candidates of a query that both engines take. */
+function guarded(parts: Parts, filter: Filter, hint: Hint): Source {
+  assertOpen(parts);
+  assertSupported(parts.definition, filter);
+  return candidates(parts, filter, hint);
+}
+
+function assertOpen({ closing }: Parts): void {
+  if (closing.aborted) throw new StoreUnavailableError("The store is closed");
+}
+
+/** Passes chunk after chunk to `take`, which answers true when it has enough. */
+async function eachChunk(
+  parts: Parts,
+  source: Source,
+  firstSize: number,
+  take: (documents: object[]) => boolean,
+): Promise<void> {
+  for (const size of growing(firstSize)) {
+    assertOpen(parts);
+    if (take(source.read(size)) || source.done) return;
+    await breathe();
+  }
+}
+
+async function firstMatch(parts: Parts, source: Source, matches: (document: object) => boolean) {
+  let match: object | undefined;
+  await eachChunk(parts, source, 4, (documents) => {
+    match = documents.find(matches);
+    return match !== undefined;
+  });
+  return match ?? null;
+}
+
+async function countMatches(parts: Parts, source: Source, filter: Filter, max: number): Promise<number> {
+  const matches = compileFilter(filter);
+  let count = 0;
+  await eachChunk(parts, source, chunkMax, (documents) => {
+    count += documents.filter(matches).length;
+    return count >= max;
+  });
+  return Math.min(count, max);
+}
+
+async function readPage(parts: Parts, filter: Filter, options: PageOptions): Promise<Page<object>> {
+  const { index, descending = false, after, skip = 0, limit } = options;
+  assertOpen(parts);
+  assertSupported(parts.definition, filter);
+  assertBetween(limit, 1, batchMax, "limit");
+  assertBetween(skip, 0, skipMax, "skip");
+  const walk = orderedWalk(parts.definition, filter, index);
+  const position = after && positionBehind(parts.definition, index, walk.order, after);
+  const matches = compileFilter(filter);
+  const found: object[] = [];
+  let passed = 0;
+  await eachChunk(parts, walkSource(parts, walk, descending, position), limit + 1 + skip, (documents) => {
+    for (const document of documents) {
+      if (found.length > limit || !matches(document)) continue;
+      if (passed < skip) passed++;
+      else found.push(document);
+    }
+    return found.length > limit;
+  });
+  const items = found.slice(0, limit);
+  const last = items.at(-1);
+  return found.length > limit && last ? { items, next: cursorOf(parts.definition, index, last) } : { items };
+}
+
+const cursorPaths = (definition: CollectionDefinition, index: string) => [
+  ...new Set([...indexOf(definition, index).key, "_id"]),
+];
+
+function cursorOf(definition: CollectionDefinition, index: string, document: object): Cursor {
+  return cursorPaths(definition, index).map((path) => {
+    const value = valueAt(document, path) as Scalar | undefined;
+    return value instanceof Date ? value.getTime() : (value ?? null);
+  });
+}
+
+function positionBehind(
+  definition: CollectionDefinition,
+  index: string,
+  order: readonly string[],
+  after: Cursor,
+): Position {
+  const paths = cursorPaths(definition, index);
+  assertBetween(after.length, paths.length, paths.length, `values of a cursor of ${index}`);
+  return order.map((path) => toSql(after[paths.indexOf(path)]));
+}
+
+/**
+ * Finds and changes one document. A search longer than a chunk goes on in a later turn, so others may write in between;
+ * the document that is changed matches in the turn that changes it.
+ */
+async function changeOne(
+  parts: Parts,
+  givenFilter: Filter,
+  givenUpdate: Update,
+  { index, upsert = false }: UpdateOptions,
+): Promise<Change> {
+  assertSupported(parts.definition, givenFilter, givenUpdate);
+  if (upsert) assertUpsert(givenFilter);
+  // The caller may change what it handed in before the turn comes.
+  const [filter, update] = structuredClone([givenFilter, givenUpdate] as const);
+  const source = guarded(parts, filter, index === undefined ? {} : { index });
+  const matches = compileFilter(filter);
+  for (const size of growing(4)) {
+    const change = await parts.queue.run(() => {
+      const before = source.read(size).find(matches);
+      if (before) return replace(parts, before, update);
+      if (!source.done) return undefined;
+      return upsert ? insertFrom(parts, filter, update) : {};
+    });
+    if (change) return change;
+  }
+  return {};
+}
+
+function replace({ statements, codec, on, definition }: Parts, before: object, update: Update): Change {
+  const after = applyUpdate(before, update);
+  assertIndexed(definition, after);
+  const text = codec.encode(after);
+  if (text !== codec.encode(before)) statements.run(on.replace, text, String(valueAt(before, "_id")));
+  return { before, after: codec.decode<object>(text) };
+}
+
+function insertFrom({ statements, codec, on, definition }: Parts, filter: Filter, update: Update): Change {
+  const after = applyUpdate(documentFromFilter(filter), update, true);
+  assertDocument(definition, after);
+  const text = codec.encode(after);
+  statements.run(on.insert, String(valueAt(after, "_id")), text);
+  return { after: codec.decode<object>(text) };
+}
+
+function assertBulk(definition: CollectionDefinition, filter: Filter, update: Update): void {
+  assertSupported(definition, filter, update);
+  assertBetween(boundIds(filter)?.length ?? 0, 1, 1, "the number of _id that an update in bulk names");
+}
+
+/** Duplicates are an answer; the first other failure is thrown, after all the others have taken place. */
+function summarize(outcomes: readonly PromiseSettledResult<Change>[]) {
+  const errors: number[] = [];
+  let matched = 0;
+  let upserted = 0;
+  for (const [place, outcome] of outcomes.entries()) {
+    if (outcome.status === "fulfilled") {
+      if (outcome.value.before) matched++;
+      else if (outcome.value.after) upserted++;
+    } else if (outcome.reason instanceof DuplicateKeyError) errors.push(place);
+  }
+  for (const outcome of outcomes) {
+    if (outcome.status === "rejected" && !(outcome.reason instanceof DuplicateKeyError)) throw outcome.reason;
+  }
+  return { matched, upserted, errors };
+}
+
+async function deleteMatches(parts: Parts, source: Source, filter: Filter, limit: number): Promise<number> {
+  const matches = compileFilter(filter);
+  let deleted = 0;
+  for (const size of growing(Math.min(limit, deleteChunkMax))) {
+    deleted += await parts.queue.run(() => {
+      const found = source
+        .read(Math.min(size, deleteChunkMax))
+        .filter(matches)
+        .slice(0, limit - deleted);
+      for (const document of found) parts.statements.run(parts.on.remove, String(valueAt(document, "_id")));
+      return found.length;
+    });
+    if (deleted >= limit || source.done) return deleted;
+  }
+  return deleted;
+}

@@ -1,0 +1,229 @@
+// Filters as SQL. The SQL answers a superset in the order of one index; filter.ts judges what comes back, because SQL
+// holds true for 1 and null for missing. Every statement seeks in its index: nothing is scanned or sorted.
+import assert from "node:assert/strict";
+import type { CollectionDefinition, Filter, IndexDefinition, Scalar } from "./collection.js";
+import { type Demand, isFields, requiredDemands } from "./filter.js";
+import type { SqlValue } from "./sqlite-file.js";
+import { assertRepeatsPartial } from "./supported.js";
+
+/** One way through an index: fixed first fields, then the order of the others. */
+export interface Walk {
+  readonly table: string;
+  readonly indexedBy: string;
+  /** The condition of a partial index, or empty. */
+  readonly partial: string;
+  readonly fixed: readonly Term[];
+  /** Paths that order what is found; they tell any two documents apart. */
+  readonly order: readonly string[];
+  readonly bounds: readonly Term[];
+}
+
+/** `path operator value`, as SQL. */
+interface Term {
+  readonly path: string;
+  readonly operator: "IS" | ">" | ">=" | "<" | "<=";
+  readonly value: SqlValue;
+}
+
+/** Where in an order one stands: a value for each of its paths. */
+export type Position = readonly SqlValue[];
+
+export interface Query {
+  readonly sql: string;
+  readonly values: readonly SqlValue[];
+}
+
+const quoted = (name: string) => `"${name}"`;
+const sqlIndexName = (collection: string, index: string) => quoted(`${collection}.${index}`);
+const idIndex: IndexDefinition = { name: "_id_", key: ["_id"], unique: true };
+const comparisons = { $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
+
+/** The value of a path in SQL; the text is the same in index and query, or SQLite would not see that they agree. */
+export function expression(path: string): string {
+  return path === "_id" ? "_id" : `json_extract(doc, ${jsonPath(path)})`;
+}
+
+function jsonPath(path: string): string {
+  const steps = path.split(".").map((name) => `."${name}"`);
+  return literal(`$${steps.join("")}`);
+}
+
+const literal = (text: string) => `'${text.replaceAll("'", "''")}'`;
+
+export function toSql(value: Scalar | undefined): SqlValue {
+  if (value === undefined) return null;
+  if (value instanceof Date) return value.getTime();
+  return typeof value === "boolean" ? Number(value) : value;
+}
+
+export const createTable = ({ name }: CollectionDefinition) =>
+  `CREATE TABLE IF NOT EXISTS ${quoted(name)} (_id TEXT PRIMARY KEY NOT NULL, doc TEXT NOT NULL)`;
+
+/** A unique index has no _id behind its key, which would make every key differ. */
+export function createIndex({ name }: CollectionDefinition, index: IndexDefinition): string {
+  const columns = [...index.key.map(expression), ...(index.unique || index.key.includes("_id") ? [] : ["_id"])];
+  const unique = index.unique ? "UNIQUE " : "";
+  const where = index.partial ? ` WHERE ${partialCondition(index)}` : "";
+  return `CREATE ${unique}INDEX ${sqlIndexName(name, index.name)} ON ${quoted(name)} (${columns.join(", ")})${where}`;
+}
+
+export const dropIndex = ({ name }: CollectionDefinition, index: IndexDefinition) =>
+  `DROP INDEX IF EXISTS ${sqlIndexName(name, index.name)}`;
+
+/** How sqlite_schema names an index. */
+export const indexNameInSchema = ({ name }: CollectionDefinition, index: IndexDefinition) => `${name}.${index.name}`;
+
+function partialCondition({ partial = {} }: IndexDefinition): string {
+  const conditions = Object.entries(partial).map(([path, wanted]) => {
+    const type = `json_type(doc, ${jsonPath(path)})`;
+    if (isFields(wanted)) return `${type} IS NOT NULL`;
+    if (typeof wanted === "boolean") return `${type} = '${wanted}'`;
+    const value = toSql(wanted as Scalar);
+    if (value === null) return `${expression(path)} IS NULL`;
+    return `${expression(path)} = ${typeof value === "string" ? literal(value) : value}`;
+  });
+  return conditions.join(" AND ");
+}
+
+/** The index of that name, or the one over _id. */
+export function indexOf({ name, indexes }: CollectionDefinition, index: string): IndexDefinition {
+  const found = index === idIndex.name ? idIndex : indexes.find((one) => one.name === index);
+  assert(found, `${name} has no index ${index}`);
+  return found;
+}
+
+/** The one walk that goes through all matches in order: equality fixes the first fields, the others order. */
+export function orderedWalk(definition: CollectionDefinition, filter: Filter, indexName: string): Walk {
+  const index = indexOf(definition, indexName);
+  assertRepeatsPartial(index, filter);
+  const demands = requiredDemands(filter);
+  const free = index.key.findIndex((path) => !fixedValue(demands, path));
+  const fixed = index.key.slice(0, free < 0 ? index.key.length : free);
+  return makeWalk(
+    definition,
+    index,
+    demands,
+    fixed.map((path) => is(path, fixedValue(demands, path)?.value ?? null)),
+  );
+}
+
+const walksMax = 1000;
+
+/** Walks that go through all matches in any order: $in too fixes a field, at the price of one walk for each choice. */
+export function unorderedWalks(definition: CollectionDefinition, filter: Filter, indexName: string): Walk[] {
+  const index = indexOf(definition, indexName);
+  assertRepeatsPartial(index, filter);
+  const demands = requiredDemands(filter);
+  let prefixes: Term[][] = [[]];
+  for (const path of index.key) {
+    const choices = choicesOf(demands, path);
+    if (!choices || choices.length * prefixes.length > walksMax) break;
+    prefixes = prefixes.flatMap((prefix) => choices.map((value) => [...prefix, is(path, value)]));
+  }
+  return prefixes.map((fixed) => makeWalk(definition, index, demands, fixed));
+}
+
+function makeWalk(
+  { name }: CollectionDefinition,
+  index: IndexDefinition,
+  demands: readonly Demand[],
+  fixed: readonly Term[],
+): Walk {
+  const free = index.key.slice(fixed.length);
+  return {
+    table: quoted(name),
+    indexedBy: index === idIndex ? "" : ` INDEXED BY ${sqlIndexName(name, index.name)}`,
+    partial: partialCondition(index),
+    fixed,
+    order: index.unique || free.includes("_id") ? free : [...free, "_id"],
+    bounds: demands.filter(({ path }) => free.includes(path)).flatMap(boundOf),
+  };
+}
+
+function fixedValue(demands: readonly Demand[], path: string): { value: SqlValue } | undefined {
+  const demand = demands.find((one) => one.path === path && one.operator === "$eq");
+  return demand && { value: toSql(demand.wanted as Scalar) };
+}
+
+function choicesOf(demands: readonly Demand[], path: string): SqlValue[] | undefined {
+  const fixed = fixedValue(demands, path);
+  if (fixed) return [fixed.value];
+  const many = demands.find((one) => one.path === path && one.operator === "$in");
+  return many && [...new Set((many.wanted as readonly Scalar[]).map(toSql))];
+}
+
+function boundOf({ path, operator, wanted }: Demand): Term[] {
+  const sign = comparisons[operator as keyof typeof comparisons];
+  return sign ? [{ path, operator: sign, value: toSql(wanted as Scalar) }] : [];
+}
+
+/**
+ * The queries that, one after the other, answer everything behind a position (absent: everything), in order. Each fixes
+ * a shorter prefix of the position and goes on behind its next value, so that each is one seek in the index; one query
+ * with the same meaning would need OR or row values, which make SQLite walk over ties or over the whole index.
+ * Missing values sort before all others, as in MongoDB.
+ */
+export function queriesBehind(walk: Walk, descending: boolean, position?: Position): Query[] {
+  if (!position) return [select(walk, descending, [], walk.bounds, 0)];
+  const queries: Query[] = [];
+  for (let place = walk.order.length - 1; place >= 0; place--) {
+    const same = position.slice(0, place).map((value, at) => is(walk.order[at], value));
+    for (const next of behind(walk.order[place], position[place] ?? null, descending)) {
+      // Two bounds on one side would let SQLite seek by the one that is not the position.
+      const done = new Set([...same.map((term) => term.path), next.operator === "IS" ? next.path : ""]);
+      const bounds = walk.bounds.filter(
+        (bound) => !done.has(bound.path) && !(bound.path === next.path && bound.operator[0] === next.operator[0]),
+      );
+      queries.push(select(walk, descending, [...same, next], bounds, next.operator === "IS" ? place + 1 : place));
+    }
+  }
+  return queries;
+}
+
+const is = (path = "", value: SqlValue): Term => ({ path, operator: "IS", value });
+
+function behind(path = "", value: SqlValue, descending: boolean): Term[] {
+  if (!descending)
+    return [value === null ? { path, operator: ">=", value: -Infinity } : { path, operator: ">", value }];
+  if (value === null) return [];
+  return path === "_id" ? [{ path, operator: "<", value }] : [{ path, operator: "<", value }, is(path, null)];
+}
+
+/** The last value of the query, which the caller adds, is how many rows at most. */
+function select(
+  walk: Walk,
+  descending: boolean,
+  place: readonly Term[],
+  bounds: readonly Term[],
+  orderFrom: number,
+): Query {
+  const terms = [...walk.fixed, ...place, ...bounds];
+  const conditions = [...terms.map((term) => `${expression(term.path)} ${term.operator} ?`)];
+  if (walk.partial) conditions.push(walk.partial);
+  const where = conditions.length > 0 ? ` WHERE ${conditions.join(" AND ")}` : "";
+  const order = walk.order.slice(orderFrom).map((path) => expression(path) + (descending ? " DESC" : ""));
+  const orderBy = order.length > 0 ? ` ORDER BY ${order.join(", ")}` : "";
+  return {
+    sql: `SELECT doc FROM ${walk.table}${walk.indexedBy}${where}${orderBy} LIMIT ?`,
+    values: terms.map((term) => term.value),
+  };
+}
+
+/** Deletes up to a number of documents whose date, the first value, lies that far back; the second is the number. */
+export function deleteExpired({ name }: CollectionDefinition, index: IndexDefinition): string {
+  const [path = ""] = index.key;
+  const partial = index.partial ? ` AND ${partialCondition(index)}` : "";
+  const table = quoted(name);
+  const expired = `SELECT _id FROM ${table} INDEXED BY ${sqlIndexName(name, index.name)} WHERE ${expression(path)} <= ?`;
+  return `DELETE FROM ${table} WHERE _id IN (${expired}${partial} LIMIT ?)`;
+}
+
+/** Statements on one document. */
+export function documentStatements({ name }: CollectionDefinition) {
+  return {
+    insert: `INSERT INTO ${quoted(name)} (_id, doc) VALUES (?, ?)`,
+    read: `SELECT doc FROM ${quoted(name)} WHERE _id = ?`,
+    replace: `UPDATE ${quoted(name)} SET doc = ? WHERE _id = ?`,
+    remove: `DELETE FROM ${quoted(name)} WHERE _id = ?`,
+  };
+}

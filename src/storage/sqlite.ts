@@ -1,0 +1,131 @@
+// The embedded document store: SQLite in a directory that one process owns. An acknowledged write is on disk.
+import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
+import { type Clock, systemClock } from "../clock.js";
+import {
+  type Collection,
+  type CollectionDefinition,
+  type Store,
+  type StoredDocument,
+  StoreUnavailableError,
+} from "./collection.js";
+import { createCollection } from "./sqlite-collection.js";
+import { createCommitQueue } from "./sqlite-commit.js";
+import {
+  createStatements,
+  type Database,
+  lockDirectory,
+  openDatabase,
+  type StatementListener,
+  type Statements,
+  translateError,
+} from "./sqlite-file.js";
+import { createIndex, createTable, dropIndex, indexNameInSchema } from "./sqlite-query.js";
+import { type StoreLog, sweepExpired } from "./sqlite-sweep.js";
+import { assertDefinition } from "./supported.js";
+
+export { StoreLockedError } from "./sqlite-file.js";
+
+export interface SqliteStoreOptions {
+  /** Made, readable by its owner only, when missing. */
+  readonly dir: string;
+  /** Dates expiry and is the store's clock; the system's when absent. */
+  readonly clock?: Clock;
+  readonly log?: StoreLog;
+  /** For tests: told each distinct statement on documents once, with its query plan. */
+  readonly onStatement?: StatementListener;
+}
+
+interface Opened {
+  readonly definition: CollectionDefinition;
+  readonly collection: Promise<Collection<StoredDocument>>;
+}
+
+/**
+ * Opens lucid.db in the directory and owns the directory until disposed or dead.
+ * Disposing commits the writes that wait and empties the log into the database; from then on everything rejects with
+ * StoreUnavailableError.
+ * @throws StoreLockedError at once when another process owns the directory
+ */
+export async function openSqliteStore(options: SqliteStoreOptions): Promise<Store> {
+  const { dir, clock = systemClock, log, onStatement } = options;
+  const lock = lockDirectory(dir);
+  const database = openOrUnlock(dir, lock);
+  const statements = createStatements(database, onStatement);
+  const queue = createCommitQueue(database);
+  const opened = new Map<string, Opened>();
+  const closing = new AbortController();
+  const definitions = () => [...opened.values()].map(({ definition }) => definition);
+  const shrink = () => database.exec("PRAGMA incremental_vacuum(256)");
+  const sweeping = sweepExpired({ clock, log, queue, statements, definitions, shrink }, closing.signal);
+
+  const assertOpen = () => {
+    if (closing.signal.aborted) throw new StoreUnavailableError("The store is closed");
+  };
+  const open = (definition: CollectionDefinition): Opened => {
+    assertDefinition(definition);
+    const parts = { definition, statements, queue, closing: closing.signal };
+    const prepared = queue.run(() => migrate(database, definition));
+    return { definition, collection: prepared.then(() => createCollection<StoredDocument>(parts)) };
+  };
+  return {
+    engine: "embedded",
+    collection: async <T extends StoredDocument>(definition: CollectionDefinition) => {
+      assertOpen();
+      const known = opened.get(definition.name) ?? open(definition);
+      assert(isDeepStrictEqual(known.definition, definition), `${definition.name} is open with another definition`);
+      opened.set(definition.name, known);
+      known.collection.catch(() => opened.delete(definition.name));
+      return (await known.collection) as unknown as Collection<T>;
+    },
+    now: async () => {
+      assertOpen();
+      return clock.now();
+    },
+    ping: async (signal) => {
+      signal?.throwIfAborted();
+      assertOpen();
+      statements.all("SELECT 1");
+    },
+    [Symbol.asyncDispose]: async () => {
+      if (closing.signal.aborted) return;
+      queue.close();
+      closing.abort();
+      await sweeping;
+      close(database, lock);
+    },
+  };
+}
+
+function openOrUnlock(directory: string, lock: Database): Database {
+  try {
+    return openDatabase(directory);
+  } catch (error) {
+    lock.close();
+    throw translateError(error);
+  }
+}
+
+/** The lock goes last: until then nobody else may touch the files. */
+function close(database: Database, lock: Database): void {
+  try {
+    database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  } finally {
+    database.close();
+    lock.close();
+  }
+}
+
+/** Makes the table and its indexes; an index whose definition has changed is built anew. @throws DuplicateKeyError */
+function migrate(database: Database, definition: CollectionDefinition): void {
+  const statements: Statements = createStatements(database);
+  statements.run(createTable(definition));
+  for (const index of definition.indexes) {
+    const wanted = createIndex(definition, index);
+    const name = indexNameInSchema(definition, index);
+    const [found] = statements.all("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", name);
+    if (found?.sql === wanted) continue;
+    statements.run(dropIndex(definition, index));
+    statements.run(wanted);
+  }
+}

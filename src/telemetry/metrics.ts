@@ -1,0 +1,91 @@
+// Every metric family of the service, in a registry of its own. No label names a node: per-node figures come from the
+// API, for labels that grow with the fleet would break the collector.
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+
+const prefix = "lucid_node_management_";
+/** From a memory read to a slow store, in seconds. */
+const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const delayResolutionMs = 10;
+
+export interface MetricsOptions {
+  readonly service: string;
+  readonly version: string;
+  readonly environment: string;
+}
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/** The families, each one a prom-client metric to be bound to its labels once and then counted. */
+export function createMetrics(options: MetricsOptions) {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const counter = <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
+    new Counter({ name, help, labelNames, registers: [registry] });
+  const gauge = <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
+    new Gauge({ name: prefix + name, help, labelNames, registers: [registry] });
+  const histogram = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) =>
+    new Histogram({ name: prefix + name, help, labelNames, buckets: seconds, registers: [registry] });
+
+  gauge("info", "Which build serves; always 1", ["version", "service", "environment"])
+    .labels(options.version, options.service, options.environment)
+    .set(1);
+  const loop = measureEventLoop(registry);
+  return {
+    registry,
+    grpcHandled: counter("grpc_server_handled_total", "RPCs ended, by how", [
+      "grpc_service",
+      "grpc_method",
+      "grpc_code",
+    ]),
+    httpRequests: counter(`${prefix}http_requests_total`, "Requests ended, RPCs among them, by status", [
+      "method",
+      "endpoint",
+      "status_code",
+    ]),
+    httpDuration: histogram("http_request_duration_seconds", "How long requests took; streams are not timed", [
+      "method",
+      "endpoint",
+    ]),
+    activeNodes: gauge("active_nodes_total", "Nodes whose status is ACTIVE"),
+    nodeOperations: counter(`${prefix}node_operations_total`, "Changes asked of nodes, by outcome", [
+      "operation",
+      "status",
+    ]),
+    resourceUsage: gauge("resource_usage", "Use of this process's machine, 0 to 1", ["resource_type", "unit"]),
+    databaseOperations: counter(`${prefix}database_operations_total`, "Operations of the document store, by outcome", [
+      "operation",
+      "collection",
+      "status",
+    ]),
+    databaseDuration: histogram("database_operation_duration_seconds", "How long the document store took", [
+      "operation",
+      "collection",
+    ]),
+    heartbeatStreams: gauge("heartbeat_streams", "Heartbeat streams open on this replica"),
+    heartbeats: counter(`${prefix}heartbeats_total`, "Beats taken"),
+    heartbeatSequenceGaps: counter(`${prefix}heartbeat_sequence_gaps_total`, "Beats missing between two that came"),
+    heartbeatSessions: counter(`${prefix}heartbeat_sessions_total`, "Heartbeat sessions ended, by how", ["outcome"]),
+    unknownMessages: counter(`${prefix}unknown_messages_total`, "Stream messages of a kind this version does not know"),
+    /** Stops measuring; the figures stay readable. */
+    close: () => loop.close(),
+  };
+}
+
+/** The 99th percentile since the last scrape of how late the event loop's timers were. */
+function measureEventLoop(registry: Registry): { close(): void } {
+  const delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
+  delay.enable();
+  new Gauge({
+    name: `${prefix}event_loop_delay_seconds`,
+    help: "How late the event loop ran its timers, 99th percentile since the last scrape",
+    registers: [registry],
+    collect() {
+      // The histogram holds the time between two ticks of its own timer, which is its resolution when nothing is late.
+      const lateMs = delay.percentile(99) / 1e6 - delayResolutionMs;
+      this.set(Number.isFinite(lateMs) ? Math.max(0, lateMs) / 1000 : 0);
+      delay.reset();
+    },
+  });
+  return { close: () => void delay.disable() };
+}

@@ -1,0 +1,140 @@
+// What every engine of coordination promises.
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { Coordination } from "../../src/coordination/coordination.js";
+
+export interface OpenCoordination {
+  readonly coordination: Coordination;
+  /** The same coordination as another replica sees it; the same object where there is one replica only. */
+  readonly other: Coordination;
+  /** Lets the time pass, by the engine's clock. */
+  pass(ms: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function describeCoordination(name: string, open: () => Promise<OpenCoordination>): void {
+  describe(`${name}: coordination`, () => {
+    let opened: OpenCoordination;
+    let one: Coordination;
+    let other: Coordination;
+    beforeEach(async () => {
+      opened = await open();
+      one = opened.coordination;
+      other = opened.other;
+    });
+    afterEach(() => opened.close());
+
+    describe("hits", () => {
+      it("are allowed up to the limit and counted beyond", async () => {
+        const hits = [];
+        for (let n = 0; n < 4; n++) hits.push(await (n % 2 ? one : other).hit("key", 2, 10_000));
+        expect(hits.map(({ allowed, count }) => [allowed, count])).toEqual([
+          [true, 1],
+          [true, 2],
+          [false, 3],
+          [false, 4],
+        ]);
+      });
+
+      it("count by key", async () => {
+        await one.hit("a", 1, 10_000);
+        expect(await one.hit("b", 1, 10_000)).toMatchObject({ allowed: true, count: 1 });
+      });
+
+      it("begin anew when the window is over, which later hits do not prolong", async () => {
+        const first = await one.hit("key", 1, 400);
+        expect(first.resetMs).toBeGreaterThan(300);
+        expect(first.resetMs).toBeLessThanOrEqual(400);
+        await opened.pass(200);
+        const second = await one.hit("key", 1, 400);
+        expect(second.allowed).toBe(false);
+        expect(second.resetMs).toBeGreaterThan(0);
+        expect(second.resetMs).toBeLessThanOrEqual(210);
+        await opened.pass(250);
+        expect(await one.hit("key", 1, 400)).toMatchObject({ allowed: true, count: 1 });
+      });
+
+      it("are each counted once when they come at once", async () => {
+        const hits = await Promise.all(
+          Array.from({ length: 100 }, (_, n) => (n % 2 ? one : other).hit("key", 30, 10_000)),
+        );
+        expect(hits.filter(({ allowed }) => allowed)).toHaveLength(30);
+        expect(new Set(hits.map(({ count }) => count)).size).toBe(100);
+      });
+
+      it("of none allowed are all refused", async () => {
+        expect(await one.hit("key", 0, 1000)).toMatchObject({ allowed: false, count: 1 });
+      });
+    });
+
+    describe("marks", () => {
+      it("are set by one caller among many", async () => {
+        const answers = await Promise.all(
+          Array.from({ length: 50 }, (_, n) => (n % 2 ? one : other).addOnce("key", 10_000)),
+        );
+        expect(answers.filter(Boolean)).toHaveLength(1);
+      });
+
+      it("hold for their time, and have names apart from those of hits", async () => {
+        await one.hit("key", 1, 10_000);
+        expect(await one.addOnce("key", 300)).toBe(true);
+        await opened.pass(150);
+        expect(await other.addOnce("key", 300)).toBe(false);
+        await opened.pass(200);
+        expect(await one.addOnce("key", 300)).toBe(true);
+      });
+    });
+
+    describe("messages", () => {
+      const until = (done: () => boolean) => expect.poll(done, { timeout: 5000, interval: 1 }).toBe(true);
+
+      it("reach every subscriber of the channel, in order, and no other", async () => {
+        const heard: [string, string][] = [];
+        const { signal } = new AbortController();
+        await one.subscribe("news", (message) => heard.push(["one", message]), signal);
+        await other.subscribe("news", (message) => heard.push(["other", message]), signal);
+        await one.subscribe("else", (message) => heard.push(["else", message]), signal);
+        for (const message of ["1", "2", "ä\n{}"]) await one.publish("news", message);
+        await until(() => heard.length >= 6);
+        for (const name of ["one", "other"]) {
+          expect(heard.filter(([who]) => who === name).map(([, what]) => what)).toEqual(["1", "2", "ä\n{}"]);
+        }
+        expect(heard).toHaveLength(6);
+      });
+
+      it("end with the subscriber's signal", async () => {
+        const heard: string[] = [];
+        const [short, long] = [new AbortController(), new AbortController()];
+        await one.subscribe("news", (message) => heard.push(`short ${message}`), short.signal);
+        await one.subscribe("news", (message) => heard.push(`long ${message}`), long.signal);
+        await one.subscribe("news", () => heard.push("never"), AbortSignal.abort());
+        short.abort();
+        await other.publish("news", "1");
+        await until(() => heard.length > 0);
+        expect(heard).toEqual(["long 1"]);
+      });
+
+      it("without a subscriber are lost", async () => {
+        await one.publish("news", "1");
+        const heard: string[] = [];
+        await one.subscribe("news", (message) => heard.push(message), new AbortController().signal);
+        await one.publish("news", "2");
+        await until(() => heard.length > 0);
+        expect(heard).toEqual(["2"]);
+      });
+    });
+
+    describe("its life", () => {
+      it("answers a ping", () => expect(one.ping()).resolves.toBeUndefined());
+
+      it("refuses everything once disposed of, twice as well", async () => {
+        await one[Symbol.asyncDispose]();
+        await one[Symbol.asyncDispose]();
+        await expect(one.hit("key", 1, 1)).rejects.toThrow();
+        await expect(one.addOnce("key", 1)).rejects.toThrow();
+        await expect(one.publish("news", "1")).rejects.toThrow();
+        await expect(one.subscribe("news", () => undefined, new AbortController().signal)).rejects.toThrow();
+        await expect(one.ping()).rejects.toThrow();
+      });
+    });
+  });
+}

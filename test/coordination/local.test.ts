@@ -1,0 +1,37 @@
+// Coordination within one process: the contract, and that its memory is bounded.
+import { expect, it } from "vitest";
+import { createLocalCoordination } from "../../src/coordination/local.js";
+import { describeCoordination } from "../contract/coordination.js";
+import { createTestClock } from "../support/clock.js";
+
+describeCoordination("local", async () => {
+  const clock = createTestClock();
+  const coordination = createLocalCoordination({ clock });
+  return {
+    coordination,
+    other: coordination,
+    pass: (ms) => clock.advance(ms),
+    close: () => coordination[Symbol.asyncDispose](),
+  };
+});
+
+it("forgets the oldest when more keys come than it keeps, and no others", async () => {
+  const coordination = createLocalCoordination({ clock: createTestClock() });
+  for (let n = 0; n < 100_000; n++) await coordination.addOnce(`key${n}`, 60_000);
+  expect(await coordination.addOnce("key0", 60_000)).toBe(false);
+  await coordination.addOnce("one more", 60_000);
+  expect(await coordination.addOnce("key1", 60_000)).toBe(false);
+  expect(await coordination.addOnce("key0", 60_000)).toBe(true);
+});
+
+it("lets go of what is over as other calls come", async () => {
+  const clock = createTestClock();
+  const coordination = createLocalCoordination({ clock });
+  // What is over would fill the memory and push out what is not, if it were kept.
+  await coordination.addOnce("lasting", 1_000_000);
+  for (let round = 0; round < 20; round++) {
+    for (let n = 0; n < 10_000; n++) await coordination.addOnce(`${round} ${n}`, 1000);
+    await clock.advance(1000);
+  }
+  expect(await coordination.addOnce("lasting", 1_000_000)).toBe(false);
+});

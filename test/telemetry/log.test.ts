@@ -1,0 +1,104 @@
+import { describe, expect, test } from "vitest";
+import { createLogger, type LogOptions } from "../../src/telemetry/log.js";
+
+function capture(options: Partial<LogOptions> = {}) {
+  const lines: string[] = [];
+  const write = (line: string) => void lines.push(line);
+  const log = createLogger({
+    level: "INFO",
+    format: "json",
+    service: "node-management",
+    version: "1.0.0",
+    write,
+    ...options,
+  });
+  return { log, lines, parsed: () => lines.map((line) => JSON.parse(line)) };
+}
+
+test("a line is JSON with the fields of the specification and its context", () => {
+  const { log, parsed } = capture();
+  log.module("nodes").warn("Failed to start node", { request_id: "r-1", node_id: "node_1" });
+  expect(parsed()).toEqual([
+    {
+      timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/),
+      level: "WARNING",
+      logger: "node",
+      message: "Failed to start node",
+      module: "nodes",
+      service: "node-management",
+      version: "1.0.0",
+      request_id: "r-1",
+      node_id: "node_1",
+    },
+  ]);
+});
+
+test.each([
+  ["DEBUG", ["DEBUG", "INFO", "WARNING", "ERROR"]],
+  ["INFO", ["INFO", "WARNING", "ERROR"]],
+  ["WARNING", ["WARNING", "ERROR"]],
+  ["ERROR", ["ERROR"]],
+] as const)("level %s writes %j", (level, written) => {
+  const { log, parsed } = capture({ level });
+  log.debug("x");
+  log.info("x");
+  log.warn("x");
+  log.error("x");
+  expect(parsed().map((line) => line.level)).toEqual(written);
+  expect(log.enabled("DEBUG")).toBe(level === "DEBUG");
+});
+
+test("an error brings its stack and its causes", () => {
+  const { log, parsed } = capture();
+  log.error("broken", { error: new Error("outer", { cause: new Error("inner") }) });
+  expect(parsed()[0].exception).toMatch(/Error: outer[\s\S]*caused by: Error: inner/);
+});
+
+test("context cannot pass for the line's own fields", () => {
+  const { log, lines, parsed } = capture();
+  log.info("real", { message: "false", level: "false", service: "false" });
+  expect(parsed()[0]).toMatchObject({ message: "real", level: "INFO", service: "node-management", message_: "false" });
+  expect(lines[0]?.match(/"message":/g)).toHaveLength(1);
+});
+
+test("standard is a line for people", () => {
+  const { log, lines } = capture({ format: "standard" });
+  log.info("Started node", { node_id: "node_1", took: { ms: 3 } });
+  expect(lines[0]).toMatch(/^\S+Z INFO main: Started node node_id=node_1 took={"ms":3}\n$/);
+});
+
+describe("what no log may hold", () => {
+  const secret = "s3cr3t-value";
+  const address = "TJRabPrwbZy45sbavfcjinPJC18kjpRTv8";
+  test.each([
+    ["a header", { headers: { Authorization: `Bearer ${secret}` } }],
+    ["a token", { accessToken: secret, refresh_token: secret }],
+    ["a secret", { jwt_secret_key: secret, password: secret, encryptionKey: secret }],
+    ["a URL's credentials", { url: `mongodb://lucid:${secret}@mongo:27017/lucid` }],
+    ["a bearer token in a text", { note: `sent Bearer ${secret}` }],
+    ["an error's text", { error: new Error(`redis://:${secret}@redis refused`) }],
+    ["a cause's text", { error: new Error("outer", { cause: new Error(`Bearer ${secret}`) }) }],
+    ["a list", { tried: [{ token: secret }] }],
+    ["a wallet", { wallet_address: address, payoutAddress: address, note: `paid to ${address}` }],
+  ])("%s", (_name, fields) => {
+    const { log, lines } = capture();
+    log.info(`said Bearer ${secret}`, fields);
+    expect(lines.join()).not.toContain(secret);
+    expect(lines.join()).not.toContain(address);
+    expect(lines).toHaveLength(1);
+  });
+
+  test("a cyclic context is cut, bytes are counted, big numbers are written", () => {
+    const cyclic: Record<string, unknown> = { size: 10n ** 20n, key: new Uint8Array(3) };
+    cyclic.self = cyclic;
+    const { log, parsed } = capture();
+    log.info("x", cyclic);
+    expect(parsed()[0]).toMatchObject({ size: "100000000000000000000", key: "[3 bytes]" });
+  });
+
+  test("a page token's name is no reason to hide a node's", () => {
+    const { log, parsed } = capture();
+    log.info("x", { token_type: "node_access", node_id: "node_1" });
+    expect(parsed()[0]).toMatchObject({ token_type: "node_access", node_id: "node_1" });
+  });
+});
