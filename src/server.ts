@@ -29,7 +29,7 @@ import { createCors } from "./rpc/cors.js";
 import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
 import { createHealthRoutes, type HealthReports } from "./rpc/http-routes.js";
-import { createListener } from "./rpc/listener.js";
+import { createListener, type ListenerLimits } from "./rpc/listener.js";
 import { createMetricsServer } from "./rpc/metrics-server.js";
 import { createObserver } from "./rpc/observe.js";
 import { createPaging } from "./rpc/paging.js";
@@ -52,6 +52,8 @@ export interface Overrides {
   readonly collector?: Collector;
   readonly log?: Log;
   readonly random?: () => number;
+  /** Such as how soon a frozen peer is noticed. */
+  readonly listenerLimits?: Partial<ListenerLimits>;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -251,7 +253,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     keyFile: settings.tls.keyFile,
     ...(settings.tls.clientCaFile === undefined ? {} : { clientCaFile: settings.tls.clientCaFile }),
   };
-  const limits = { connectionsMax: heartbeat.streamsMax + 5_000 };
+  const limits = { connectionsMax: heartbeat.streamsMax + 5_000, ...overrides.listenerLimits };
   const { host, port } = settings;
   const listener = undo.use(createListener({ host, port, handler: adapter, tls, limits, log: log.module("listener") }));
   const probes = undo.use(

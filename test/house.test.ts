@@ -49,6 +49,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 const pure = [
   "src/nodes/node.ts",
   "src/nodes/heartbeat.ts",
+  "src/nodes/session.ts",
   "src/pools/pool.ts",
   "src/rpc/permission.ts",
   "src/payouts/address.ts",
@@ -89,7 +90,7 @@ describe("the house", () => {
   });
 
   it("generated code is imported by handlers, routes, the rpc room and those at the other end of the wire", () => {
-    const allowed = /^src\/(rpc|agent|client|cli)\/|^src\/routes\.ts$|\/(handler|wire|stream|beat)\.ts$/;
+    const allowed = /^src\/(rpc|agent|client|cli)\/|^src\/routes\.ts$|\/(handler|requests|wire|stream|beat)\.ts$/;
     expect(imports.filter(({ from, to }) => to.startsWith("gen/") && !allowed.test(from))).toEqual([]);
   });
 
@@ -130,7 +131,7 @@ describe("the house", () => {
   it("keeps files small enough to be one idea", () => {
     const long = [...source]
       .map(([file, text]) => ({ file, lines: text.split("\n").length }))
-      .filter((f) => f.lines > 600);
+      .filter((f) => f.lines > 450);
     expect(long).toEqual([]);
   });
 

@@ -5,15 +5,13 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type CreateNodeRequest,
   CreateNodeRequestSchema,
-  type ListNodesRequest,
   type NodeService,
   type UpdateNodeRequest,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { TokenPair } from "../admin/tokens.js";
 import type { Clock } from "../clock.js";
-import { sha256Hex, type Vault } from "../crypto.js";
+import type { Vault } from "../crypto.js";
 import { keyReused, malformed } from "../failure.js";
-import { newNodeId } from "../ids.js";
 import { type Caller, callerOf } from "../rpc/caller.js";
 import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
@@ -34,22 +32,11 @@ import {
   remove,
 } from "./node.js";
 import type { Reconciler } from "./reconciler.js";
-import type { NodeOrder, NodeRepository } from "./repository.js";
-import { labelFilter } from "./selector.js";
+import type { NodeRepository } from "./repository.js";
+import { listQuery, merged, newNode, updatePatch } from "./requests.js";
 import type { Sessions } from "./sessions.js";
 import { heartbeatHandlers } from "./stream.js";
-import {
-  configurationToJson,
-  connectivityToWire,
-  eventToWire,
-  fromWire,
-  hardwareToJson,
-  locationToJson,
-  nodeToWire,
-  statusToWire,
-  storeLabels,
-  typeToWire,
-} from "./wire.js";
+import { eventToWire, nodeToWire, statusToWire } from "./wire.js";
 
 export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Policy>> = {
   createNode: { permission: "node:write" },
@@ -68,7 +55,8 @@ export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Poli
   beginEnrollment: { permission: "open" },
   completeEnrollment: { permission: "open" },
   resetEnrollment: { permission: "node:admin" },
-  heartbeat: { permission: "node:heartbeat", nodeToken: "handler" },
+  // Bounded by its own rules (sessions per node, streams per replica): a fleet behind one address must find back.
+  heartbeat: { permission: "node:heartbeat", nodeToken: "handler", tier: "none" },
   reportHeartbeat: { permission: "node:heartbeat", nodeToken: "self" },
   listNodeEvents: { permission: "node:read", nodeToken: "self" },
 };
@@ -367,110 +355,4 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
   async function requireHistory(nodeId: string): Promise<void> {
     if ((await log.countOf(nodeId, undefined)) === 0) await repository.get(nodeId);
   }
-}
-
-/** A node as created, INACTIVE; what its pool gives it comes from the claim. */
-function newNode(
-  request: CreateNodeRequest,
-  caller: Caller,
-  now: Date,
-  addressFields: (address: string, former: undefined) => Partial<NodeDocument>,
-): NodeDocument {
-  const key = request.publicKey.length === 0 ? undefined : request.publicKey;
-  return {
-    _id: newNodeId(now),
-    name: request.name,
-    status: "inactive",
-    status_reason: "",
-    node_type: fromWire(typeToWire, request.nodeType) ?? "worker",
-    ...(request.hardwareInfo === undefined ? {} : { hardware_info: hardwareToJson(request.hardwareInfo) }),
-    ...(request.location === undefined ? {} : { location: locationToJson(request.location) }),
-    ...(request.configuration === undefined ? {} : { configuration: configurationToJson(request.configuration) }),
-    configuration_version: request.configuration === undefined ? 0 : 1,
-    configuration_applied: 0,
-    labels: storeLabels(request.labels),
-    connectivity: "never_connected",
-    last_heartbeat: new Date(0),
-    poot_score: -1,
-    agent_version: "",
-    banned: false,
-    ...(request.payoutAddress === "" ? {} : addressFields(request.payoutAddress, undefined)),
-    ...(key === undefined ? {} : { public_key: Buffer.from(key).toString("base64"), key_fingerprint: sha256Hex(key) }),
-    session_epoch: 0,
-    version: 1,
-    change: 1,
-    unlogged: [
-      {
-        change: 1,
-        type: "created",
-        status: "inactive",
-        connectivity: "never_connected",
-        reason: "created",
-        actor: caller.subject,
-        version: 1,
-        at: now,
-      },
-    ],
-    unlogged_since: now,
-    created_at: now,
-    updated_at: now,
-  };
-}
-
-type UpdatePath = "name" | "node_type" | "pool_id" | "configuration" | "location" | "labels";
-
-/** What the mask changes, the pool apart. @throws Failure 4001 for a path that cannot be cleared */
-function updatePatch(
-  request: UpdateNodeRequest,
-  paths: ReadonlySet<UpdatePath>,
-  current: NodeDocument,
-  actor: string,
-): Patch {
-  const wanted = request.node;
-  const set: Partial<Record<keyof NodeDocument, unknown>> = {};
-  const unset: (keyof NodeDocument)[] = [];
-  const put = (field: keyof NodeDocument, value: unknown) => {
-    if (value === undefined) unset.push(field);
-    else set[field] = value;
-  };
-  if (paths.has("name")) {
-    if (!wanted?.name) throw malformed({ field: "node.name", description: "cannot be cleared" });
-    set.name = wanted.name;
-  }
-  if (paths.has("node_type")) {
-    const type = wanted && fromWire(typeToWire, wanted.nodeType);
-    if (type === undefined) throw malformed({ field: "node.node_type", description: "cannot be cleared" });
-    set.node_type = type;
-  }
-  if (paths.has("configuration")) {
-    put("configuration", wanted?.configuration && configurationToJson(wanted.configuration));
-    set.configuration_version = current.configuration_version + 1;
-  }
-  if (paths.has("location")) put("location", wanted?.location && locationToJson(wanted.location));
-  if (paths.has("labels")) set.labels = storeLabels(wanted?.labels ?? {});
-  const event = { type: "updated", reason: `updated ${[...paths].join(", ")}`, actor } as const;
-  return { set: set as Partial<NodeDocument>, unset, event };
-}
-
-const merged = (patch: Patch, other: Patch): Patch => ({
-  set: { ...patch.set, ...other.set },
-  unset: [...(patch.unset ?? []), ...(other.unset ?? [])],
-  event: patch.event,
-});
-
-function listQuery(request: ListNodesRequest) {
-  const [order = "created_at", direction] = request.orderBy.split(" ");
-  const status = fromWire(statusToWire, request.status);
-  const nodeType = fromWire(typeToWire, request.nodeType);
-  const connectivity = fromWire(connectivityToWire, request.connectivity);
-  const labels = labelFilter(request.labelSelector);
-  const filter = {
-    ...(status === undefined ? {} : { status }),
-    ...(request.poolId === "" ? {} : { poolId: request.poolId }),
-    ...(nodeType === undefined ? {} : { nodeType }),
-    ...(connectivity === undefined ? {} : { connectivity }),
-    ...(labels === undefined ? {} : { labels }),
-  };
-  const query = { order: (order === "" ? "created_at" : order) as NodeOrder, descending: direction === "desc" };
-  return { filter, query, binding: JSON.stringify(["nodes", filter, query]) };
 }

@@ -2,7 +2,7 @@
 // a reader too far behind for the rest is let go.
 import type { Clock } from "../clock.js";
 import { unavailable } from "../failure.js";
-import type { Outgoing } from "./sessions.js";
+import type { Outgoing } from "./session.js";
 
 /** Acknowledgements that may wait before the newest stands for all. */
 const acksMax = 16;

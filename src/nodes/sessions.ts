@@ -16,111 +16,24 @@ import {
   sequenceStep,
   takeOver,
 } from "./heartbeat.js";
-import {
-  answered,
-  type ConnectivityState,
-  configurationVersion,
-  desiredStatus,
-  fail,
-  type Json,
-  type NodeDocument,
-  type Patch,
-  type PendingCommand,
-  pendingCommands,
-} from "./node.js";
+import { desiredStatus, fail, type NodeDocument, type Patch, pendingCommands } from "./node.js";
 import type { NodeRepository } from "./repository.js";
-
-export interface Sample {
-  readonly cpuPercent: number;
-  readonly memoryUsedBytes: bigint;
-  readonly memoryTotalBytes: bigint;
-  readonly diskUsedBytes: bigint;
-  readonly diskTotalBytes: bigint;
-  readonly networkRxBytes: bigint;
-  readonly networkTxBytes: bigint;
-}
-
-export type Incoming =
-  | { readonly kind: "beat"; readonly sequence: bigint; readonly sample: Sample | undefined }
-  | { readonly kind: "leave"; readonly reason: string }
-  | {
-      readonly kind: "result";
-      readonly commandId: string;
-      readonly status: "ok" | "failed" | "unsupported";
-      readonly error: string;
-    };
-
-export type DesiredStatus = ReturnType<typeof desiredStatus>;
-
-export type SessionCommand = PendingCommand | { readonly commandId: string; readonly kind: "collect_metrics" };
-
-export interface AckMessage {
-  readonly kind: "ack";
-  readonly sequence: bigint;
-  readonly nextAfterMs: number;
-  readonly desired: DesiredStatus;
-}
-
-export type Outgoing =
-  | {
-      readonly kind: "welcome";
-      readonly sessionId: string;
-      readonly epoch: number;
-      readonly intervalMs: number;
-      readonly desired: DesiredStatus;
-    }
-  | AckMessage
-  | { readonly kind: "command"; readonly command: SessionCommand }
-  | { readonly kind: "reconnect"; readonly afterMs: number; readonly reason: string };
-
-/** What carries a session's answers: a stream, or nothing for a node that reports by unary calls. */
-export interface Link {
-  send(message: Outgoing): void;
-  /** Ends the stream once what was sent is out: OK, or with the failure. */
-  end(failure?: Failure): void;
-  /** Ends the stream OK and its connection too, so that the next one is dialled anew. */
-  endConnection(): void;
-  /** Since when a message has waited for a reader that does not read; undefined when none does. */
-  stalledSinceMs(): number | undefined;
-}
-
-export interface Bearer {
-  readonly jti: string;
-  readonly expiresAt: Date;
-}
-
-export interface Opening {
-  readonly nodeId: NodeId;
-  readonly bootId: string;
-  /** Undefined leaves what is known. */
-  readonly agentVersion?: string;
-  readonly hardwareInfo?: Json;
-  readonly bearer: Bearer;
-}
-
-/** A node as this replica knows it. It outlives its stream: silence is judged whether or not a stream stands. */
-export interface Session {
-  readonly nodeId: NodeId;
-  readonly sessionId: string;
-  readonly epoch: number;
-  readonly bootId: string;
-  readonly jti: string;
-  link: Link | undefined;
-  /** When the stream is to be renewed: its lifetime, or the token's end if sooner. */
-  readonly renewAtMs: number;
-  connectivity: ConnectivityState;
-  desired: DesiredStatus;
-  /** Time to the next beat as last told. */
-  intervalMs: number;
-  lastSequence: bigint;
-  /** Monotonic; -Infinity when not heard by this process. */
-  lastHeardMs: number;
-  /** The same moment on the wall clock, as stored in last_heartbeat. */
-  lastHeardAt: Date;
-  lastSampleMs: number;
-  /** Commands that its stream has been sent; before Welcome there are none to send. */
-  told: ReadonlySet<string> | undefined;
-}
+import {
+  type AckMessage,
+  type Beat,
+  connected,
+  heardAgain,
+  type Incoming,
+  type Link,
+  left,
+  type Opening,
+  presumed,
+  type Result,
+  resulted,
+  type Sample,
+  type Session,
+  type SessionCommand,
+} from "./session.js";
 
 export interface SessionSettings extends HeartbeatTiming {
   readonly streamsMax: number;
@@ -138,6 +51,7 @@ export type Sessions = ReturnType<typeof createSessions>;
 
 /** How long a stream may leave its answers unread. */
 const stallMaxMs = 10_000;
+const duplicateIdentity = "duplicate identity";
 const openedChannel = "node-sessions";
 
 export function createSessions(parts: {
@@ -220,29 +134,6 @@ export function createSessions(parts: {
     return noted.duplicateIdentity;
   };
 
-  /** What a session's opening changes of the node: it is connected, and may have told something new of itself. */
-  const connectPatch = (node: NodeDocument, opening: Opening): Patch | undefined => {
-    const set = {
-      ...(node.connectivity === "connected" ? {} : { connectivity: "connected" as const }),
-      ...(opening.agentVersion === undefined || opening.agentVersion === node.agent_version
-        ? {}
-        : { agent_version: opening.agentVersion }),
-      ...(opening.hardwareInfo === undefined || sameJson(opening.hardwareInfo, node.hardware_info)
-        ? {}
-        : { hardware_info: opening.hardwareInfo }),
-    };
-    if (Object.keys(set).length === 0) return undefined;
-    const connects = node.connectivity !== "connected";
-    return {
-      set,
-      event: {
-        type: connects ? "connectivity" : "updated",
-        reason: connects ? "connected" : "agent reported",
-        actor: node._id,
-      },
-    };
-  };
-
   const remember = (node: NodeDocument, opening: Opening, link: Link | undefined): Session => {
     const nowMs = clock.monotonicMs();
     const lifetimeMs = settings.streamLifetimeMs * (0.8 + 0.4 * random());
@@ -287,9 +178,7 @@ export function createSessions(parts: {
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
       .catch(() => undefined);
     const node = await change(opening.nodeId, (current) =>
-      duplicate && current.status_reason !== duplicateIdentity
-        ? fail(duplicateIdentity)
-        : connectPatch(current, opening),
+      duplicate && current.status_reason !== duplicateIdentity ? fail(duplicateIdentity) : connected(current, opening),
     ).catch((error: unknown) => {
       unlink(session, () => undefined);
       throw error;
@@ -318,18 +207,11 @@ export function createSessions(parts: {
 
   /** A beat brings a node back that was given up. */
   const restore = (session: Session): Promise<unknown> =>
-    change(session.nodeId, (node) =>
-      node.session_epoch !== session.epoch || node.connectivity === "connected"
-        ? undefined
-        : {
-            set: { connectivity: "connected" },
-            event: { type: "connectivity", reason: "heard again", actor: node._id },
-          },
-    ).then(() => {
+    change(session.nodeId, (node) => heardAgain(node, session.epoch)).then(() => {
       session.connectivity = "connected";
     });
 
-  const beat = (session: Session, message: Extract<Incoming, { kind: "beat" }>): AckMessage => {
+  const beat = (session: Session, message: Beat): AckMessage => {
     const nowMs = clock.monotonicMs();
     const { fresh, missed } = sequenceStep(session.lastSequence, message.sequence);
     const tooSoon = session.lastSequence > 0n && nowMs - session.lastHeardMs < session.intervalMs / 2;
@@ -354,40 +236,13 @@ export function createSessions(parts: {
     return { kind: "ack", sequence: message.sequence, nextAfterMs, desired: session.desired };
   };
 
-  const result = async (nodeId: string, message: Extract<Incoming, { kind: "result" }>): Promise<void> => {
-    const { commandId, error } = message;
-    // An agent that does not know a command has nothing to do for it: what was asked is taken as so.
-    const ok = message.status !== "failed";
-    const configuration = configurationVersion(commandId);
-    if (configuration === undefined) {
-      await change(nodeId, (node) => answered(node, { commandId, ok, error }, clock.now()));
-      return;
-    }
-    await change(nodeId, (node) =>
-      node.configuration_applied >= configuration || configuration > node.configuration_version
-        ? undefined
-        : {
-            set: { configuration_applied: configuration },
-            event: {
-              type: "updated",
-              reason: ok ? "configuration taken over" : `configuration refused: ${error}`,
-              actor: node._id,
-            },
-          },
-    );
-  };
+  const result = (nodeId: string, message: Result): Promise<NodeDocument> =>
+    change(nodeId, (node) => resulted(node, message, clock.now()));
 
   const leave = async (session: Session, reason: string): Promise<void> => {
     unlink(session, (link) => link.end());
     forget(session);
-    await change(session.nodeId, (node) =>
-      node.session_epoch !== session.epoch
-        ? undefined
-        : {
-            set: { connectivity: "disconnected" },
-            event: { type: "connectivity", reason: reason === "" ? "left" : `left: ${reason}`, actor: node._id },
-          },
-    );
+    await change(session.nodeId, (node) => left(node, session.epoch, reason));
   };
 
   const isCurrent = (session: Session): boolean => sessions.get(session.nodeId) === session;
@@ -427,7 +282,7 @@ export function createSessions(parts: {
     },
 
     /** Takes a message of the session's stream; one of a session that was superseded is dropped. */
-    receive: (session: Session, message: Incoming): Promise<void> | undefined => {
+    receive: (session: Session, message: Incoming): Promise<unknown> | undefined => {
       if (!isCurrent(session)) return undefined;
       switch (message.kind) {
         case "beat":
@@ -454,8 +309,8 @@ export function createSessions(parts: {
     report: async (
       opening: Opening,
       epoch: number | undefined,
-      message: Extract<Incoming, { kind: "beat" }>,
-      results: readonly Extract<Incoming, { kind: "result" }>[],
+      message: Beat,
+      results: readonly Result[],
     ): Promise<{ ack: AckMessage; epoch: number; commands: SessionCommand[] }> => {
       const session = epoch === undefined ? (await open(opening, undefined)).session : await resume(opening, epoch);
       for (const one of results) await result(opening.nodeId, one);
@@ -577,25 +432,3 @@ export function createSessions(parts: {
     return remember(node, opening, undefined);
   }
 }
-
-const duplicateIdentity = "duplicate identity";
-
-const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
-
-const presumed = (node: NodeDocument, intervalMs: number): Session => ({
-  nodeId: node._id as NodeId,
-  sessionId: "",
-  epoch: node.session_epoch,
-  bootId: node.session_boot_id ?? "",
-  jti: "",
-  link: undefined,
-  renewAtMs: Number.POSITIVE_INFINITY,
-  connectivity: node.connectivity,
-  desired: desiredStatus(node.status),
-  intervalMs,
-  lastSequence: 0n,
-  lastHeardMs: Number.NEGATIVE_INFINITY,
-  lastHeardAt: node.last_heartbeat,
-  lastSampleMs: Number.NEGATIVE_INFINITY,
-  told: undefined,
-});

@@ -6,7 +6,8 @@ import { malformed, notAllowed } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import { type Caller, callerOf, peerKey } from "../rpc/caller.js";
 import { createOutbox } from "./outbox.js";
-import type { Link, Opening, Session, Sessions } from "./sessions.js";
+import type { Link, Opening, Session } from "./session.js";
+import type { Sessions } from "./sessions.js";
 import { ackToWire, commandToWire, hardwareToJson, toIncoming, toResult, toSample, toWire } from "./wire.js";
 
 /** A stream that does not say Hello this long is not kept. */

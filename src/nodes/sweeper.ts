@@ -6,7 +6,8 @@ import type { Task } from "../task.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, type Verdict, verdict } from "./heartbeat.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeRepository } from "./repository.js";
-import type { Session, Sessions } from "./sessions.js";
+import type { Session } from "./session.js";
+import type { Sessions } from "./sessions.js";
 
 export interface SweeperLog {
   warn(message: string, context: Record<string, unknown>): void;

@@ -23,7 +23,7 @@ import {
 import type { NodeRole } from "../rpc/permission.js";
 import type { LogEntry } from "./log.js";
 import type * as domain from "./node.js";
-import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./sessions.js";
+import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./session.js";
 
 export const statusToWire: Readonly<Record<domain.NodeStatus, NodeStatus>> = {
   inactive: NodeStatus.INACTIVE,

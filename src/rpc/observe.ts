@@ -28,8 +28,8 @@ export interface Call {
   values: ContextValues | undefined;
   outcome: Outcome | undefined;
   error: ConnectError | undefined;
-  /** Whether the client has reset its stream or dropped its connection. */
-  readonly gone: () => boolean;
+  /** Whether the client took the whole answer; known when the response is over. */
+  readonly delivered: () => boolean;
 }
 
 export const callKey: ContextKey<Call | undefined> = createContextKey<Call | undefined>(undefined, {
@@ -101,12 +101,9 @@ export const outcomeInterceptor: Interceptor = (next) => async (request) => {
   }
 };
 
-/**
- * To a handler a client that vanishes looks like one that has no more to say, so it may return in good faith; and one
- * that returns after its call was aborted may do so because of that. Then the wire knows what came of it.
- */
+/** A handler that returns after its call was aborted may do so because of that; the wire knows what came of it. */
 function noteSuccess(call: Call | undefined, signal: AbortSignal): void {
-  if (call && !signal.aborted && !call.gone()) call.outcome = 0;
+  if (call && !signal.aborted) call.outcome = 0;
 }
 
 /** Notes the error a call is answered with. */
@@ -131,8 +128,8 @@ export function createObserver(options: ObserverOptions): Observer {
   const log = options.log.module("rpc");
   return {
     begin: (request, response, target) => {
-      const gone = goneOf(response);
-      const call: Call = { ...target, values: undefined, outcome: undefined, error: undefined, gone };
+      const delivered = deliveryOf(response);
+      const call: Call = { ...target, values: undefined, outcome: undefined, error: undefined, delivered };
       const startedMs = options.clock.monotonicMs();
       let wireStatus: Outcome | undefined;
       if (call.method) watchGrpcStatus(response, (status) => (wireStatus = status as Outcome));
@@ -152,15 +149,18 @@ export function createObserver(options: ObserverOptions): Observer {
  * canceled, whatever the handler thought.
  */
 function judge(call: Call, response: WireResponse, wireStatus: Outcome | undefined): Outcome {
-  if (call.outcome !== undefined) return call.outcome;
-  if (call.gone() || !response.writableEnded) return Code.Canceled;
-  return wireStatus ?? outcomeOfStatus[response.statusCode] ?? Code.Unknown;
+  if (call.outcome !== undefined && call.outcome !== 0) return call.outcome;
+  if (!call.delivered() || !response.writableEnded) return Code.Canceled;
+  return call.outcome ?? wireStatus ?? outcomeOfStatus[response.statusCode] ?? Code.Unknown;
 }
 
-function goneOf(response: WireResponse): () => boolean {
-  if (!("stream" in response)) return () => response.destroyed && !response.writableFinished;
+/** Asks, when the response is over, whether the client took all of it. */
+function deliveryOf(response: WireResponse): () => boolean {
+  if (!("stream" in response)) return () => response.writableFinished;
+  // A client that cancels ends its half before it resets the stream, so that a handler may finish in good faith; one that
+  // has its answer resets, if at all, without an error code.
   const { stream } = response;
-  return () => stream.aborted || stream.rstCode !== 0;
+  return () => !stream.aborted && stream.rstCode === 0;
 }
 
 /** Counts one request; labels are bound once, for a lookup by labels costs more than the count. */

@@ -4,6 +4,8 @@ import type { Clock } from "../../src/clock.js";
 export interface TestClock extends Clock {
   /** Moves both clocks on and wakes sleepers on the way. */
   advance(ms: number): Promise<void>;
+  /** Moves both at once, as a process that stood still sees it: whoever was to wake meanwhile wakes late. */
+  stall(ms: number): Promise<void>;
   /** Steps the wall clock alone, as an administrator or NTP would. */
   stepWall(ms: number): void;
   /** How many wait. */
@@ -33,6 +35,13 @@ export function createTestClock(start = new Date("2026-01-01T00:00:00Z")): TestC
           resolve();
         });
       }),
+    stall: async (ms) => {
+      mono += ms;
+      const due = waiting.filter((entry) => entry.at <= mono).sort((a, b) => a.at - b.at);
+      waiting = waiting.filter((entry) => entry.at > mono);
+      for (const { wake } of due) wake();
+      await settle();
+    },
     stepWall: (ms) => {
       wallOffset += ms;
     },

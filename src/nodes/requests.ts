@@ -1,0 +1,129 @@
+// What requests ask for, in the words of this folder.
+import type {
+  CreateNodeRequest,
+  ListNodesRequest,
+  UpdateNodeRequest,
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import { sha256Hex } from "../crypto.js";
+import { malformed } from "../failure.js";
+import { newNodeId } from "../ids.js";
+import type { Caller } from "../rpc/caller.js";
+import type { NodeDocument, Patch } from "./node.js";
+import type { NodeOrder } from "./repository.js";
+import { labelFilter } from "./selector.js";
+import {
+  configurationToJson,
+  connectivityToWire,
+  fromWire,
+  hardwareToJson,
+  locationToJson,
+  statusToWire,
+  storeLabels,
+  typeToWire,
+} from "./wire.js";
+
+/** A node as created, INACTIVE; what its pool gives it comes from the claim. */
+export function newNode(
+  request: CreateNodeRequest,
+  caller: Caller,
+  now: Date,
+  addressFields: (address: string, former: undefined) => Partial<NodeDocument>,
+): NodeDocument {
+  const key = request.publicKey.length === 0 ? undefined : request.publicKey;
+  return {
+    _id: newNodeId(now),
+    name: request.name,
+    status: "inactive",
+    status_reason: "",
+    node_type: fromWire(typeToWire, request.nodeType) ?? "worker",
+    ...(request.hardwareInfo === undefined ? {} : { hardware_info: hardwareToJson(request.hardwareInfo) }),
+    ...(request.location === undefined ? {} : { location: locationToJson(request.location) }),
+    ...(request.configuration === undefined ? {} : { configuration: configurationToJson(request.configuration) }),
+    configuration_version: request.configuration === undefined ? 0 : 1,
+    configuration_applied: 0,
+    labels: storeLabels(request.labels),
+    connectivity: "never_connected",
+    last_heartbeat: new Date(0),
+    poot_score: -1,
+    agent_version: "",
+    banned: false,
+    ...(request.payoutAddress === "" ? {} : addressFields(request.payoutAddress, undefined)),
+    ...(key === undefined ? {} : { public_key: Buffer.from(key).toString("base64"), key_fingerprint: sha256Hex(key) }),
+    session_epoch: 0,
+    version: 1,
+    change: 1,
+    unlogged: [
+      {
+        change: 1,
+        type: "created",
+        status: "inactive",
+        connectivity: "never_connected",
+        reason: "created",
+        actor: caller.subject,
+        version: 1,
+        at: now,
+      },
+    ],
+    unlogged_since: now,
+    created_at: now,
+    updated_at: now,
+  };
+}
+
+export type UpdatePath = "name" | "node_type" | "pool_id" | "configuration" | "location" | "labels";
+
+/** What the mask changes, the pool apart. @throws Failure 4001 for a path that cannot be cleared */
+export function updatePatch(
+  request: UpdateNodeRequest,
+  paths: ReadonlySet<UpdatePath>,
+  current: NodeDocument,
+  actor: string,
+): Patch {
+  const wanted = request.node;
+  const set: Partial<Record<keyof NodeDocument, unknown>> = {};
+  const unset: (keyof NodeDocument)[] = [];
+  const put = (field: keyof NodeDocument, value: unknown) => {
+    if (value === undefined) unset.push(field);
+    else set[field] = value;
+  };
+  if (paths.has("name")) {
+    if (!wanted?.name) throw malformed({ field: "node.name", description: "cannot be cleared" });
+    set.name = wanted.name;
+  }
+  if (paths.has("node_type")) {
+    const type = wanted && fromWire(typeToWire, wanted.nodeType);
+    if (type === undefined) throw malformed({ field: "node.node_type", description: "cannot be cleared" });
+    set.node_type = type;
+  }
+  if (paths.has("configuration")) {
+    put("configuration", wanted?.configuration && configurationToJson(wanted.configuration));
+    set.configuration_version = current.configuration_version + 1;
+  }
+  if (paths.has("location")) put("location", wanted?.location && locationToJson(wanted.location));
+  if (paths.has("labels")) set.labels = storeLabels(wanted?.labels ?? {});
+  const event = { type: "updated", reason: `updated ${[...paths].join(", ")}`, actor } as const;
+  return { set: set as Partial<NodeDocument>, unset, event };
+}
+
+export const merged = (patch: Patch, other: Patch): Patch => ({
+  set: { ...patch.set, ...other.set },
+  unset: [...(patch.unset ?? []), ...(other.unset ?? [])],
+  event: patch.event,
+});
+
+export function listQuery(request: ListNodesRequest) {
+  const [order = "created_at", direction] = request.orderBy.split(" ");
+  const status = fromWire(statusToWire, request.status);
+  const nodeType = fromWire(typeToWire, request.nodeType);
+  const connectivity = fromWire(connectivityToWire, request.connectivity);
+  const labels = labelFilter(request.labelSelector);
+  const filter = {
+    ...(status === undefined ? {} : { status }),
+    ...(request.poolId === "" ? {} : { poolId: request.poolId }),
+    ...(nodeType === undefined ? {} : { nodeType }),
+    ...(connectivity === undefined ? {} : { connectivity }),
+    ...(labels === undefined ? {} : { labels }),
+  };
+  const query = { order: (order === "" ? "created_at" : order) as NodeOrder, descending: direction === "desc" };
+  return { filter, query, binding: JSON.stringify(["nodes", filter, query]) };
+}

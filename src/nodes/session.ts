@@ -1,0 +1,171 @@
+// What a session is, what goes in and out of it, and what it changes of its node. Pure.
+import type { Failure } from "../failure.js";
+import type { NodeId } from "../ids.js";
+import {
+  answered,
+  type ConnectivityState,
+  configurationVersion,
+  desiredStatus,
+  type Json,
+  type NodeDocument,
+  type Patch,
+  type PendingCommand,
+} from "./node.js";
+
+export interface Sample {
+  readonly cpuPercent: number;
+  readonly memoryUsedBytes: bigint;
+  readonly memoryTotalBytes: bigint;
+  readonly diskUsedBytes: bigint;
+  readonly diskTotalBytes: bigint;
+  readonly networkRxBytes: bigint;
+  readonly networkTxBytes: bigint;
+}
+
+export type Incoming =
+  | { readonly kind: "beat"; readonly sequence: bigint; readonly sample: Sample | undefined }
+  | { readonly kind: "leave"; readonly reason: string }
+  | {
+      readonly kind: "result";
+      readonly commandId: string;
+      readonly status: "ok" | "failed" | "unsupported";
+      readonly error: string;
+    };
+
+export type DesiredStatus = ReturnType<typeof desiredStatus>;
+
+export type SessionCommand = PendingCommand | { readonly commandId: string; readonly kind: "collect_metrics" };
+
+export interface AckMessage {
+  readonly kind: "ack";
+  readonly sequence: bigint;
+  readonly nextAfterMs: number;
+  readonly desired: DesiredStatus;
+}
+
+export type Outgoing =
+  | {
+      readonly kind: "welcome";
+      readonly sessionId: string;
+      readonly epoch: number;
+      readonly intervalMs: number;
+      readonly desired: DesiredStatus;
+    }
+  | AckMessage
+  | { readonly kind: "command"; readonly command: SessionCommand }
+  | { readonly kind: "reconnect"; readonly afterMs: number; readonly reason: string };
+
+/** What carries a session's answers: a stream, or nothing for a node that reports by unary calls. */
+export interface Link {
+  send(message: Outgoing): void;
+  /** Ends the stream once what was sent is out: OK, or with the failure. */
+  end(failure?: Failure): void;
+  /** Ends the stream OK and its connection too, so that the next one is dialled anew. */
+  endConnection(): void;
+  /** Since when a message has waited for a reader that does not read; undefined when none does. */
+  stalledSinceMs(): number | undefined;
+}
+
+export interface Bearer {
+  readonly jti: string;
+  readonly expiresAt: Date;
+}
+
+export interface Opening {
+  readonly nodeId: NodeId;
+  readonly bootId: string;
+  /** Undefined leaves what is known. */
+  readonly agentVersion?: string;
+  readonly hardwareInfo?: Json;
+  readonly bearer: Bearer;
+}
+
+/** A node as this replica knows it. It outlives its stream: silence is judged whether or not a stream stands. */
+export interface Session {
+  readonly nodeId: NodeId;
+  readonly sessionId: string;
+  readonly epoch: number;
+  readonly bootId: string;
+  readonly jti: string;
+  link: Link | undefined;
+  /** When the stream is to be renewed: its lifetime, or the token's end if sooner. */
+  readonly renewAtMs: number;
+  connectivity: ConnectivityState;
+  desired: DesiredStatus;
+  /** Time to the next beat as last told. */
+  intervalMs: number;
+  lastSequence: bigint;
+  /** Monotonic; -Infinity when not heard by this process. */
+  lastHeardMs: number;
+  /** The same moment on the wall clock, as stored in last_heartbeat. */
+  lastHeardAt: Date;
+  lastSampleMs: number;
+  /** Commands that its stream has been sent; before Welcome there are none to send. */
+  told: ReadonlySet<string> | undefined;
+}
+
+export type Beat = Extract<Incoming, { kind: "beat" }>;
+export type Result = Extract<Incoming, { kind: "result" }>;
+
+/** A node that was heard before this process began. */
+export const presumed = (node: NodeDocument, intervalMs: number): Session => ({
+  nodeId: node._id as NodeId,
+  sessionId: "",
+  epoch: node.session_epoch,
+  bootId: node.session_boot_id ?? "",
+  jti: "",
+  link: undefined,
+  renewAtMs: Number.POSITIVE_INFINITY,
+  connectivity: node.connectivity,
+  desired: desiredStatus(node.status),
+  intervalMs,
+  lastSequence: 0n,
+  lastHeardMs: Number.NEGATIVE_INFINITY,
+  lastHeardAt: node.last_heartbeat,
+  lastSampleMs: Number.NEGATIVE_INFINITY,
+  told: undefined,
+});
+
+/** What opening a session changes: the node is connected, and may have told something new of itself. */
+export function connected(node: NodeDocument, opening: Opening): Patch | undefined {
+  const { agentVersion, hardwareInfo } = opening;
+  const connects = node.connectivity !== "connected";
+  const set: Partial<NodeDocument> = {
+    ...(connects ? { connectivity: "connected" } : {}),
+    ...(agentVersion === undefined || agentVersion === node.agent_version ? {} : { agent_version: agentVersion }),
+    ...(hardwareInfo === undefined || sameJson(hardwareInfo, node.hardware_info)
+      ? {}
+      : { hardware_info: hardwareInfo }),
+  };
+  if (Object.keys(set).length === 0) return undefined;
+  const event = connects
+    ? ({ type: "connectivity", reason: "connected", actor: node._id } as const)
+    : ({ type: "updated", reason: "agent reported", actor: node._id } as const);
+  return { set, event };
+}
+
+const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
+
+/** A beat brings a node back that was given up, unless a newer session has taken over. */
+export const heardAgain = (node: NodeDocument, epoch: number): Patch | undefined =>
+  node.session_epoch !== epoch || node.connectivity === "connected"
+    ? undefined
+    : { set: { connectivity: "connected" }, event: { type: "connectivity", reason: "heard again", actor: node._id } };
+
+/** A clean goodbye, unless a newer session has taken over. */
+export function left(node: NodeDocument, epoch: number, reason: string): Patch | undefined {
+  if (node.session_epoch !== epoch || node.connectivity === "disconnected") return undefined;
+  const event = { type: "connectivity", reason: reason === "" ? "left" : `left: ${reason}`, actor: node._id } as const;
+  return { set: { connectivity: "disconnected" }, event };
+}
+
+/** What came of a command. One that the agent does not know leaves it nothing to do: what was asked is taken as so. */
+export function resulted(node: NodeDocument, result: Result, now: Date): Patch | undefined {
+  const { commandId, error } = result;
+  const ok = result.status !== "failed";
+  const configuration = configurationVersion(commandId);
+  if (configuration === undefined) return answered(node, { commandId, ok, error }, now);
+  if (node.configuration_applied >= configuration || configuration > node.configuration_version) return undefined;
+  const reason = ok ? "configuration taken over" : `configuration refused: ${error}`;
+  return { set: { configuration_applied: configuration }, event: { type: "updated", reason, actor: node._id } };
+}

@@ -1,0 +1,247 @@
+// The whole service on a port of its own, with the clients that reach it, for as long as one test needs it.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
+import { type Claims, newJti, signToken } from "../../src/admin/jwt.js";
+import { type Clock, systemClock } from "../../src/clock.js";
+import type { Collector } from "../../src/resources/collector.js";
+import type { NodeRole, Role } from "../../src/rpc/permission.js";
+import { type Overrides, type RunningServer, startServer } from "../../src/server.js";
+import { parseKeyRing, parseSettings } from "../../src/settings.js";
+import { type Store, StoreUnavailableError } from "../../src/storage/collection.js";
+import { openSqliteStore } from "../../src/storage/sqlite.js";
+import { silentLog } from "../../src/telemetry/log.js";
+import { createTestClock, type TestClock } from "./clock.js";
+import { until } from "./until.js";
+
+export interface Clients {
+  readonly nodes: Client<typeof NodeService>;
+  readonly pools: Client<typeof PoolService>;
+  readonly admin: Client<typeof AdminService>;
+}
+
+export interface WorldOptions extends Omit<Overrides, "store" | "clock"> {
+  /** By the names of the environment. */
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly clock?: Clock;
+}
+
+/** Clients at this level are an admin's. */
+export interface World extends Clients, AsyncDisposable {
+  readonly clock: Clock;
+  readonly port: number;
+  readonly metricsPort: number;
+  readonly baseUrl: string;
+  readonly dataDir: string;
+  readonly server: RunningServer;
+  /** Clients that send this token, or none. They share one connection. */
+  as(token: string | undefined): Clients;
+  /** A token as another Lucid service would sign it; valid for an hour unless said otherwise. */
+  token(role: Role, claims?: Partial<Claims>): Promise<string>;
+  nodeToken(nodeId: string, role?: NodeRole, claims?: Partial<Claims>): Promise<string>;
+  /** Value of a series, 0 when there is none. */
+  count(name: string, labels?: Readonly<Record<string, string | number>>): Promise<number>;
+  /** The store under the service, for what no RPC shows or does. */
+  readonly store: Store;
+  /** Runs before each call of the store, which waits for it. */
+  beforeStore(hook: ((operation: string) => Promise<void> | undefined) | undefined): void;
+  /** While true the store refuses everything, as if it could not be reached. */
+  storeAway(away: boolean): void;
+  /** `stop`: in order. `crash`: nothing more is written, nobody is told. Then the service comes up on the same data. */
+  restart(how: "stop" | "crash"): Promise<void>;
+}
+
+/** Moves on together with its service: after `pass` everything that was due has been done. */
+export interface ClockedWorld extends World {
+  readonly clock: TestClock;
+  /** Lets that much time go by, in steps after each of which the long-lived work comes to rest. */
+  pass(ms: number, stepMs?: number): Promise<void>;
+}
+
+export const commonSecret = "common-0123456789-abcdefghijklmnopqrstuvwxyz";
+
+const defaults: Readonly<Record<string, string>> = {
+  HOST: "127.0.0.1",
+  METRICS_HOST: "127.0.0.1",
+  METRICS_PORT: "0",
+  HOSTNAME: "world",
+  JWT_SECRET_KEY: commonSecret,
+  ENCRYPTION_KEY: Buffer.alloc(32, "world").toString("base64"),
+  RATE_LIMIT_ENABLED: "false",
+  DRAIN_WINDOW: "0",
+};
+
+/** Tells the same machine each time, at once. */
+export const stillCollector: Collector = {
+  sample: async () => ({
+    cpuPercent: 10,
+    memoryUsedBytes: 1e9,
+    memoryTotalBytes: 8e9,
+    diskUsedBytes: 1e10,
+    diskTotalBytes: 1e11,
+    networkRxBytes: 1,
+    networkTxBytes: 1,
+  }),
+  describe: async () => ({
+    cpu: { cores: 4, frequencyMhz: 2000, architecture: "x64", model: "still" },
+    memory: { totalBytes: 8e9, type: "DDR4" },
+    storage: [{ totalBytes: 1e11, type: "SSD", interface: "NVMe" }],
+    gpu: undefined,
+    network: [{ interface: "eth0", speedMbps: 1000, macAddress: "02:00:00:00:00:01" }],
+  }),
+};
+
+/** Sweeper, reconciler, node log, tokens, health, and the store's sweep: each sleeps when it has nothing to do. */
+const sleepersAtRest = 6;
+
+export async function openWorld(options: WorldOptions = {}): Promise<World> {
+  const { settings: given = {}, clock = systemClock, ...overrides } = options;
+  const dataDir = mkdtempSync(join(tmpdir(), "lucid-world-"));
+  const start = async (port: number) => {
+    const settings = parseSettings({ ...defaults, DATA_DIR: dataDir, PORT: String(port), ...given });
+    const severable = createSeverable(await openSqliteStore({ dir: dataDir, clock }));
+    const server = await startServer(settings, {
+      collector: stillCollector,
+      log: silentLog,
+      ...overrides,
+      clock,
+      store: severable.store,
+    });
+    return { settings, severable, server };
+  };
+  let run = await start(0);
+  const { port } = run.server;
+  const baseUrl = `http://127.0.0.1:${port}`;
+  const sessionManager = new Http2SessionManager(baseUrl);
+  const rings = {
+    common: parseKeyRing(run.settings.jwtSecretKey ?? ""),
+    privileged:
+      run.settings.jwtPrivilegedSecretKey === undefined ? undefined : parseKeyRing(run.settings.jwtPrivilegedSecretKey),
+  };
+
+  const token = (role: Role, claims: Partial<Claims> = {}): Promise<string> => {
+    const issuedAt = clock.now();
+    return signToken(rings, {
+      subject: `${role}-1`,
+      role,
+      nodeId: undefined,
+      tokenType: "service_access",
+      jti: newJti(),
+      issuedAt,
+      expiresAt: new Date(issuedAt.getTime() + 3_600_000),
+      ...claims,
+    });
+  };
+  const forever = new Date(clock.now().getTime() + 365 * 86_400_000);
+  const adminToken = await token("admin", { expiresAt: forever });
+  const as = (bearer: string | undefined): Clients => clientsOf(baseUrl, sessionManager, bearer);
+
+  return {
+    ...as(adminToken),
+    clock,
+    port,
+    baseUrl,
+    dataDir,
+    get metricsPort() {
+      return run.server.metricsPort;
+    },
+    get server() {
+      return run.server;
+    },
+    as,
+    token,
+    nodeToken: (nodeId, role = "worker", claims = {}) =>
+      token(role, { subject: nodeId, nodeId, tokenType: "node_access", ...claims }),
+    count: async (name, labels = {}) => {
+      const { values } = (await run.server.metrics.registry.getSingleMetric(name)?.get()) ?? { values: [] };
+      const fits = (found: Readonly<Record<string, unknown>>) =>
+        Object.entries(labels).every(([label, value]) => found[label] === value);
+      return values.filter(({ labels: found }) => fits(found)).reduce((sum, { value }) => sum + value, 0);
+    },
+    get store() {
+      return run.severable.inner;
+    },
+    beforeStore: (hook) => run.severable.before(hook),
+    storeAway: (away) => run.severable.sever(away),
+    restart: async (how) => {
+      if (how === "crash") {
+        run.severable.sever(true);
+        await run.severable.close();
+      }
+      await run.server.stop();
+      run = await start(port);
+    },
+    [Symbol.asyncDispose]: async () => {
+      sessionManager.abort();
+      await run.server.stop();
+      rmSync(dataDir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A world whose time the test moves, and where nothing is left to chance: `random` answers 0 unless given. */
+export async function openClockedWorld(options: Omit<WorldOptions, "clock"> = {}): Promise<ClockedWorld> {
+  const clock = createTestClock();
+  const world = await openWorld({ random: () => 0, ...options, clock });
+  const atRest = () => until(() => clock.sleepers >= sleepersAtRest, "the service is at rest");
+  await atRest();
+  const pass = async (ms: number, stepMs = 1000) => {
+    const endMs = clock.monotonicMs() + ms;
+    while (clock.monotonicMs() < endMs) {
+      await clock.advance(Math.min(stepMs, endMs - clock.monotonicMs()));
+      await atRest();
+    }
+  };
+  return Object.defineProperties({ clock, pass }, Object.getOwnPropertyDescriptors(world)) as ClockedWorld;
+}
+
+export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, token: string | undefined): Clients {
+  const authorising: Interceptor = (next) => (request) => {
+    if (token !== undefined && !request.header.has("authorization")) {
+      request.header.set("authorization", `Bearer ${token}`);
+    }
+    return next(request);
+  };
+  const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors: [authorising] });
+  return {
+    nodes: createClient(NodeService, transport),
+    pools: createClient(PoolService, transport),
+    admin: createClient(AdminService, transport),
+  };
+}
+
+/** A store that a test can cut off: from then on nothing is read or written any more. */
+function createSeverable(inner: Store) {
+  let severed = false;
+  let before: ((operation: string) => Promise<void> | undefined) | undefined;
+  const guarded = <T extends object>(target: T): T =>
+    new Proxy(target, {
+      get: (_, name) => {
+        const member: unknown = Reflect.get(target, name);
+        if (typeof member !== "function") return member;
+        if (name === Symbol.asyncDispose) return () => inner[Symbol.asyncDispose]();
+        return async (...given: unknown[]) => {
+          await before?.(String(name));
+          if (severed) throw new StoreUnavailableError("The store was cut off");
+          const result: unknown = await member.apply(target, given);
+          return name === "collection" ? guarded(result as object) : result;
+        };
+      },
+    });
+  return {
+    inner,
+    store: guarded(inner),
+    before: (hook: typeof before) => {
+      before = hook;
+    },
+    sever: (value: boolean) => {
+      severed = value;
+    },
+    close: () => inner[Symbol.asyncDispose](),
+  };
+}
