@@ -17,6 +17,9 @@ export interface EnrollmentToken {
   spend(): Promise<boolean>;
 }
 
+/** The token that a call brings, verified when asked for; undefined when it brings none. @throws Failure 4011 */
+export type BringToken = () => Promise<EnrollmentToken | undefined>;
+
 const lifetimeMs = 120_000;
 const version = 1;
 const macBytes = 32;
@@ -37,13 +40,23 @@ export function createEnrollment(parts: {
 
   const mac = (nodeId: string, body: Uint8Array) => hmac(key, Buffer.concat([body, Buffer.from(nodeId)]));
 
-  /** @throws Failure 4031 banned or another key is pinned, 4011 when a token is needed and there is none for this node */
-  const authorise = (node: NodeDocument, publicKey: Uint8Array, token: EnrollmentToken | undefined): void => {
+  /**
+   * The token that lets this key in, looked at only when one is needed: an agent that still brings its spent one must not
+   * be locked out. Undefined: the key is pinned already.
+   * @throws Failure 4031 banned or another key is pinned, 4011 when a token is needed and there is none for this node
+   */
+  const authorise = async (
+    node: NodeDocument,
+    publicKey: Uint8Array,
+    bring: BringToken,
+  ): Promise<EnrollmentToken | undefined> => {
     if (node.banned) throw notAllowed("The node is banned");
-    if (node.public_key === Buffer.from(publicKey).toString("base64")) return;
+    if (node.public_key === Buffer.from(publicKey).toString("base64")) return undefined;
+    const token = await bring();
     if (token === undefined) throw unauthenticated("An enrolment token for this node is required");
     if (token.nodeId !== node._id) throw notAllowed("The enrolment token is for another node");
     if (node.public_key !== undefined) throw notAllowed("Another key is pinned for this node");
+    return token;
   };
 
   const pin = (publicKey: Uint8Array, actor: string): Patch => ({
@@ -72,9 +85,9 @@ export function createEnrollment(parts: {
     begin: async (
       nodeId: string,
       publicKey: Uint8Array,
-      token: EnrollmentToken | undefined,
+      bring: BringToken,
     ): Promise<{ challenge: Uint8Array; expiresAt: Date }> => {
-      authorise(await repository.get(nodeId), publicKey, token);
+      await authorise(await repository.get(nodeId), publicKey, bring);
       const expiresAt = new Date(clock.now().getTime() + lifetimeMs);
       const expiry = Buffer.alloc(8);
       expiry.writeBigUInt64BE(BigInt(expiresAt.getTime()));
@@ -90,21 +103,21 @@ export function createEnrollment(parts: {
       nodeId: string,
       challenge: Uint8Array,
       signature: Uint8Array,
-      token: EnrollmentToken | undefined,
+      bring: BringToken,
     ): Promise<NodeDocument> => {
       const publicKey = readChallenge(nodeId, challenge);
       if (!verifyEd25519(publicKey, challenge, signature)) {
         throw unauthenticated("The signature is not that key's over the challenge");
       }
       const node = await repository.get(nodeId);
-      authorise(node, publicKey, token);
+      const token = await authorise(node, publicKey, bring);
       if (!(await coordination.addOnce(`challenge:${sha256Hex(challenge)}`, lifetimeMs))) {
         throw unauthenticated("The challenge was used before");
       }
-      if (node.public_key !== undefined || token === undefined) return node;
+      if (token === undefined) return node;
       if (!(await token.spend())) throw unauthenticated("The enrolment token was used before");
-      const pinned = await repository.change(nodeId, clock.now, (current) => {
-        authorise(current, publicKey, token);
+      const pinned = await repository.change(nodeId, clock.now, async (current) => {
+        await authorise(current, publicKey, async () => token);
         return current.public_key === undefined ? pin(publicKey, token.subject) : undefined;
       });
       parts.changed(pinned);

@@ -316,14 +316,14 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
     },
 
     beginEnrollment: async ({ nodeId, publicKey }, context) => {
-      const token = await parts.enrollmentToken(context.requestHeader);
-      const { challenge, expiresAt } = await enrollment.begin(nodeId, publicKey, token);
+      const bring = () => parts.enrollmentToken(context.requestHeader);
+      const { challenge, expiresAt } = await enrollment.begin(nodeId, publicKey, bring);
       return { challenge, expiresAt: timestampFromDate(expiresAt) };
     },
     completeEnrollment: ({ nodeId, challenge, signature }, context) =>
       counted("enroll", async () => {
-        const token = await parts.enrollmentToken(context.requestHeader);
-        const node = await enrollment.complete(nodeId, challenge, signature, token);
+        const bring = () => parts.enrollmentToken(context.requestHeader);
+        const node = await enrollment.complete(nodeId, challenge, signature, bring);
         const { accessToken, refreshToken, expiresAt } = await parts.issueNodeTokens(nodeId, node.node_type);
         return { accessToken, refreshToken, expiresAt: timestampFromDate(expiresAt) };
       }),

@@ -52,10 +52,18 @@ export function verdict(node: Silence, judge: Judge, timing: HeartbeatTiming): V
   return silentMs >= node.intervalMs + timing.graceMs ? "disconnected" : "alive";
 }
 
-/** How a beat's sequence continues the last one seen. */
+/** Time to the next beat after one that did not count: the one that did has said when it is due; soon if that is past. */
+export const stillDueAfterMs = ({ lastHeardMs, intervalMs }: Silence, nowMs: number): number =>
+  Math.floor(Math.max(lastHeardMs + intervalMs - nowMs, intervalMs / 10));
+
+/** A sequence is the node's word alone: a jump beyond this says nothing of beats that were lost. */
+const missedMax = 10_000n;
+
+/** How a beat's sequence continues the last one seen; `missed` is at most 10,000. */
 export function sequenceStep(last: bigint, sequence: bigint): { readonly fresh: boolean; readonly missed: number } {
   if (sequence <= last) return { fresh: false, missed: 0 };
-  return { fresh: true, missed: Number(sequence - last - 1n) };
+  const missed = sequence - last - 1n;
+  return { fresh: true, missed: Number(missed < missedMax ? missed : missedMax) };
 }
 
 /** What a node's registrations of late look like: bounded lists of monotonic times. */

@@ -14,6 +14,7 @@ import {
   type Registrations,
   register,
   sequenceStep,
+  stillDueAfterMs,
   takeOver,
 } from "./heartbeat.js";
 import { desiredStatus, fail, type NodeDocument, type Patch, pendingCommands } from "./node.js";
@@ -220,8 +221,9 @@ export function createSessions(parts: {
       if (missed > 0 && session.lastSequence > 0n) metrics.sequenceGaps.inc(missed);
       session.lastSequence = message.sequence;
     }
-    const nextAfterMs = nextBeatAfterMs(pace(), random());
-    if (fresh && !tooSoon) {
+    const counts = fresh && !tooSoon;
+    const nextAfterMs = counts ? nextBeatAfterMs(pace(), random()) : stillDueAfterMs(session, nowMs);
+    if (counts) {
       session.lastHeardMs = nowMs;
       session.lastHeardAt = clock.now();
       session.intervalMs = nextAfterMs;

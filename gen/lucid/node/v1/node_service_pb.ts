@@ -1892,7 +1892,8 @@ export type Welcome = Message<"lucid.node.v1.Welcome"> & {
   sessionEpoch: bigint;
 
   /**
-   * Time to the first beat and between beats; an Ack may change it.
+   * Time between beats until an Ack says otherwise. Send the first one after a random part of it, so that a fleet that
+   * comes back together spreads.
    *
    * @generated from field: google.protobuf.Duration heartbeat_interval = 3;
    */
