@@ -100,13 +100,14 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     nodeLog.wake();
     void coordination.publish(changedChannel, JSON.stringify([replicaId, node._id])).catch(() => undefined);
   };
-  let lastSampleAt: Date | undefined;
+  let lastSampleAt = startedAt;
   const sessions = createSessions({
     repository,
     coordination,
     clock,
     random,
     changed,
+    isRevoked: (jti) => tokens.isRevoked(jti),
     settings: { ...heartbeat, metricsIntervalMs: resources.collectionIntervalMs },
     metrics: {
       beats: metrics.heartbeats,
@@ -151,7 +152,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       active: await repository.countByStatus("active"),
       connected: await repository.countOf({ status: "active", connectivity: "connected" }),
     }),
-    samples: () => ({ connected: sessions.counts().streams, lastAt: lastSampleAt }),
+    samples: () => {
+      const connected = sessions.counts().streams;
+      // Nobody connected, nothing to miss: the wait for a sample begins with the first stream.
+      if (connected === 0) lastSampleAt = clock.now();
+      return { connected, lastAt: lastSampleAt };
+    },
     machine: async () => usage(await collector.sample(), metrics),
     externalUrls: settings.externalHealthUrls,
     metricsIntervalMs: resources.collectionIntervalMs,

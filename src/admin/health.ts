@@ -31,8 +31,8 @@ export interface HealthParts {
   readonly clock: Clock;
   /** Active nodes, and how many of them are connected. */
   readonly countActive: () => Promise<{ readonly active: number; readonly connected: number }>;
-  /** Nodes known to be connected here, and when the last sample of one came. */
-  readonly samples: () => { readonly connected: number; readonly lastAt: Date | undefined };
+  /** Streams held here, and when the last sample of one came, or could first have come. */
+  readonly samples: () => { readonly connected: number; readonly lastAt: Date };
   readonly machine: () => Promise<{ cpuPercent: number; memoryPercent: number; diskPercent: number }>;
   readonly externalUrls: Readonly<Record<string, string>>;
   readonly fetch: typeof fetch;
@@ -102,10 +102,9 @@ export function createHealth(parts: HealthParts) {
 
   const monitoring = async (): Promise<Finding> => {
     const { connected, lastAt } = parts.samples();
-    const ageMs = lastAt === undefined ? undefined : clock.now().getTime() - lastAt.getTime();
-    const figures = { connected, ...(ageMs === undefined ? {} : { last_sample_age_seconds: ageMs / 1000 }) };
-    const fresh = ageMs !== undefined && ageMs <= 3 * parts.metricsIntervalMs;
-    if (connected === 0 || fresh) {
+    const ageMs = clock.now().getTime() - lastAt.getTime();
+    const figures = { connected, last_sample_age_seconds: ageMs / 1000 };
+    if (connected === 0 || ageMs <= 3 * parts.metricsIntervalMs) {
       return { status: "healthy", message: "Resource monitoring active", figures };
     }
     return { status: "degraded", message: "Resource monitoring active but no recent data", figures };

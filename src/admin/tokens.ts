@@ -226,6 +226,8 @@ export async function createTokens(parts: {
       take(document);
     },
 
+    isRevoked: (jti: string): boolean => revoked.has(jti),
+
     /** Reads all revocations; before this is done no token may be trusted. */
     load: pollRevoked,
   };

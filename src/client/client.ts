@@ -47,7 +47,7 @@ export function createLucidClient(options: LucidClientOptions): LucidClient {
   const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 });
   const bare = createGrpcTransport({ baseUrl, sessionManager, defaultTimeoutMs: timeoutMs });
   const tokens = createTokenSource(options, createClient(AdminService, bare));
-  const interceptors = [retrying(options.retries ?? retriesDefault, clock), authorising(tokens)];
+  const interceptors = [authorising(tokens), retrying(options.retries ?? retriesDefault, clock)];
   const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors, defaultTimeoutMs: timeoutMs });
   // A stream lives as long as its caller wants it.
   const streaming = createGrpcTransport({ baseUrl, sessionManager, interceptors });

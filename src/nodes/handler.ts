@@ -22,6 +22,7 @@ import type { Enrollment, EnrollmentToken } from "./enrollment.js";
 import type { NodeLog } from "./log.js";
 import { defaultPriority, type Membership, whileSlotsCollide } from "./membership.js";
 import {
+  ban,
   begin,
   type Decision,
   enterMaintenance,
@@ -303,8 +304,7 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
     },
 
     banNode: async ({ nodeId, reason }, context) => {
-      const event = { type: "banned", reason, actor: callerOf(context).subject } as const;
-      const node = await change("ban", nodeId, ({ banned }) => (banned ? undefined : { set: { banned: true }, event }));
+      const node = await change("ban", nodeId, (current) => ban(current, callerOf(context).subject, reason));
       return { node: nodeToWire(node) };
     },
     unbanNode: async ({ nodeId }, context) => {

@@ -209,6 +209,19 @@ const leaveMaintenance = (reason: string, actor: string): Patch => ({
   event: { type: "status", reason, actor },
 });
 
+/**
+ * Shuts a node out; undefined when it is out already. Its session ends with it and nobody will judge its silence, so the
+ * same write disconnects it.
+ */
+export function ban(node: NodeDocument, actor: string, reason: string): Patch | undefined {
+  if (node.banned) return undefined;
+  const disconnects = node.connectivity === "connected";
+  return {
+    set: { banned: true, ...(disconnects ? { connectivity: "disconnected" } : {}) },
+    event: { type: "banned", reason, actor },
+  };
+}
+
 /** A deletion needs a node at rest. @throws Failure 5003 */
 export function remove(node: NodeDocument, actor: string, now: Date): Patch {
   if (node.status !== "inactive" && node.status !== "error") {

@@ -126,8 +126,12 @@ export const presumed = (node: NodeDocument, intervalMs: number): Session => ({
   told: undefined,
 });
 
-/** What opening a session changes: the node is connected, and may have told something new of itself. */
-export function connected(node: NodeDocument, opening: Opening): Patch | undefined {
+/**
+ * What opening a session changes: the node is connected, and may have told something new of itself. Nothing for a node
+ * that was banned or opened a newer session meanwhile.
+ */
+export function connected(node: NodeDocument, opening: Opening, epoch: number): Patch | undefined {
+  if (node.banned || node.session_epoch !== epoch) return undefined;
   const { agentVersion, hardwareInfo } = opening;
   const connects = node.connectivity !== "connected";
   const set: Partial<NodeDocument> = {
@@ -148,7 +152,7 @@ const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringif
 
 /** A beat brings a node back that was given up, unless a newer session has taken over. */
 export const heardAgain = (node: NodeDocument, epoch: number): Patch | undefined =>
-  node.session_epoch !== epoch || node.connectivity === "connected"
+  node.session_epoch !== epoch || node.connectivity === "connected" || node.banned
     ? undefined
     : { set: { connectivity: "connected" }, event: { type: "connectivity", reason: "heard again", actor: node._id } };
 

@@ -4,7 +4,15 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
 import type { Coordination } from "../coordination/coordination.js";
-import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, tooMany, unavailable } from "../failure.js";
+import {
+  type Failure,
+  nodeNotFound,
+  notAllowed,
+  sessionSuperseded,
+  tooMany,
+  unauthenticated,
+  unavailable,
+} from "../failure.js";
 import type { NodeId } from "../ids.js";
 import {
   baseIntervalMs,
@@ -65,6 +73,7 @@ export function createSessions(parts: {
   readonly random: () => number;
   /** Tells the rest of the service that a node has changed. */
   readonly changed: (node: NodeDocument) => void;
+  readonly isRevoked: (jti: string) => boolean;
   /** Where samples go. */
   readonly onSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
 }) {
@@ -103,12 +112,16 @@ export function createSessions(parts: {
     if (sessions.get(session.nodeId) === session) sessions.delete(session.nodeId);
   };
 
+  const drainRefusal = (): Failure | undefined => {
+    if (drainedAtMs === undefined) return undefined;
+    // Not before this replica is gone, and then not all at once.
+    const leftMs = Math.max(0, drainedAtMs - clock.monotonicMs());
+    return unavailable("The service is shutting down", Math.ceil(leftMs + random() * 5_000));
+  };
+
   const admit = (opening: Opening, streaming: boolean): void => {
-    if (drainedAtMs !== undefined) {
-      // Not before this replica is gone, and then not all at once.
-      const leftMs = Math.max(0, drainedAtMs - clock.monotonicMs());
-      throw unavailable("The service is shutting down", Math.ceil(leftMs + random() * 5_000));
-    }
+    const draining = drainRefusal();
+    if (draining !== undefined) throw draining;
     if (streaming && streams >= settings.streamsMax) {
       throw unavailable("This replica holds as many streams as it may", 5_000 + Math.floor(random() * 25_000));
     }
@@ -161,9 +174,15 @@ export function createSessions(parts: {
     return session;
   };
 
+  const lateRefusal = (node: NodeDocument, { bearer }: Opening): Failure | undefined => {
+    if (node.banned) return notAllowed("The node is banned");
+    if (parts.isRevoked(bearer.jti)) return unauthenticated("The token was revoked");
+    return drainRefusal();
+  };
+
   /**
    * Opens the node's next session; an older one of it, here or on another replica, ends.
-   * @throws Failure 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
+   * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
     admit(opening, link !== undefined);
@@ -179,11 +198,19 @@ export function createSessions(parts: {
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
       .catch(() => undefined);
     const node = await change(opening.nodeId, (current) =>
-      duplicate && current.status_reason !== duplicateIdentity ? fail(duplicateIdentity) : connected(current, opening),
+      duplicate && current.status_reason !== duplicateIdentity
+        ? fail(duplicateIdentity)
+        : connected(current, opening, session.epoch),
     ).catch((error: unknown) => {
       unlink(session, () => undefined);
       throw error;
     });
+    // Banned, revoked or drained while it opened: whoever ended the sessions then may not have seen this one.
+    const late = lateRefusal(node, opening);
+    if (late !== undefined) {
+      unlink(session, () => undefined);
+      throw late;
+    }
     session.connectivity = "connected";
     session.desired = desiredStatus(node.status);
     return { session, node };

@@ -19,7 +19,7 @@ describe("T1 the interval", () => {
     [500, 10_000],
     [501, 10_020],
     [10_000, 200_000],
-  ])("T1 with %i nodes the base is %i ms, and each wait is up to 10 %% longer", (nodes, baseMs) => {
+  ])("T1 with %i nodes the base is %i ms and each wait is up to a tenth longer", (nodes, baseMs) => {
     expect(baseIntervalMs(timing, nodes)).toBe(baseMs);
     expect(nextBeatAfterMs(baseMs, 0)).toBe(baseMs);
     expect(nextBeatAfterMs(baseMs, 1 - Number.EPSILON)).toBeLessThanOrEqual(baseMs * 1.1);
@@ -117,7 +117,7 @@ describe("T20 the sequence", () => {
     await stream.beat(1n);
     await world.pass(30_000);
     await stream.beat(9_223_372_036_854_775_807n);
-    expect(await world.count(gaps)).toBeLessThanOrEqual(1_000_000);
+    expect(await world.count(gaps)).toBe(10_000);
   });
 
   test("T20 whoever beats too often is told when its next beat is due, and keeping to that keeps it connected", async () => {

@@ -1,0 +1,104 @@
+// What other services install: tokens kept fresh, deadlines, and repeated calls where repeating is safe.
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { afterEach, describe, expect, it } from "vitest";
+import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { createLucidClient, type LucidClient, lucidReason, retryAfterMs } from "../../src/client/index.js";
+import { createTestClock } from "../support/clock.js";
+import { openWorld, type World } from "../support/world.js";
+
+describe("createLucidClient", () => {
+  let world: World | undefined;
+  let lucid: LucidClient | undefined;
+  afterEach(async () => {
+    lucid?.[Symbol.dispose]();
+    await world?.[Symbol.asyncDispose]();
+  });
+
+  it("makes typed calls and tells the reason of a refusal", async () => {
+    world = await openWorld();
+    lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: await world.token("operator") });
+    const { node } = await lucid.nodes.createNode({ name: "client", nodeType: NodeType.WORKER });
+    expect(node?.name).toBe("client");
+    const refused = await lucid.nodes.getNode({ nodeId: "node_missing" }).catch((error: unknown) => error);
+    expect(lucidReason(refused)).toBe("LUCID_ERR_5001");
+    expect(retryAfterMs(refused)).toBeUndefined();
+  });
+
+  it("renews its token once for many calls, and tells whoever keeps it", async () => {
+    world = await openWorld();
+    const { refreshToken } = await world.admin.issueToken({ subject: "service", role: Role.OPERATOR });
+    const kept: string[] = [];
+    lucid = createLucidClient({
+      baseUrl: world.baseUrl,
+      accessToken: await world.token("operator", { expiresAt: new Date(Date.now() - 60_000) }),
+      refreshToken,
+      onTokens: (tokens) => kept.push(tokens.accessToken),
+    });
+    await Promise.all(Array.from({ length: 10 }, () => lucid?.nodes.listNodes({})));
+    expect(kept).toHaveLength(1);
+  });
+
+  it("says so when the token is bad and there is nothing to renew it with", async () => {
+    world = await openWorld();
+    lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: "bad" });
+    const refused = await lucid.nodes.listNodes({}).catch((error: unknown) => error);
+    expect(ConnectError.from(refused).code).toBe(Code.Unauthenticated);
+  });
+
+  it("waits as the service asks and repeats what is safe to repeat", async () => {
+    world = await openWorld({ settings: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_PER_MINUTE: "2" } });
+    const clock = createTestClock();
+    lucid = createLucidClient({
+      baseUrl: world.baseUrl,
+      accessToken: await world.token("operator"),
+      clock,
+      retries: 1,
+    });
+    await lucid.nodes.listNodes({});
+    await lucid.nodes.listNodes({});
+    const answer = lucid.nodes.listNodes({}).catch((error: unknown) => error);
+    await expect.poll(() => clock.sleepers).toBe(1);
+    await clock.advance(59_000);
+    expect(clock.sleepers).toBe(1);
+    await clock.advance(1_000);
+    expect(ConnectError.from(await answer).code).toBe(Code.ResourceExhausted);
+  });
+
+  it("does not repeat what may have taken effect", async () => {
+    world = await openWorld();
+    world.storeAway(true);
+    const clock = createTestClock();
+    lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: await world.token("operator"), clock });
+    const refused = await lucid.nodes
+      .createNode({ name: "once", nodeType: NodeType.WORKER })
+      .catch((error: unknown) => error);
+    expect(ConnectError.from(refused).code).toBe(Code.Unavailable);
+    expect(retryAfterMs(refused)).toBe(1000);
+    expect(clock.sleepers).toBe(0);
+    world.storeAway(false);
+  });
+
+  it("gives up at its deadline", async () => {
+    world = await openWorld();
+    const release = Promise.withResolvers<void>();
+    const operator = await world.token("operator");
+    world.beforeStore(() => release.promise);
+    lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: operator, timeoutMs: 200, retries: 0 });
+    const late = await lucid.nodes.getNode({ nodeId: "node_missing" }).catch((error: unknown) => error);
+    expect(ConnectError.from(late).code).toBe(Code.DeadlineExceeded);
+    release.resolve();
+    world.beforeStore(undefined);
+  });
+
+  it("needs nothing of this package: any client asks what serves, a node's token too", async () => {
+    world = await openWorld();
+    const admin = createClient(AdminService, createGrpcTransport({ baseUrl: world.baseUrl }));
+    const headers = {
+      authorization: `Bearer ${await world.token("worker", { nodeId: "node_any", tokenType: "node_access" })}`,
+    };
+    const info = await admin.getServiceInfo({}, { headers });
+    expect(info.engines?.storage).toBe("embedded");
+  });
+});

@@ -1,0 +1,105 @@
+// Programs as child processes: what they print, how they end, and what is said to them meanwhile.
+import { spawn } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { within } from "../support/until.js";
+
+export interface Ending {
+  /** The exit code, or the signal that ended it. */
+  readonly code: number | NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Program extends AsyncDisposable {
+  readonly pid: number | undefined;
+  /** What it has printed so far. */
+  readonly stdout: string;
+  readonly stderr: string;
+  write(text: string): void;
+  closeInput(): void;
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves once all output is read. */
+  readonly ended: Promise<Ending>;
+  /** The first match in its standard output, past or to come. @throws Error when it ends or the time is over first */
+  printed(pattern: RegExp, limitMs?: number): Promise<RegExpExecArray>;
+}
+
+export interface ProgramOptions {
+  readonly cwd?: string;
+  /** Beside PATH and HOME; nothing else of this process's environment is passed on. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Dispose kills it when it still runs. */
+export function startProgram(
+  command: string,
+  arguments_: readonly string[],
+  { cwd, env = {} }: ProgramOptions = {},
+): Program {
+  const { PATH = "", HOME = "" } = process.env;
+  const compiled = join(tmpdir(), "lucid-compile-cache");
+  const child = spawn(command, arguments_, { cwd, env: { PATH, HOME, NODE_COMPILE_CACHE: compiled, ...env } });
+  child.stdin.on("error", () => undefined);
+  const printed = { stdout: "", stderr: "" };
+  const listeners = new Set<() => void>();
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name].setEncoding("utf8").on("data", (text: string) => {
+      printed[name] += text;
+      for (const listener of listeners) listener();
+    });
+  }
+  const ended = new Promise<Ending>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (code, signal) => resolve({ code: code ?? signal, ...printed }));
+  });
+  ended.catch(() => undefined);
+  return {
+    pid: child.pid,
+    get stdout() {
+      return printed.stdout;
+    },
+    get stderr() {
+      return printed.stderr;
+    },
+    write: (text) => void child.stdin.write(text),
+    closeInput: () => void child.stdin.end(),
+    kill: (signal) => void child.kill(signal),
+    ended,
+    printed: async (pattern, limitMs = 20_000) => {
+      const { promise, resolve } = Promise.withResolvers<RegExpExecArray>();
+      const look = () => {
+        const match = pattern.exec(printed.stdout);
+        if (match !== null) resolve(match);
+      };
+      listeners.add(look);
+      look();
+      const early = ended.then(({ code, stdout, stderr }) => {
+        throw new Error(`${command} ended with ${code} before it printed ${pattern}:\n${stdout}${stderr}`);
+      });
+      early.catch(() => undefined);
+      try {
+        return await within(Promise.race([promise, early]), `${command} prints ${pattern}`, limitMs);
+      } catch (error) {
+        throw new Error(`${String(error)}\nprinted so far:\n${printed.stdout}${printed.stderr}`);
+      } finally {
+        listeners.delete(look);
+      }
+    },
+    [Symbol.asyncDispose]: async () => {
+      child.kill("SIGKILL");
+      await ended.catch(() => undefined);
+    },
+  };
+}
+
+/** Runs a program to its end. */
+export async function runProgram(
+  command: string,
+  arguments_: readonly string[],
+  options: ProgramOptions & { readonly limitMs?: number } = {},
+): Promise<Ending> {
+  await using program = startProgram(command, arguments_, options);
+  program.closeInput();
+  return await within(program.ended, `${command} ${arguments_[0] ?? ""} ends`, options.limitMs ?? 30_000);
+}

@@ -1,0 +1,44 @@
+// Programs of other makers that tests drive. One that is missing is named in capitals and its tests are left out; in CI
+// that is a failure.
+import { accessSync, constants } from "node:fs";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
+
+const root = new URL("../..", import.meta.url).pathname;
+/** Where `make tools` installs what Debian and npm do not bring. */
+export const toolsDirectory =
+  process.env.LUCID_TOOLS ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "lucid-tools");
+
+/** Python stands in its environment only: another one would lack the clients. */
+const pythonIn = join(toolsDirectory, "python", "bin");
+const programsIn = [
+  join(root, "node_modules", ".bin"),
+  join(toolsDirectory, "bin"),
+  ...(process.env.PATH ?? "").split(delimiter),
+];
+
+export type ToolName = "buf" | "curl" | "grpcurl" | "npm" | "python" | "taskset";
+
+const isProgram = (file: string): boolean => {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+};
+
+/** Where the program is, or undefined. */
+export const findTool = (name: ToolName): string | undefined =>
+  (name === "python" ? [pythonIn] : programsIn).map((directory) => join(directory, name)).find(isProgram);
+
+/** Where the program is; undefined leaves its tests out. @throws Error in CI when it is missing */
+export function toolFor(tests: string, name: ToolName): string | undefined {
+  const found = findTool(name);
+  if (found === undefined) {
+    const message = `SKIPPED: ${name} is missing (make tools installs it): ${tests}`;
+    if (process.env.CI === "true") throw new Error(message);
+    process.stderr.write(`${message}\n`);
+  }
+  return found;
+}
