@@ -52,10 +52,6 @@ export function verdict(node: Silence, judge: Judge, timing: HeartbeatTiming): V
   return silentMs >= node.intervalMs + timing.graceMs ? "disconnected" : "alive";
 }
 
-/** Time to the next beat after one that did not count: the one that did has said when it is due; soon if that is past. */
-export const stillDueAfterMs = ({ lastHeardMs, intervalMs }: Silence, nowMs: number): number =>
-  Math.floor(Math.max(lastHeardMs + intervalMs - nowMs, intervalMs / 10));
-
 /** A sequence is the node's word alone: a jump beyond this says nothing of beats that were lost. */
 const missedMax = 10_000n;
 

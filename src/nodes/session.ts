@@ -97,6 +97,8 @@ export interface Session {
   lastSequence: bigint;
   /** Monotonic; -Infinity when not heard by this process. */
   lastHeardMs: number;
+  /** Monotonic; the last beat that was written. One that follows within half the interval is not. */
+  lastCountedMs: number;
   /** The same moment on the wall clock, as stored in last_heartbeat. */
   lastHeardAt: Date;
   lastSampleMs: number;
@@ -121,6 +123,7 @@ export const presumed = (node: NodeDocument, intervalMs: number): Session => ({
   intervalMs,
   lastSequence: 0n,
   lastHeardMs: Number.NEGATIVE_INFINITY,
+  lastCountedMs: Number.NEGATIVE_INFINITY,
   lastHeardAt: node.last_heartbeat,
   lastSampleMs: Number.NEGATIVE_INFINITY,
   told: undefined,

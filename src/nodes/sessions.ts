@@ -4,27 +4,10 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
 import type { Coordination } from "../coordination/coordination.js";
-import {
-  type Failure,
-  nodeNotFound,
-  notAllowed,
-  sessionSuperseded,
-  tooMany,
-  unauthenticated,
-  unavailable,
-} from "../failure.js";
+import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthenticated, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
-import {
-  baseIntervalMs,
-  type HeartbeatTiming,
-  nextBeatAfterMs,
-  noRegistrations,
-  type Registrations,
-  register,
-  sequenceStep,
-  stillDueAfterMs,
-  takeOver,
-} from "./heartbeat.js";
+import { createAdmission } from "./admission.js";
+import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep } from "./heartbeat.js";
 import { desiredStatus, fail, type NodeDocument, type Patch, pendingCommands } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 import {
@@ -79,11 +62,9 @@ export function createSessions(parts: {
 }) {
   const { repository, coordination, clock, settings, metrics, random } = parts;
   const sessions = new Map<string, Session>();
-  const registrations = new Map<string, Registrations>();
   const dirty = new Set<Session>();
+  const admission = createAdmission({ clock, random, streamsMax: settings.streamsMax });
   let streams = 0;
-  /** When the drain's window ends, once it has begun. */
-  let drainedAtMs: number | undefined;
 
   const pace = () => baseIntervalMs(settings, sessions.size);
 
@@ -112,24 +93,6 @@ export function createSessions(parts: {
     if (sessions.get(session.nodeId) === session) sessions.delete(session.nodeId);
   };
 
-  const drainRefusal = (): Failure | undefined => {
-    if (drainedAtMs === undefined) return undefined;
-    // Not before this replica is gone, and then not all at once.
-    const leftMs = Math.max(0, drainedAtMs - clock.monotonicMs());
-    return unavailable("The service is shutting down", Math.ceil(leftMs + random() * 5_000));
-  };
-
-  const admit = (opening: Opening, streaming: boolean): void => {
-    const draining = drainRefusal();
-    if (draining !== undefined) throw draining;
-    if (streaming && streams >= settings.streamsMax) {
-      throw unavailable("This replica holds as many streams as it may", 5_000 + Math.floor(random() * 25_000));
-    }
-    const seen = register(registrations.get(opening.nodeId) ?? noRegistrations, clock.monotonicMs());
-    if ("retryAfterMs" in seen) throw tooMany("Too many sessions of this node in 8 s", seen.retryAfterMs);
-    registrations.set(opening.nodeId, seen.registrations);
-  };
-
   const refusal = async (nodeId: NodeId): Promise<Failure> => {
     const node = await repository.find(nodeId);
     return node === null ? nodeNotFound(nodeId) : notAllowed("The node is banned");
@@ -137,15 +100,9 @@ export function createSessions(parts: {
 
   /** The older session of a node gives way. True when two machines seem to share the identity. */
   const supersede = (older: Session, newer: Opening): boolean => {
-    const noted = takeOver(
-      registrations.get(newer.nodeId) ?? noRegistrations,
-      { from: older.bootId, to: newer.bootId },
-      clock.monotonicMs(),
-    );
-    registrations.set(newer.nodeId, noted.registrations);
     unlink(older, (link) => link.end(older.bootId === newer.bootId ? undefined : sessionSuperseded()));
     forget(older);
-    return noted.duplicateIdentity;
+    return admission.takenOver(newer.nodeId, { from: older.bootId, to: newer.bootId });
   };
 
   const remember = (node: NodeDocument, opening: Opening, link: Link | undefined): Session => {
@@ -165,6 +122,7 @@ export function createSessions(parts: {
       intervalMs: pace(),
       lastSequence: 0n,
       lastHeardMs: nowMs,
+      lastCountedMs: Number.NEGATIVE_INFINITY,
       lastHeardAt: node.last_heartbeat,
       lastSampleMs: Number.NEGATIVE_INFINITY,
       told: undefined,
@@ -177,7 +135,7 @@ export function createSessions(parts: {
   const lateRefusal = (node: NodeDocument, { bearer }: Opening): Failure | undefined => {
     if (node.banned) return notAllowed("The node is banned");
     if (parts.isRevoked(bearer.jti)) return unauthenticated("The token was revoked");
-    return drainRefusal();
+    return admission.drainRefusal();
   };
 
   /**
@@ -185,12 +143,12 @@ export function createSessions(parts: {
    * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
-    admit(opening, link !== undefined);
+    admission.admit(opening.nodeId, link === undefined ? undefined : streams);
     const opened = await repository.openSession(opening.nodeId, opening.bootId, clock.now());
     if (opened === null) throw await refusal(opening.nodeId);
     const older = sessions.get(opening.nodeId);
     if (older !== undefined && older.epoch > opened.session_epoch) throw sessionSuperseded();
-    const duplicate = older?.link !== undefined && supersede(older, opening);
+    const duplicate = older !== undefined && supersede(older, opening);
     const session = remember(opened, opening, link);
     metrics.sessionOpened(older === undefined ? "opened" : "takeover");
     // Best effort: a replica that misses it learns of the epoch by its next flush.
@@ -239,21 +197,19 @@ export function createSessions(parts: {
       session.connectivity = "connected";
     });
 
+  /** Every beat proves life, in memory; one that is new and not too soon is written, too. */
   const beat = (session: Session, message: Beat): AckMessage => {
     const nowMs = clock.monotonicMs();
     const { fresh, missed } = sequenceStep(session.lastSequence, message.sequence);
-    const tooSoon = session.lastSequence > 0n && nowMs - session.lastHeardMs < session.intervalMs / 2;
+    const tooSoon = nowMs - session.lastCountedMs < session.intervalMs / 2;
     if (fresh) {
       metrics.beats.inc();
       if (missed > 0 && session.lastSequence > 0n) metrics.sequenceGaps.inc(missed);
       session.lastSequence = message.sequence;
     }
-    const counts = fresh && !tooSoon;
-    const nextAfterMs = counts ? nextBeatAfterMs(pace(), random()) : stillDueAfterMs(session, nowMs);
-    if (counts) {
-      session.lastHeardMs = nowMs;
+    if (fresh && !tooSoon) {
+      session.lastCountedMs = nowMs;
       session.lastHeardAt = clock.now();
-      session.intervalMs = nextAfterMs;
       dirty.add(session);
       if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
     }
@@ -262,7 +218,9 @@ export function createSessions(parts: {
       session.lastSampleMs = nowMs;
       parts.onSample(session.nodeId, message.sample, session.lastHeardAt);
     }
-    return { kind: "ack", sequence: message.sequence, nextAfterMs, desired: session.desired };
+    session.lastHeardMs = nowMs;
+    session.intervalMs = nextBeatAfterMs(pace(), random());
+    return { kind: "ack", sequence: message.sequence, nextAfterMs: session.intervalMs, desired: session.desired };
   };
 
   const result = (nodeId: string, message: Result): Promise<NodeDocument> =>
@@ -398,10 +356,7 @@ export function createSessions(parts: {
           renew(session, "stream lifetime");
         }
       }
-      for (const [nodeId, seen] of registrations) {
-        const last = Math.max(seen.opened.at(-1) ?? 0, seen.takeovers.at(-1)?.atMs ?? 0);
-        if (nowMs - last > 60_000) registrations.delete(nodeId);
-      }
+      admission.forgetOld();
     },
 
     /**
@@ -409,7 +364,7 @@ export function createSessions(parts: {
      * refused from now on.
      */
     drain: async (windowMs: number, signal: AbortSignal): Promise<void> => {
-      drainedAtMs = clock.monotonicMs() + windowMs;
+      admission.drain(windowMs);
       const open = [...sessions.values()].filter((session) => session.link !== undefined);
       const stepMs = 100;
       const steps = Math.max(1, Math.floor(windowMs / stepMs));

@@ -120,7 +120,7 @@ describe("T20 the sequence", () => {
     expect(await world.count(gaps)).toBe(10_000);
   });
 
-  test("T20 whoever beats too often is told when its next beat is due, and keeping to that keeps it connected", async () => {
+  test("T20 whoever beats too often is told the same pace as anyone, and keeping to that keeps it connected", async () => {
     await using world = await openClockedWorld({ settings: { HEARTBEAT_GRACE: "5" } });
     const { nodeId } = await aNode(world.nodes);
     const stream = await connectNode(world, nodeId);

@@ -1,11 +1,12 @@
 // T32: messages that are too big.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { Http2SessionManager } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
 import { aHardware, aNode } from "../support/builders.js";
 import { connectNode, openNodeStream } from "../support/node-stream.js";
 import { refusalOf, toRefusal } from "../support/refusal.js";
-import { openClockedWorld } from "../support/world.js";
+import { clientsOf, openClockedWorld } from "../support/world.js";
 
 const megabyte = 1024 * 1024;
 
@@ -13,12 +14,16 @@ describe("T32 oversized messages", () => {
   test("T32 a Hello of 4 MiB is RESOURCE_EXHAUSTED, again and again, and memory stays flat", async () => {
     await using world = await openClockedWorld();
     const { nodeId } = await aNode(world.nodes);
-    const { nodes } = world.as(await world.nodeToken(nodeId));
+    const token = await world.nodeToken(nodeId);
     const agentVersion = "v".repeat(4 * megabyte);
     const once = async () => {
+      // A client keeps what it could not send for as long as its connection lives.
+      const connection = new Http2SessionManager(world.baseUrl);
+      const { nodes } = clientsOf(world.baseUrl, connection, token);
       const stream = openNodeStream(nodes, { nodeId });
       const { code, message } = await refusalOf(stream.hello({ agentVersion }));
       expect(code, message).toBe("ResourceExhausted");
+      connection.abort();
     };
     await once();
     const before = memory();

@@ -1,0 +1,55 @@
+// Label selectors: what they find, on nodes that really have the labels.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { aNode } from "../support/builders.js";
+import { openWorld, type World } from "../support/world.js";
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+  const labelled = {
+    plain: {},
+    blue: { zone: "a", color: "blue" },
+    red: { zone: "b", color: "red" },
+    dotted: { "lucid.io/zone": "a", "lucid.io": "x", zone: "" },
+    deep: { "a.b.c": "1", a: "2" },
+  };
+  for (const [name, labels] of Object.entries(labelled)) await aNode(world.nodes, { name, labels });
+});
+afterAll(() => world[Symbol.asyncDispose]());
+
+const found = async (labelSelector: string) =>
+  (await world.nodes.listNodes({ labelSelector, orderBy: "name" })).nodes.map(({ name }) => name);
+
+describe("a label selector", () => {
+  test.each([
+    ["zone=a", ["blue"]],
+    ["zone==a", ["blue"]],
+    ["zone!=a", ["deep", "dotted", "plain", "red"]],
+    ["zone", ["blue", "dotted", "red"]],
+    ["!zone", ["deep", "plain"]],
+    ["zone=", ["dotted"]],
+    ["zone,color=red", ["red"]],
+    [" zone = a ", undefined],
+    ["zone=a , color=blue", ["blue"]],
+    ["zone=a,zone=b", []],
+    ["zone!=a,zone!=b", ["deep", "dotted", "plain"]],
+    ["lucid.io/zone=a", ["dotted"]],
+    ["lucid.io", ["dotted"]],
+    ["a.b.c=1", ["deep"]],
+    ["a=2", ["deep"]],
+    ["a.b", []],
+    ["lucid~io", undefined],
+    ["zone=a'", undefined],
+    ["zone=a;DROP", undefined],
+    ["$where", undefined],
+    ["", ["blue", "deep", "dotted", "plain", "red"]],
+  ])("%s", async (selector, expected) => {
+    if (expected === undefined) await expect(found(selector)).rejects.toThrow("label_selector");
+    else expect(await found(selector)).toEqual(expected);
+  });
+
+  test("labels come back as they were given", async () => {
+    const { nodes } = await world.nodes.listNodes({ labelSelector: "a.b.c" });
+    expect(nodes[0]?.labels).toEqual({ "a.b.c": "1", a: "2" });
+  });
+});
