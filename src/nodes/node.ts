@@ -81,6 +81,8 @@ export interface NodeDocument {
   readonly unlogged_since?: Date;
   readonly created_at: Date;
   readonly updated_at: Date;
+  /** Absent once deleted; lists and counts know only live nodes. */
+  readonly live?: true;
   /** Set by a delete; the document goes once its changes are in the log. */
   readonly deleted_at?: Date;
 }
@@ -229,7 +231,7 @@ export function remove(node: NodeDocument, actor: string, now: Date): Patch {
   }
   return {
     set: { deleted_at: now },
-    unset: ["name_scope", "pool_id", "pool_slot", "pool_priority", "idempotency_id"],
+    unset: ["live", "name_scope", "pool_id", "pool_slot", "pool_priority", "idempotency_id"],
     event: { type: "deleted", reason: "deleted", actor },
   };
 }

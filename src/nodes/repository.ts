@@ -29,13 +29,13 @@ export const nodesCollection: CollectionDefinition = {
     "deleted_at",
   ],
   indexes: [
-    { name: "idx_created_at", key: ["created_at"] },
-    { name: "idx_name", key: ["name"] },
-    { name: "idx_poot_score", key: ["poot_score"] },
-    { name: "idx_last_heartbeat", key: ["last_heartbeat"] },
-    { name: "idx_status", key: ["status", "created_at"] },
-    { name: "idx_pool_id", key: ["pool_id", "created_at"], partial: { pool_id: { $exists: true } } },
-    { name: "idx_connectivity", key: ["connectivity", "created_at"] },
+    { name: "idx_created_at", key: ["created_at"], partial: { live: true } },
+    { name: "idx_name", key: ["name"], partial: { live: true } },
+    { name: "idx_poot_score", key: ["poot_score"], partial: { live: true } },
+    { name: "idx_last_heartbeat", key: ["last_heartbeat"], partial: { live: true } },
+    { name: "idx_status", key: ["status", "created_at"], partial: { live: true } },
+    { name: "idx_pool_id", key: ["pool_id", "created_at"], partial: { live: true } },
+    { name: "idx_connectivity", key: ["connectivity", "created_at"], partial: { live: true } },
     { name: "idx_name_scope", key: ["name_scope", "name"], unique: true, partial: { name_scope: { $exists: true } } },
     { name: "idx_pool_slot", key: ["pool_id", "pool_slot"], unique: true, partial: { pool_slot: { $exists: true } } },
     {
@@ -80,8 +80,7 @@ const attemptsMax = 50;
 export async function createNodeRepository(store: Store) {
   const nodes = await store.collection<NodeDocument>(nodesCollection);
 
-  const find = (nodeId: string): Promise<NodeDocument | null> =>
-    nodes.findOne({ _id: nodeId, deleted_at: { $exists: false } });
+  const find = (nodeId: string): Promise<NodeDocument | null> => nodes.findOne({ _id: nodeId, live: true });
 
   /** @throws Failure 5001 */
   const get = async (nodeId: string): Promise<NodeDocument> => {
@@ -100,10 +99,7 @@ export async function createNodeRepository(store: Store) {
     now: Date,
     guard: Filter = {},
   ): Promise<NodeDocument | null> =>
-    nodes.findOneAndUpdate(
-      { _id: node._id, version: node.version, deleted_at: { $exists: false }, ...guard },
-      toUpdate(node, patch, now),
-    );
+    nodes.findOneAndUpdate({ _id: node._id, version: node.version, live: true, ...guard }, toUpdate(node, patch, now));
 
   /**
    * Reads, decides and writes until the write holds. `decide` answers undefined to leave the node as it is, and may throw
@@ -159,7 +155,7 @@ export async function createNodeRepository(store: Store) {
     countOf: (filter: NodeFilter): Promise<number> =>
       nodes.count(toFilter(filter), { index: indexFor(filter, "created_at") }),
     findByIdempotencyId: (id: string): Promise<NodeDocument | null> =>
-      nodes.findOne({ idempotency_id: id, deleted_at: { $exists: false } }, { index: "idx_idempotency_id" }),
+      nodes.findOne({ idempotency_id: id, live: true }, { index: "idx_idempotency_id" }),
 
     /** The slots taken in a pool; at most 1000, the largest pool. */
     takenSlots: async (poolId: string): Promise<Set<number>> => {
@@ -176,7 +172,7 @@ export async function createNodeRepository(store: Store) {
      */
     openSession: (nodeId: NodeId, bootId: string, now: Date): Promise<NodeDocument | null> =>
       nodes.findOneAndUpdate(
-        { _id: nodeId, banned: false, deleted_at: { $exists: false } },
+        { _id: nodeId, banned: false, live: true },
         { $inc: { session_epoch: 1 }, $set: { session_boot_id: bootId, last_heartbeat: now } },
       ),
 
@@ -193,17 +189,14 @@ export async function createNodeRepository(store: Store) {
 
     /** The newest epochs of these nodes, at most 1000; deleted nodes are not in the answer. */
     epochsOf: async (nodeIds: readonly string[]): Promise<Map<string, number>> => {
-      const page = await nodes.page(
-        { _id: { $in: nodeIds }, deleted_at: { $exists: false } },
-        { index: "_id_", limit: 1000 },
-      );
+      const page = await nodes.page({ _id: { $in: nodeIds }, live: true }, { index: "_id_", limit: 1000 });
       return new Map(page.items.map((node) => [node._id, node.session_epoch]));
     },
 
     /** Nodes by connectivity, a page at a time, for a process that has just started. */
     byConnectivity: (connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
       nodes.page(
-        { connectivity },
+        { live: true, connectivity },
         { index: "idx_connectivity", limit: 500, ...(after === undefined ? {} : { after }) },
       ),
 
@@ -234,8 +227,7 @@ export async function createNodeRepository(store: Store) {
         { $set: { unlogged: [] }, $unset: { unlogged_since: true } },
       );
     },
-    countByStatus: (status: string): Promise<number> =>
-      nodes.count({ status, deleted_at: { $exists: false } }, { index: "idx_status" }),
+    countByStatus: (status: string): Promise<number> => nodes.count({ status, live: true }, { index: "idx_status" }),
   };
 }
 
@@ -264,7 +256,7 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
 
 function toFilter(filter: NodeFilter): Filter {
   return {
-    deleted_at: { $exists: false },
+    live: true,
     ...(filter.status === undefined ? {} : { status: filter.status }),
     ...(filter.poolId === undefined ? {} : { pool_id: filter.poolId }),
     ...(filter.nodeType === undefined ? {} : { node_type: filter.nodeType }),

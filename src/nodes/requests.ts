@@ -50,6 +50,7 @@ export function newNode(
     ...(request.payoutAddress === "" ? {} : addressFields(request.payoutAddress, undefined)),
     ...(key === undefined ? {} : { public_key: Buffer.from(key).toString("base64"), key_fingerprint: sha256Hex(key) }),
     session_epoch: 0,
+    live: true,
     version: 1,
     change: 1,
     unlogged: [

@@ -18,7 +18,7 @@ import { boundIds, compileFilter, valueAt } from "./filter.js";
 import { createCodec } from "./sqlite-codec.js";
 import type { CommitQueue } from "./sqlite-commit.js";
 import type { Statements } from "./sqlite-file.js";
-import { documentStatements, indexOf, orderedWalk, type Position, toSql } from "./sqlite-query.js";
+import { documentStatements, indexedCount, indexOf, orderedWalk, type Position, toSql } from "./sqlite-query.js";
 import { breathe, candidates, chunkMax, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
 import { assertBetween, assertDocument, assertIndexed, assertSupported, assertUpsert } from "./supported.js";
 import { applyUpdate, documentFromFilter } from "./update.js";
@@ -75,8 +75,12 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
       return (await firstMatch(parts, source, compileFilter(filter))) as T | null;
     },
     page: async (filter, options) => (await readPage(parts, filter, options)) as Page<T>,
-    count: async (filter, { max = Infinity, ...hint } = {}) =>
-      countMatches(parts, guarded(parts, filter, hint), filter, max),
+    count: async (filter, { max = Infinity, ...hint } = {}) => {
+      const source = guarded(parts, filter, hint);
+      const query = hint.index === undefined ? undefined : indexedCount(definition, filter, hint.index);
+      if (query === undefined) return countMatches(parts, source, filter, max);
+      return Math.min(max, Number(statements.all(query.sql, ...query.values)[0]?.count));
+    },
     updateOne: async (filter, update, options = {}) => {
       const { before, after } = await changeOne(parts, filter, update, options);
       return { matched: before ? 1 : 0, upserted: !before && after !== undefined };

@@ -209,6 +209,33 @@ function select(
   };
 }
 
+/**
+ * Counts in the index alone, without reading a document: some 0.1 us each. Undefined where the filter asks for more than
+ * the index knows exactly, which is text and the condition it is made under.
+ */
+export function indexedCount(definition: CollectionDefinition, filter: Filter, indexName: string): Query | undefined {
+  const index = indexOf(definition, indexName);
+  if (index === idIndex || "$or" in filter || "$and" in filter) return undefined;
+  const open = requiredDemands(filter).filter((demand) => !repeats(index, demand));
+  const fixed = open.map(({ path, wanted }) => is(path, toSql(wanted as Scalar)));
+  const prefix = index.key.slice(0, fixed.length);
+  const isExact = open.every(({ operator, wanted }) => operator === "$eq" && typeof wanted === "string");
+  if (!isExact || !prefix.every((path) => fixed.some((term) => term.path === path))) return undefined;
+  const conditions = fixed.map((term) => `${expression(term.path)} IS ?`);
+  if (index.partial) conditions.push(partialCondition(index));
+  const where = conditions.length > 0 ? ` WHERE ${conditions.join(" AND ")}` : "";
+  const indexed = `${quoted(definition.name)} INDEXED BY ${sqlIndexName(definition.name, index.name)}`;
+  return { sql: `SELECT COUNT(*) AS count FROM ${indexed}${where}`, values: fixed.map((term) => term.value) };
+}
+
+/** Whether the demand is the very condition that the index is made under. */
+function repeats({ partial = {} }: IndexDefinition, { path, operator, wanted }: Demand): boolean {
+  if (!Object.hasOwn(partial, path)) return false;
+  const condition = partial[path];
+  if (isFields(condition)) return operator === "$exists" && wanted === true;
+  return operator === "$eq" && condition === wanted;
+}
+
 /** Deletes up to a number of documents whose date, the first value, lies that far back; the second is the number. */
 export function deleteExpired({ name }: CollectionDefinition, index: IndexDefinition): string {
   const [path = ""] = index.key;

@@ -37,6 +37,7 @@ const aDocument = (place: number): NodeDocument => ({
   transition: { operation_id: "op", operation: "start", deadline: now },
   maintenance_until: now,
   session_epoch: 1,
+  live: true,
   idempotency_id: `key-${place}`,
   version: 1,
   change: 1,
