@@ -20,7 +20,7 @@ import { checkVersion, maskedPaths } from "../rpc/update.js";
 import { DuplicateKeyError } from "../storage/collection.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
 import type { NodeLog } from "./log.js";
-import { defaultPriority, type Membership, whileSlotsCollide } from "./membership.js";
+import { defaultPriority, type Member, type Membership, memberOf, whileSlotsCollide } from "./membership.js";
 import {
   ban,
   begin,
@@ -223,21 +223,20 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
       "location",
       "labels",
     ]);
-    const leavesOrJoins = paths.has("pool_id");
+    let joins = false;
+    let former: Member | undefined;
     const node = await change("update", wanted.nodeId, async (current) => {
       checkVersion(request.expectedVersion, current);
       const patch = updatePatch(request, paths, current, actor);
-      if (!leavesOrJoins || wanted.poolId === (current.pool_id ?? "")) return patch;
-      if (wanted.poolId === "") return merged(patch, membership.leaving(actor));
+      const moves = paths.has("pool_id") && wanted.poolId !== (current.pool_id ?? "");
+      joins = moves && wanted.poolId !== "";
+      former = memberOf(current);
+      if (!moves) return patch;
+      if (!joins) return merged(patch, membership.leaving(actor));
       const member = await membership.claim(wanted.poolId, current.pool_priority ?? defaultPriority);
       return { ...patch, set: { ...patch.set, ...member } };
     });
-    if (leavesOrJoins && wanted.poolId !== "") {
-      await membership.confirm(wanted.poolId).catch(async (error: unknown) => {
-        parts.changed(await repository.change(wanted.nodeId, clock.now, () => membership.leaving(actor)));
-        throw error;
-      });
-    }
+    if (joins) await membership.settle(wanted.nodeId, wanted.poolId, former, actor);
     return { node: nodeToWire(node) };
   };
 

@@ -22,6 +22,15 @@ export function claimableSlots(taken: ReadonlySet<number>, maxNodes: number): nu
   return free.slice(0, Math.max(0, maxNodes - taken.size));
 }
 
+/** Where a node stands before it moves. */
+export interface Member {
+  readonly poolId: string;
+  readonly priority: number;
+}
+
+export const memberOf = ({ pool_id: poolId, pool_priority: priority }: NodeDocument): Member | undefined =>
+  poolId === undefined ? undefined : { poolId, priority: priority ?? defaultPriority };
+
 export type Membership = ReturnType<typeof createMembership>;
 
 /** `random` is in [0, 1); joins start at different slots, so that many at once seldom meet. */
@@ -59,9 +68,32 @@ export function createMembership(parts: {
     event: { type: "updated", reason: "left its pool", actor },
   });
 
+  /** Back to the pool it came from if that has room still, else to none. */
+  const turnBack = async (former: Member | undefined, actor: string): Promise<Patch> => {
+    const place = former && (await claim(former.poolId, former.priority).catch(() => undefined));
+    if (place === undefined) return leaving(actor);
+    return { set: place, event: { type: "updated", reason: "back in its pool", actor } };
+  };
+
+  /**
+   * To be called when a node's claim is written: a pool that was deleted or shrank in between turns the node back.
+   * @throws Failure 5002, 5004 when it was turned back
+   */
+  const settle = async (nodeId: string, poolId: string, former: Member | undefined, actor: string): Promise<void> => {
+    try {
+      await confirm(poolId);
+    } catch (error) {
+      await repository.change(nodeId, now, (current) =>
+        current.pool_id === poolId ? turnBack(former, actor) : undefined,
+      );
+      throw error;
+    }
+  };
+
   return {
     claim,
     confirm,
+    settle,
 
     /** Puts a node into a pool, or changes its priority there. @throws Failure 5001, 5002, 5004, 5007 */
     join: async (
@@ -70,21 +102,20 @@ export function createMembership(parts: {
       priority: number | undefined,
       actor: string,
     ): Promise<NodeDocument> => {
+      let claimed = false;
+      let former: Member | undefined;
       const node = await repository.change(nodeId, now, async (current) => {
-        if (current.pool_id === poolId) {
-          if (priority === undefined || current.pool_priority === priority) return undefined;
-          const event = { type: "updated", reason: "pool priority changed", actor } as const;
-          return { set: { pool_priority: priority }, event };
+        claimed = current.pool_id !== poolId;
+        former = memberOf(current);
+        if (claimed) {
+          const event = { type: "updated", reason: `joined pool ${poolId}`, actor } as const;
+          return { set: await claim(poolId, priority ?? defaultPriority), event };
         }
-        const event = { type: "updated", reason: `joined pool ${poolId}`, actor } as const;
-        return { set: await claim(poolId, priority ?? defaultPriority), event };
+        if (priority === undefined || current.pool_priority === priority) return undefined;
+        const event = { type: "updated", reason: "pool priority changed", actor } as const;
+        return { set: { pool_priority: priority }, event };
       });
-      try {
-        await confirm(poolId);
-      } catch (error) {
-        await repository.change(nodeId, now, (current) => (current.pool_id === poolId ? leaving(actor) : undefined));
-        throw error;
-      }
+      if (claimed) await settle(nodeId, poolId, former, actor);
       return node;
     },
 

@@ -104,11 +104,13 @@ export function createPoolHandler(parts: {
       former = current.max_nodes;
       return updatePatch(wanted, paths, current);
     });
-    // A node may have joined between the look and the write: what no longer fits takes the change back.
+    // A node may have joined between the look and the write: what no longer fits takes the change back. What it was
+    // before may be too low itself by now, where another lowering is being taken back at the same time.
     if (pool.max_nodes < former) {
       await requireRoom(wanted.poolId, pool.max_nodes).catch(async (error: unknown) => {
+        const inside = (await nodes.takenSlots(wanted.poolId)).size;
         await repository.change(wanted.poolId, clock.now, (current) =>
-          current.max_nodes === pool.max_nodes ? { set: { max_nodes: former } } : undefined,
+          current.max_nodes < inside ? { set: { max_nodes: Math.max(former, inside) } } : undefined,
         );
         throw error;
       });

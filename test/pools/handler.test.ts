@@ -198,11 +198,11 @@ describe("capacity", () => {
       const all = await nodes(30);
       const lowerings: Promise<unknown>[] = [];
       const calls = all.map(({ nodeId }, place) => {
-        if (place % 8 === 4) lowerings.push(setMax(poolId, 25 - place));
+        if (place % 6 === 4) lowerings.push(setMax(poolId, 29 - place).catch(() => undefined));
         return world.pools.addNodeToPool({ poolId, nodeId });
       });
       const outcomes = await outcomesOf(calls);
-      await Promise.allSettled(lowerings);
+      await Promise.all(lowerings);
       const { pool } = await world.pools.getPool({ poolId });
       const inside = await membersOf(poolId);
       expect(inside).toBeLessThanOrEqual(pool?.maxNodes ?? 0);
@@ -280,6 +280,27 @@ describe("capacity", () => {
     await deletion;
     expect((await nodeOf(world, nodeId)).poolId).toBe(home.poolId);
     expect(await membersOf(home.poolId)).toBe(1);
+  });
+});
+
+describe("a refused deletion", () => {
+  test("turns out nobody whose priority changes meanwhile", async () => {
+    const { poolId } = await aPool(world.pools);
+    const { nodeId } = await aNode(world.nodes, { initialPoolId: poolId });
+    let closed = false;
+    let priority: Promise<unknown> | undefined;
+    world.beforeStore((operation) => {
+      if (operation === "findOneAndUpdate" && !closed) closed = true;
+      else if (closed && priority === undefined) {
+        priority = world.pools.addNodeToPool({ poolId, nodeId, priority: 7 });
+        return priority.then(() => undefined);
+      }
+      return undefined;
+    });
+    await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    world.beforeStore(undefined);
+    await priority;
+    expect(await nodeOf(world, nodeId)).toMatchObject({ poolId, poolPriority: 7 });
   });
 });
 
