@@ -5,6 +5,7 @@ export default defineConfig({
   root: new URL("..", import.meta.url).pathname,
   test: {
     include: ["test/**/*.test.ts"],
+    reporters: ["default", "./test/support/summary.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     pool: "forks",

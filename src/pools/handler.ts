@@ -106,24 +106,22 @@ export function createPoolHandler(parts: {
     });
     // A node may have joined between the look and the write: what no longer fits takes the change back. What it was
     // before may be too low itself by now, where another lowering is being taken back at the same time.
-    if (pool.max_nodes < former) {
-      await requireRoom(wanted.poolId, pool.max_nodes).catch(async (error: unknown) => {
-        const inside = (await nodes.takenSlots(wanted.poolId)).size;
-        await repository.change(wanted.poolId, clock.now, (current) =>
-          current.max_nodes < inside ? { set: { max_nodes: Math.max(former, inside) } } : undefined,
-        );
-        throw error;
-      });
+    const inside = pool.max_nodes < former ? await countInside(wanted.poolId) : 0;
+    if (inside > pool.max_nodes) {
+      await repository.change(wanted.poolId, clock.now, (current) =>
+        current.max_nodes < inside ? { set: { max_nodes: Math.max(former, inside) } } : undefined,
+      );
+      throw tooFew(wanted.poolId, inside, pool.max_nodes);
     }
     return { pool: await toWire(pool) };
   };
 
+  const countInside = async (poolId: string): Promise<number> => (await nodes.takenSlots(poolId)).size;
+
   /** @throws Failure 5004 when the pool has more nodes than that */
   const requireRoom = async (poolId: string, maxNodes: number): Promise<void> => {
-    const count = (await nodes.takenSlots(poolId)).size;
-    if (maxNodes > 0 && count > maxNodes) {
-      throw new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${count} nodes, more than max_nodes ${maxNodes}`);
-    }
+    const inside = await countInside(poolId);
+    if (maxNodes > 0 && inside > maxNodes) throw tooFew(poolId, inside, maxNodes);
   };
 
   return {
@@ -146,7 +144,7 @@ export function createPoolHandler(parts: {
       await repository.change(poolId, clock.now, (pool) =>
         pool.closed_at === undefined ? { set: { closed_at: clock.now() } } : undefined,
       );
-      const count = (await nodes.takenSlots(poolId)).size;
+      const count = await countInside(poolId);
       if (count > 0) {
         await repository.change(poolId, clock.now, () => ({ unset: ["closed_at"] }));
         throw wrongStatus(`Pool ${poolId} has ${count} nodes`);
@@ -194,6 +192,9 @@ export function createPoolHandler(parts: {
     },
   };
 }
+
+const tooFew = (poolId: string, inside: number, maxNodes: number) =>
+  new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);
 
 /** What joining needs to know; a pool that is being deleted is as good as gone. */
 export const createFindPool = (repository: PoolRepository) => async (poolId: string) => {

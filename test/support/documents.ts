@@ -18,7 +18,6 @@ export const aNodeDocument = (tweaks: Partial<NodeDocument> = {}): NodeDocument 
   banned: false,
   live: true,
   session_epoch: 0,
-  live: true,
   version: 1,
   change: 1,
   unlogged: [],

@@ -1,0 +1,14 @@
+// The last line of a run, in words that any reader of logs understands.
+import type { Reporter, TestModule } from "vitest/node";
+
+export default class Summary implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[]): void {
+    const tests = modules.flatMap((module) => [...module.children.allTests()]);
+    const count = (state: string) => tests.filter((test) => test.result().state === state).length;
+    // A file that could not be read has no tests to fail: it counts as one.
+    const broken = modules.filter((module) => module.state() === "failed" && module.errors().length > 0).length;
+    process.stdout.write(
+      `${count("passed")} passed, ${count("failed") + broken} failed, ${count("skipped")} skipped\n`,
+    );
+  }
+}
