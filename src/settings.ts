@@ -2,6 +2,7 @@
 // Values come from the environment, else from .env, else from CONFIG_FILE (both KEY=VALUE lines); names in any case.
 // An empty value counts as absent. All problems are reported at once.
 import { existsSync, readFileSync } from "node:fs";
+import { isIPv4 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
 
@@ -101,7 +102,8 @@ export const readClientTokens = (environment: Environment = readEnvironment()) =
 export function parseSettings(environment: Environment): Settings {
   const read = createReader(environment);
   const intervalMs = read.seconds("NODE_HEARTBEAT_INTERVAL", 30, 1, 3600);
-  const environmentName = read.text("ENVIRONMENT") ?? "development";
+  // In any case: "Production" must not lift the rules of production.
+  const environmentName = (read.text("ENVIRONMENT") ?? "development").toLowerCase();
   // Reachable from outside only where somebody has decided to deploy it.
   const host = read.text("HOST") ?? (environmentName === "production" ? "::" : "127.0.0.1");
   const settings: Settings = {
@@ -115,7 +117,7 @@ export function parseSettings(environment: Environment): Settings {
     dataDir: read.text("DATA_DIR") ?? "./data",
     replicaName: read.text("HOSTNAME") ?? hostname(),
     mongodb: {
-      url: read.url("MONGODB_URL", ["mongodb:", "mongodb+srv:"]),
+      url: read.mongodbUrl("MONGODB_URL"),
       database: read.text("MONGODB_DATABASE") ?? "lucid",
     },
     redisUrl: read.url("REDIS_URL", ["redis:", "rediss:"]),
@@ -177,6 +179,9 @@ function relationProblems(settings: Settings): string[] {
     const weak = value === undefined ? undefined : weaknessOfKeyRing(value);
     if (weak !== undefined) problems.push(`${name}: ${weak}`);
   }
+  if (sharesSecret(settings.jwtSecretKey, settings.jwtPrivilegedSecretKey)) {
+    problems.push("JWT_PRIVILEGED_SECRET_KEY: shares a secret with JWT_SECRET_KEY, so that it would protect nothing");
+  }
   if (settings.environment === "production") {
     const required: [string, unknown][] = [
       ["MONGODB_URL", settings.mongodb.url],
@@ -192,27 +197,46 @@ function relationProblems(settings: Settings): string[] {
   return problems;
 }
 
+const sharesSecret = (one: string | undefined, other: string | undefined): boolean => {
+  const secrets = new Set(one === undefined ? [] : parseKeyRing(one).map(({ secret }) => secret));
+  return other !== undefined && parseKeyRing(other).some(({ secret }) => secrets.has(secret));
+};
+
 /** Under TOR_ONLY every outbound URL must go through the proxy, to an onion, or stay inside the cluster. */
 function torProblems(settings: Settings): string[] {
-  if (settings.torProxyUrl !== undefined) return [];
-  const outbound: [string, string][] = Object.entries(settings.externalHealthUrls).map(([name, url]) => [
+  const { mongodb, redisUrl, torProxyUrl, externalHealthUrls } = settings;
+  // The stores' drivers do not go through the proxy.
+  const direct: [string, string][] = [
+    ...mongodbHosts(mongodb.url ?? "").map((host): [string, string] => ["MONGODB_URL", `mongodb://${host}`]),
+    ...(redisUrl === undefined ? [] : [["REDIS_URL", redisUrl] as [string, string]]),
+  ];
+  const proxied = Object.entries(externalHealthUrls).map(([name, url]): [string, string] => [
     `EXTERNAL_HEALTH_URLS (${name})`,
     url,
   ]);
-  return outbound
-    .filter(([, url]) => !staysInside(new URL(url).hostname))
-    .map(([name, url]) => `${name}: TOR_ONLY refuses ${new URL(url).origin} without TOR_PROXY_URL`);
+  const outside = ([, url]: [string, string]) => !staysInside(new URL(url).hostname);
+  return [
+    ...direct.filter(outside).map(([name, url]) => `${name}: TOR_ONLY refuses ${new URL(url).host}`),
+    ...(torProxyUrl === undefined ? proxied.filter(outside) : []).map(
+      ([name, url]) => `${name}: TOR_ONLY refuses ${new URL(url).origin} without TOR_PROXY_URL`,
+    ),
+  ];
 }
 
 /** Onions, loopback, and names without a public suffix, as Compose and Kubernetes give them. */
 const staysInside = (host: string) =>
   host.endsWith(".onion") ||
-  host === "localhost" ||
-  host.startsWith("127.") ||
+  (isIPv4(host) && host.startsWith("127.")) ||
   host === "[::1]" ||
-  !host.includes(".") ||
+  (!host.includes(".") && !host.includes(":")) ||
   host.endsWith(".svc") ||
   host.endsWith(".cluster.local");
+
+/** Hosts with their ports; a replica set has several, which no URL parser takes. None for what is no such URL. */
+const mongodbHosts = (url: string): string[] => {
+  const hosts = /^mongodb(?:[+]srv)?:[/][/](?:[^@/]*@)?([^/?#@]+)(?:[/?].*)?$/.exec(url)?.[1]?.split(",") ?? [];
+  return hosts.every((host) => host !== "" && URL.canParse(`mongodb://${host}`)) ? hosts : [];
+};
 
 /** Key rings are `kid:secret` pairs joined by commas; a bare secret has kid 1. Undefined when nothing is wrong. */
 function weaknessOfKeyRing(ring: string): string | undefined {
@@ -266,6 +290,13 @@ function createReader(environment: Environment) {
     optionalSeconds: (name: string, min: number, max: number) =>
       text(name) === undefined ? undefined : Math.round(number(name, min, min, max, false) * 1000),
     url: (name: string, protocols: readonly string[]) => url(name, text(name), protocols),
+    mongodbUrl: (name: string): string | undefined => {
+      const value = text(name);
+      if (value !== undefined && mongodbHosts(value).length === 0) {
+        problems.push(`${name}: not a URL that begins with mongodb:// or mongodb+srv://`);
+      }
+      return value;
+    },
     flag: (name: string, fallback: boolean): boolean => {
       const value = text(name)?.toLowerCase();
       if (value === undefined) return fallback;
@@ -283,7 +314,7 @@ function createReader(environment: Environment) {
     /** Base64 of 32 bytes. */
     key: (name: string): string | undefined => {
       const value = text(name);
-      if (value !== undefined && Buffer.from(value, "base64").length !== 32) {
+      if (value !== undefined && !/^[A-Za-z0-9+/]{43}=$/.test(value)) {
         problems.push(`${name}: not the base64 of 32 bytes`);
       }
       return value;

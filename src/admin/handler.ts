@@ -95,7 +95,9 @@ export function createAdminHandler(parts: {
     refreshToken: async ({ refreshToken }) =>
       pairToWire(
         await tokens.refresh(refreshToken, async (nodeId) => {
-          if (nodeId !== undefined && (await requireNode(nodeId)).banned) throw notAllowed("The node is banned");
+          const { role, banned } = await requireNode(nodeId);
+          if (banned) throw notAllowed("The node is banned");
+          return role;
         }),
       ),
 

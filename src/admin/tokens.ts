@@ -195,19 +195,20 @@ export async function createTokens(parts: {
 
     /**
      * A new pair for a refresh token. Asked again within 60 s of its first use it gives the same pair, letter by letter.
-     * `allowed` may refuse once the token has proved whose it is. @throws Failure 4011
+     * `roleOf` is asked once a node's token has proved whose it is: it may refuse, and the pair is for the role it answers.
+     * @throws Failure 4011
      */
-    refresh: async (token: string, allowed: (nodeId: string | undefined) => Promise<void>): Promise<TokenPair> => {
+    refresh: async (token: string, roleOf: (nodeId: string) => Promise<NodeRole>): Promise<TokenPair> => {
       const claims = await check(token);
       if (claims.tokenType !== "node_refresh" && claims.tokenType !== "service_refresh") {
         throw unauthenticated("A refresh token is required");
       }
-      await allowed(claims.nodeId);
+      const role = claims.nodeId === undefined ? claims.role : await roleOf(claims.nodeId);
       const { first, at } = await spend("refresh", claims);
       if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {
         throw unauthenticated("The refresh token was used before");
       }
-      return pairFor(claims, { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) });
+      return pairFor({ ...claims, role }, { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) });
     },
 
     /** Refuses the token from now on, on every replica within seconds. Again is harmless. */

@@ -13,6 +13,8 @@ export interface LogEntry extends Change {
   readonly node_id: string;
 }
 
+/** Nodes whose changes move at a time. */
+const nodesMax = 200;
 const retentionMs = 30 * 86_400_000;
 
 export const nodeLogCollection: CollectionDefinition = {
@@ -64,7 +66,8 @@ export async function createNodeLog(parts: {
 
   const move = async (nodes: readonly NodeDocument[]): Promise<void> => {
     await append(nodes.flatMap((node) => node.unlogged.map((change) => ({ ...change, node_id: node._id }))));
-    for (const node of nodes) await repository.markLogged(node);
+    // Together, so that they share a commit.
+    await Promise.all(nodes.map(repository.markLogged));
   };
 
   /** One move at a time in this process, so that its own moves never collide. */
@@ -86,13 +89,16 @@ export async function createNodeLog(parts: {
   const task: Task = async (signal) => {
     let purgedMs = Number.NEGATIVE_INFINITY;
     while (!signal.aborted) {
-      const nodes = await repository.unlogged(200).catch(() => []);
-      if (nodes.length > 0) await inTurn(() => move(nodes)).catch(() => undefined);
+      const nodes = await repository.unlogged(nodesMax).catch(() => []);
+      const moved = await inTurn(() => move(nodes)).then(
+        () => true,
+        () => false,
+      );
       if (clock.monotonicMs() - purgedMs > 3_600_000) {
         purgedMs = clock.monotonicMs();
         await purge().catch(() => undefined);
       }
-      if (nodes.length < 200) await nextTurn(signal);
+      if (!moved || nodes.length < nodesMax) await nextTurn(signal);
     }
   };
 

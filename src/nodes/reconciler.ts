@@ -32,10 +32,10 @@ export function createReconciler(parts: {
     let after: Parameters<NodeRepository["inTransition"]>[1];
     do {
       const page = await repository.inTransition(pageMax, after);
-      for (const node of page.items) await step(node);
+      await Promise.all(page.items.map(step));
       after = page.next;
     } while (after !== undefined);
-    for (const node of await repository.maintenanceOver(clock.now(), pageMax)) await step(node);
+    await Promise.all((await repository.maintenanceOver(clock.now(), pageMax)).map(step));
   };
 
   const task: Task = async (signal) => {

@@ -149,8 +149,9 @@ export function createPoolHandler(parts: {
         await repository.change(poolId, clock.now, () => ({ unset: ["closed_at"] }));
         throw wrongStatus(`Pool ${poolId} has ${count} nodes`);
       }
-      await repository.remove(poolId);
-      return {};
+      if (await repository.remove(poolId)) return {};
+      await repository.get(poolId);
+      throw wrongStatus(`Pool ${poolId} was opened again meanwhile`);
     },
 
     addNodeToPool: async ({ poolId, nodeId, priority }, context) => {

@@ -102,8 +102,8 @@ export async function createPoolRepository(store: Store) {
       ),
     count: (): Promise<number> => pools.count({}, { index: "idx_created_at" }),
 
-    remove: async (poolId: string): Promise<void> => {
-      await pools.deleteMany({ _id: poolId }, { limit: 1 });
-    },
+    /** Only while it is closed: another deletion may have opened it again. Answers whether it is gone by this. */
+    remove: async (poolId: string): Promise<boolean> =>
+      (await pools.deleteMany({ _id: poolId, closed_at: { $exists: true } }, { limit: 1 })) === 1,
   };
 }

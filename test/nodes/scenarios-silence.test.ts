@@ -140,9 +140,11 @@ describe("T3 a beat and its expiry", () => {
 });
 
 describe("T4 a restart", () => {
-  const fleet = Number(process.env.SIMULATED_NODES ?? 300);
+  const fleet = Number(process.env.SIMULATED_NODES ?? 150);
 
-  test(`T4 with ${fleet} nodes disconnects nobody before the grace is over, and loses nobody before its time`, async () => {
+  test(`T4 with ${fleet} nodes disconnects nobody before the grace is over, and loses nobody before its time`, {
+    timeout: 30_000 + 300 * fleet,
+  }, async () => {
     await using world = await openClockedWorld();
     const nodeIds = await inParallel(Array.from({ length: fleet }), 64, async () => {
       const { nodeId } = await aNode(world.nodes);

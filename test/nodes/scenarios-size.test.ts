@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { aHardware, aNode } from "../support/builders.js";
 import { connectNode, openNodeStream } from "../support/node-stream.js";
 import { refusalOf, toRefusal } from "../support/refusal.js";
+import { until } from "../support/until.js";
 import { clientsOf, openClockedWorld } from "../support/world.js";
 
 const megabyte = 1024 * 1024;
@@ -28,7 +29,8 @@ describe("T32 oversized messages", () => {
     await once();
     const before = memory();
     for (let round = 0; round < 20; round++) await once();
-    expect(memory() - before).toBeLessThan(32 * megabyte);
+    // Connections that were given up close by and by; what was kept would be 80 MiB.
+    await until(() => memory() - before < 32 * megabyte, "memory is back");
     await connectNode(world, nodeId);
   });
 

@@ -8,6 +8,7 @@ import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { type Claims, newJti, signToken } from "../../src/admin/jwt.js";
+import { loadSecrets } from "../../src/admin/secrets.js";
 import { type Clock, systemClock } from "../../src/clock.js";
 import type { Collector } from "../../src/resources/collector.js";
 import type { NodeRole, Role } from "../../src/rpc/permission.js";
@@ -27,7 +28,7 @@ export interface Clients {
 
 export interface WorldOptions extends Omit<Overrides, "store" | "clock"> {
   /** By the names of the environment. */
-  readonly settings?: Readonly<Record<string, string>>;
+  readonly settings?: Readonly<Record<string, string | undefined>>;
   readonly clock?: Clock;
 }
 
@@ -118,11 +119,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { port } = run.server;
   const baseUrl = `http://127.0.0.1:${port}`;
   const sessionManager = new Http2SessionManager(baseUrl);
-  const rings = {
-    common: parseKeyRing(run.settings.jwtSecretKey ?? ""),
-    privileged:
-      run.settings.jwtPrivilegedSecretKey === undefined ? undefined : parseKeyRing(run.settings.jwtPrivilegedSecretKey),
-  };
+  const { rings } = loadSecrets({ ...run.settings, parseKeyRing });
 
   const token = (role: Role, claims: Partial<Claims> = {}): Promise<string> => {
     const issuedAt = clock.now();

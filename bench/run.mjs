@@ -1,0 +1,281 @@
+// Measures the service beside references in the same run. Absolute times mean nothing on a shared machine: what counts is
+// the ratio of server CPU time per request, from interleaved rounds.
+//
+// usage: node bench/run.mjs [--quick] [--out FILE]
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { timestampNow } from "@bufbuild/protobuf/wkt";
+import * as stubs from "../dist/gen/lucid/node/v1/node_service_pb.js";
+import { newJti, signToken } from "../dist/src/admin/jwt.js";
+import { createLucidClient } from "../dist/src/client/index.js";
+import { pinClient, startServer } from "./child.mjs";
+import { beatLoad, grpcHeaders, unaryLoad } from "./load.mjs";
+
+const { values: given } = parseArgs({
+  options: { quick: { type: "boolean", default: false }, out: { type: "string" } },
+});
+const out = given.out ?? fileURLToPath(new URL("results/latest.json", import.meta.url));
+const size = given.quick
+  ? { rounds: 3, roundMs: 300, warmUpMs: 300, streams: 200, few: 20, connections: 10, idle: 100 }
+  : { rounds: 7, roundMs: 1500, warmUpMs: 2000, streams: 1000, few: 100, connections: 10, idle: 1000 };
+
+const directory = mkdtempSync(join(tmpdir(), "lucid-bench-"));
+const secret = randomBytes(32).toString("hex");
+const running = [];
+const results = [];
+
+async function started(name, env) {
+  const server = await startServer(name, env);
+  running.push(server);
+  return server;
+}
+
+async function stopAll() {
+  await Promise.all(running.splice(0).map((server) => server.stop()));
+}
+
+/** Limits are on, and too high to be reached; silence is not judged, for streams rest between rounds. */
+const startLucid = () =>
+  started("lucid", {
+    DATA_DIR: mkdtempSync(join(directory, "data-")),
+    PORT: "0",
+    METRICS_PORT: "0",
+    JWT_SECRET_KEY: secret,
+    RATE_LIMIT_PER_MINUTE: "10000000",
+    RATE_LIMIT_ADMIN_PER_MINUTE: "10000000",
+    NODE_HEARTBEAT_INTERVAL: "1",
+    HEARTBEAT_GRACE: "3600",
+    HEARTBEAT_RATE_MAX: "1000000",
+    STREAM_LIFETIME: "86400",
+  });
+
+function tokenFor(role, nodeId) {
+  const issuedAt = new Date();
+  const rings = { common: [{ kid: "1", secret }], privileged: undefined };
+  const tokenType = nodeId === undefined ? "service_access" : "node_access";
+  const expiresAt = new Date(issuedAt.getTime() + 3_600_000);
+  return signToken(rings, { subject: nodeId ?? role, role, nodeId, tokenType, jti: newJti(), issuedAt, expiresAt });
+}
+
+/** Makes that many nodes and answers how each of them opens its stream. */
+async function makeNodes({ port }, count) {
+  using client = createLucidClient({ baseUrl: `http://127.0.0.1:${port}`, accessToken: await tokenFor("admin") });
+  const nodes = [];
+  const make = async () => {
+    for (let place = nodes.push(undefined); place <= count; place = nodes.push(undefined)) {
+      const { node } = await client.nodes.createNode({ name: `bench-${place}`, nodeType: stubs.NodeType.WORKER });
+      nodes[place - 1] = await streamOf(node.nodeId);
+    }
+    nodes.pop();
+  };
+  await Promise.all(Array.from({ length: 32 }, make));
+  return nodes;
+}
+
+async function streamOf(nodeId) {
+  const hello = create(stubs.HeartbeatRequestSchema, {
+    message: { case: "hello", value: { nodeId, bootId: "bench", agentVersion: "bench/1.0.0" } },
+  });
+  return {
+    headers: grpcHeaders("/lucid.node.v1.NodeService/Heartbeat", await tokenFor("worker", nodeId)),
+    hello: Buffer.from(toBinary(stubs.HeartbeatRequestSchema, hello)),
+  };
+}
+
+const beatRest = Buffer.from(
+  toBinary(
+    stubs.BeatSchema,
+    create(stubs.BeatSchema, {
+      sentAt: timestampNow(),
+      metrics: {
+        cpuPercent: 12.5,
+        memoryUsedBytes: 4_000_000_000n,
+        memoryTotalBytes: 16_000_000_000n,
+        diskUsedBytes: 100_000_000_000n,
+        diskTotalBytes: 500_000_000_000n,
+        networkRxBytes: 12_345_678n,
+        networkTxBytes: 87_654_321n,
+      },
+    }),
+  ),
+);
+
+/** Rounds A B C, A B C ...; answers microseconds of server CPU per request, a list for each cell. */
+async function measure(cells) {
+  const costs = Object.fromEntries(Object.keys(cells).map((name) => [name, []]));
+  for (const { load } of Object.values(cells)) await load.run(size.warmUpMs);
+  for (let round = 0; round < size.rounds; round++) {
+    for (const [name, { server, load }] of Object.entries(cells)) {
+      const before = server.cpuNs();
+      const { done, errors } = await load.run(size.roundMs);
+      if (errors > 0 || done === 0) throw new Error(`${name}: ${errors} of ${done + errors} requests failed`);
+      costs[name].push((server.cpuNs() - before) / 1000 / done);
+    }
+  }
+  for (const { load } of Object.values(cells)) load.close();
+  return costs;
+}
+
+const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+
+/** `factor` of the reference's cost to ours, round by round: above 1 ours is cheaper. */
+function report(what, unit, ours, reference, target, named) {
+  const ratio = median(ours.map((cost, round) => reference[round] / cost));
+  results.push({
+    what,
+    unit,
+    ours: median(ours),
+    reference: median(reference),
+    named,
+    ratio,
+    target,
+    rounds: { ours, reference },
+  });
+}
+
+async function unary() {
+  const lucid = await startLucid();
+  using client = createLucidClient({ baseUrl: `http://127.0.0.1:${lucid.port}`, accessToken: await tokenFor("admin") });
+  const { node } = await client.nodes.createNode({
+    name: "bench",
+    nodeType: stubs.NodeType.WORKER,
+    labels: { zone: "a", rack: "7" },
+    hardwareInfo: {
+      cpu: { cores: 8, frequencyMhz: 3200, architecture: "x64", model: "Ryzen" },
+      memory: { totalBytes: 16_000_000_000n, type: "DDR5" },
+      storage: [{ totalBytes: 500_000_000_000n, type: "SSD", interface: "NVMe" }],
+      network: [{ interface: "eth0", speedMbps: 1000, macAddress: "02:00:00:00:00:01" }],
+    },
+  });
+  const request = { nodeId: node.nodeId };
+  const answer = toBinary(stubs.GetNodeResponseSchema, await client.nodes.getNode(request));
+  const reference = { NODE_MESSAGE: Buffer.from(answer).toString("base64") };
+  const message = Buffer.from(toBinary(stubs.GetNodeRequestSchema, create(stubs.GetNodeRequestSchema, request)));
+  const headers = grpcHeaders("/lucid.node.v1.NodeService/GetNode", await tokenFor("operator"));
+  const cell = async (server) => {
+    const load = await unaryLoad({ port: server.port, connections: 4, inFlight: 25, headers, message });
+    return { server, load };
+  };
+  const cells = {
+    lucid: await cell(lucid),
+    connectNode: await cell(await started("connect-node", reference)),
+    grpcJs: await cell(await started("grpc-js", reference)),
+  };
+  const costs = await measure(cells);
+  await stopAll();
+  report("GetNode", "us", costs.lucid, costs.connectNode, ">= 0.85", "no-op, same lane (stock connect-node)");
+  report("GetNode", "us", costs.lucid, costs.connectNode, ">= 4", "no-op, stock connect-node");
+  report("GetNode", "us", costs.lucid, costs.grpcJs, ">= 0.8", "no-op, grpc-js");
+}
+
+async function beats() {
+  const cell = async (server, nodes, connections) => {
+    const load = await beatLoad({ port: server.port, connections, nodes, rest: beatRest });
+    return { server, load };
+  };
+  const [many, few] = [await startLucid(), await startLucid()];
+  const nodes = await makeNodes(many, size.streams);
+  const cells = {
+    lucid: await cell(many, nodes, size.connections),
+    connectNode: await cell(await started("connect-node"), nodes, size.connections),
+    grpcJs: await cell(await started("grpc-js"), nodes, size.connections),
+    lucidFew: await cell(few, await makeNodes(few, size.few), 1),
+  };
+  const costs = await measure(cells);
+  await stopAll();
+  const what = `heartbeat -> ack, ${size.streams} streams`;
+  report(what, "us", costs.lucid, costs.connectNode, ">= 9", "echo-ack, stock connect-node");
+  report(what, "us", costs.lucid, costs.grpcJs, ">= 1.0", "echo-ack, grpc-js");
+  report(`${what}: growth`, "us", costs.lucid, costs.lucidFew, ">= 0.77", `itself at ${size.few} streams`);
+}
+
+/** Bytes that a node with a connection and a stream of its own adds, once it has beaten and rests. */
+async function idleMemory(server, nodes) {
+  const warm = await beatLoad({
+    port: server.port,
+    connections: size.few,
+    nodes: nodes.slice(0, size.few),
+    rest: beatRest,
+  });
+  await warm.run(size.roundMs);
+  const before = await server.memory();
+  const rest = nodes.slice(size.few);
+  const load = await beatLoad({ port: server.port, connections: rest.length, nodes: rest, rest: beatRest });
+  await load.run(0);
+  const after = await server.memory();
+  warm.close();
+  load.close();
+  await server.stop();
+  running.splice(0);
+  return {
+    rss: (after.rss - before.rss) / rest.length / 1024,
+    heap: (after.heapUsed - before.heapUsed) / rest.length / 1024,
+  };
+}
+
+async function memory() {
+  const lucid = await startLucid();
+  const nodes = await makeNodes(lucid, size.few + size.idle);
+  const ours = await idleMemory(lucid, nodes);
+  for (const name of ["connect-node", "grpc-js"]) {
+    const reference = await idleMemory(await started(name), nodes);
+    report("idle node: RSS", "KiB", [ours.rss], [reference.rss], "ours <= 32 KiB", name);
+    report("idle node: heap", "KiB", [ours.heap], [reference.heap], "", name);
+  }
+}
+
+const notes = [
+  "Server CPU per request (schedstat of all threads), server on core 0, client on core 1, interleaved rounds, medians.",
+  "ratio = reference / ours, so above 1 ours is cheaper. References do nothing but decode, answer and encode.",
+  "GetNode: the whole way with token, rate limit, validation, store, metrics; references answer the same bytes.",
+  "Beats come as fast as acks return, each with metrics. Interval 1 s: every beat is validated, counted and acknowledged,",
+  "but of one stream's beats at most two a second mark its node for the store, which is written once a second.",
+];
+
+const print = (cells) =>
+  process.stdout.write(
+    `${cells.map((cell, column) => (column === 0 || column === 2 ? cell.padEnd(38) : cell.padStart(10))).join(" ")}\n`,
+  );
+
+function printAll() {
+  print(["what", "ours", " reference", "", "ratio", "target"]);
+  for (const { what, unit, ours, reference, named, ratio, target } of results) {
+    print([
+      what,
+      `${ours.toFixed(1)} ${unit}`,
+      ` ${named}`,
+      `${reference.toFixed(1)} ${unit}`,
+      ratio.toFixed(2),
+      ` ${target}`,
+    ]);
+  }
+  process.stdout.write(`\n${notes.join("\n")}\n`);
+}
+
+const startedAt = performance.now();
+try {
+  if (!pinClient()) notes.push("NOT PINNED: taskset or a second core is missing, so figures are rough.");
+  await unary();
+  await beats();
+  await memory();
+} finally {
+  await stopAll();
+  rmSync(directory, { recursive: true, force: true });
+}
+printAll();
+mkdirSync(dirname(out), { recursive: true });
+const facts = { at: new Date().toISOString(), node: process.version, cpu: cpus()[0]?.model ?? "", quick: given.quick };
+const seconds = Math.round((performance.now() - startedAt) / 1000);
+const rounded = (_, value) => (typeof value === "number" ? Math.round(value * 100) / 100 : value);
+const text = JSON.stringify({ ...facts, seconds, size, notes, results }, rounded, 2);
+// A list of figures on one line.
+const lines = text.replaceAll(/\[[\d.,\s-]+\]/g, (list) =>
+  list.replaceAll(/\s+/g, " ").replace("[ ", "[").replace(" ]", "]"),
+);
+writeFileSync(out, `${lines}\n`);
+process.stdout.write(`\n${seconds} s; figures in ${out}\n`);

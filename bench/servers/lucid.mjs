@@ -1,0 +1,7 @@
+// The service itself, whole, on its embedded store.
+import { startServer } from "../../dist/src/server.js";
+import { parseSettings } from "../../dist/src/settings.js";
+import { present } from "./server.mjs";
+
+const { port } = await startServer(parseSettings(process.env));
+present(port);

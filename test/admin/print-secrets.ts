@@ -1,0 +1,7 @@
+// Loads the secrets of the directory given and prints one of them.
+import { loadSecrets } from "../../src/admin/secrets.js";
+import { parseKeyRing } from "../../src/settings.js";
+
+const [dataDir = ""] = process.argv.slice(2);
+const unset = { jwtSecretKey: undefined, jwtPrivilegedSecretKey: undefined, encryptionKey: undefined };
+console.log(`key ${loadSecrets({ dataDir, ...unset, parseKeyRing }).encryptionKey}`);

@@ -1,0 +1,44 @@
+// The benchmark runs and says what it is meant to say. Its figures are never judged here: they depend on the machine.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { requireBuilt } from "./e2e/built.js";
+import { runProgram } from "./e2e/process.js";
+import { toolFor } from "./support/tools.js";
+
+const root = new URL("..", import.meta.url).pathname;
+toolFor("the benchmark's pinning to cores; it runs unpinned", "taskset");
+
+interface Results {
+  readonly quick: boolean;
+  readonly results: readonly { readonly what: string; readonly named: string; readonly ratio: number }[];
+}
+
+test("measures the service beside stock connect-node and grpc-js", async () => {
+  requireBuilt();
+  const directory = mkdtempSync(join(tmpdir(), "lucid-bench-"));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const out = join(directory, "results.json");
+  const given = ["bench/run.mjs", "--quick", "--out", out];
+  const { code, stdout, stderr } = await runProgram(process.execPath, given, { cwd: root, limitMs: 120_000 });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+
+  const { quick, results }: Results = JSON.parse(readFileSync(out, "utf8"));
+  expect(quick).toBe(true);
+  const rows = results.map(({ what, named }) => `${what} | ${named}`);
+  expect(rows).toEqual([
+    "GetNode | no-op, same lane (stock connect-node)",
+    "GetNode | no-op, stock connect-node",
+    "GetNode | no-op, grpc-js",
+    "heartbeat -> ack, 200 streams | echo-ack, stock connect-node",
+    "heartbeat -> ack, 200 streams | echo-ack, grpc-js",
+    "heartbeat -> ack, 200 streams: growth | itself at 20 streams",
+    "idle node: RSS | connect-node",
+    "idle node: heap | connect-node",
+    "idle node: RSS | grpc-js",
+    "idle node: heap | grpc-js",
+  ]);
+  for (const { ratio } of results) expect(Number.isFinite(ratio)).toBe(true);
+  for (const { what } of results) expect(stdout).toContain(what);
+}, 150_000);
