@@ -226,9 +226,10 @@ export function createSessions(parts: {
   const result = (nodeId: string, message: Result): Promise<NodeDocument> =>
     change(nodeId, (node) => resulted(node, message, clock.now()));
 
+  /** The session stays, without a stream: a node that left is LOST in its time like any other that is not heard. */
   const leave = async (session: Session, reason: string): Promise<void> => {
     unlink(session, (link) => link.end());
-    forget(session);
+    session.connectivity = "disconnected";
     await change(session.nodeId, (node) => left(node, session.epoch, reason));
   };
 

@@ -16,8 +16,8 @@ export interface SweeperLog {
 export type Sweeper = ReturnType<typeof createSweeper>;
 
 const tickMs = 1000;
-/** A tick this late means that beats may be waiting behind our own stall. */
-const stallMs = 2000;
+/** A tick this late means that beats may be waiting behind our own stall; sooner where the grace is short. */
+const stallMsMax = 2000;
 const flushMax = 1000;
 const expiriesPerTurn = 50;
 
@@ -33,6 +33,7 @@ export function createSweeper(parts: {
   let ableSinceMs = clock.monotonicMs();
   let longestIntervalMs = timing.intervalMs;
   let storeAway = false;
+  const stallMs = Math.min(stallMsMax, timing.graceMs / 2);
 
   const presumeLife = () => {
     ableSinceMs = clock.monotonicMs();

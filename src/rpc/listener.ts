@@ -3,6 +3,8 @@ import { createServer as createHttp1Server, type Server as Http1Server } from "n
 import {
   createServer as createHttp2Server,
   type Http2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
@@ -243,8 +245,11 @@ function guardedHandler(handler: WireHandler, connections: Connections, limits: 
     // Streams fail when their client goes; whoever reads or writes them sees that too.
     request.on("error", () => undefined);
     response.on("error", () => undefined);
-    if ("stream" in request) endAfterAnswer(request.stream, limits.lingerMs);
-    else if (connections.draining) response.setHeader("Connection", "close");
+    if ("stream" in request) {
+      readBeforeAnswer(request, response as Http2ServerResponse);
+      endAfterAnswer(request.stream, limits.lingerMs);
+    }
+    if (!("stream" in request) && connections.draining) response.setHeader("Connection", "close");
     try {
       handler(request, response);
     } catch (error) {
@@ -252,6 +257,18 @@ function guardedHandler(handler: WireHandler, connections: Connections, limits: 
       refuse(request, response);
     }
   };
+}
+
+/**
+ * Lets the rest of a request come in that nobody has read by the time its answer ends, as a refusal by the gate leaves it.
+ * Node resets a stream that was never read, and the reset overtakes the answer: clients would see a broken stream.
+ */
+function readBeforeAnswer(request: Http2ServerRequest, response: Http2ServerResponse): void {
+  const end: Http2ServerResponse["end"] = response.end.bind(response);
+  response.end = ((...given: Parameters<typeof end>) => {
+    if (!request.readableDidRead) request.resume();
+    return end(...given);
+  }) as typeof end;
 }
 
 /**

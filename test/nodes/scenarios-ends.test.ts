@@ -76,6 +76,18 @@ describe("T14 ends of a client", () => {
     expect(await connectivityOf(world, nodeId)).toBe("CONNECTED");
   });
 
+  test("T14 a node that left is LOST in its time like any other, and told once", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId } = await aNode(world.nodes);
+    await (await connectNode(world, nodeId)).leave("");
+    await untilConnectivity(world, nodeId, "DISCONNECTED");
+    await world.pass(290_000);
+    expect(await connectivityOf(world, nodeId)).toBe("DISCONNECTED");
+    await world.pass(60_000);
+    const connections = await connectionsOf(world, nodeId);
+    expect(connections).toEqual(["CONNECTED connected", "DISCONNECTED left", "LOST silent for too long"]);
+  });
+
   test("T14 a stream that never says Hello is not kept, nor is one that says something else first", async () => {
     await using world = await openClockedWorld();
     const { nodeId } = await aNode(world.nodes);
