@@ -127,7 +127,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     changed,
     log: log.module("sweeper"),
   });
-  const membership = createMembership({ repository, findPool: createFindPool(pools), now: clock.now, random });
+  const findPool = createFindPool(pools, clock);
+  const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
   const enrollment = createEnrollment({ repository, coordination, clock, key: secrets.challengeKey, changed });
   const tokens = await createTokens({
     store,
@@ -211,7 +212,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         clock,
         standing: async (nodeId) => {
           const node = await repository.find(nodeId);
-          return node && { role: node.node_type, banned: node.banned };
+          return node && { role: node.node_type, banned: node.banned, resetAt: node.enrollment_reset_at };
         },
         facts: {
           service,

@@ -9,7 +9,7 @@ import {
   Role as WireRole,
 } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import type { Clock } from "../clock.js";
-import { malformed, nodeNotFound, notAllowed } from "../failure.js";
+import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure.js";
 import { type NodeRole, nodeRoles, type Policy, type Role } from "../rpc/permission.js";
 import type { Health, HealthLevel } from "./health.js";
 import type { TokenPair, Tokens } from "./tokens.js";
@@ -23,7 +23,12 @@ export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Po
 };
 
 /** What a token needs to know of its node; null when it does not exist. */
-export type NodeStanding = (nodeId: string) => Promise<{ readonly role: NodeRole; readonly banned: boolean } | null>;
+export type NodeStanding = (nodeId: string) => Promise<{
+  readonly role: NodeRole;
+  readonly banned: boolean;
+  /** When its enrolment was last reset: refresh tokens from before serve no more. */
+  readonly resetAt: Date | undefined;
+} | null>;
 
 export interface ServiceFacts {
   readonly service: string;
@@ -94,9 +99,11 @@ export function createAdminHandler(parts: {
 
     refreshToken: async ({ refreshToken }) =>
       pairToWire(
-        await tokens.refresh(refreshToken, async (nodeId) => {
-          const { role, banned } = await requireNode(nodeId);
+        await tokens.refresh(refreshToken, async (nodeId, issuedAt) => {
+          const { role, banned, resetAt } = await requireNode(nodeId);
           if (banned) throw notAllowed("The node is banned");
+          // Tokens are dated in whole seconds: one of the very second of the reset is refused, and its node enrols anew.
+          if (resetAt !== undefined && issuedAt < resetAt) throw unauthenticated("The node's enrolment was reset");
           return role;
         }),
       ),

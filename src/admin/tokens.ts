@@ -13,7 +13,8 @@ interface TokenDocument {
   readonly _id: string;
   readonly kind: "revoked" | "refresh" | "enrollment";
   readonly at: Date;
-  readonly expires_at: Date;
+  /** Absent for revocations: only the jti is known of those, and a token may live as long as its maker likes. */
+  readonly expires_at?: Date;
 }
 
 export const tokensCollection: CollectionDefinition = {
@@ -31,6 +32,8 @@ export const refreshMs = 86_400_000;
 export const enrollmentMs = 900_000;
 /** A lost answer to a refresh may be asked for again this long. */
 const refreshReplayMs = 60_000;
+/** A spent token is remembered longer than the leeway lets it verify. */
+const spentMarginMs = 300_000;
 const cacheMax = 50_000;
 const cacheMs = 60_000;
 const pollMs = 1_000;
@@ -59,7 +62,7 @@ export async function createTokens(parts: {
 }) {
   const { clock, rings } = parts;
   const documents: Collection<TokenDocument> = await parts.store.collection<TokenDocument>(tokensCollection);
-  const revoked = new Map<string, number>();
+  const revoked = new Set<string>();
   const verified = new Map<string, { claims: Claims; untilMs: number }>();
   let seenUntil = new Date(0);
 
@@ -113,7 +116,8 @@ export async function createTokens(parts: {
     const at = clock.now();
     const _id = `${kind}:${claims.jti}`;
     try {
-      await documents.insertOne({ _id, kind, at, expires_at: claims.expiresAt });
+      const expires_at = new Date(claims.expiresAt.getTime() + spentMarginMs);
+      await documents.insertOne({ _id, kind, at, expires_at });
       return { first: true, at };
     } catch (error) {
       if (!(error instanceof DuplicateKeyError)) throw error;
@@ -135,14 +139,13 @@ export async function createTokens(parts: {
       for (const document of page.items) take(document);
       after = page.next;
     } while (after !== undefined);
-    for (const [jti, expiresMs] of revoked) if (expiresMs < clock.now().getTime()) revoked.delete(jti);
   };
 
   const take = (document: TokenDocument): void => {
     if (document.at > seenUntil) seenUntil = document.at;
     const jti = document._id.slice("revoked:".length);
     if (revoked.has(jti)) return;
-    revoked.set(jti, document.expires_at.getTime());
+    revoked.add(jti);
     parts.onRevoked(jti);
   };
 
@@ -198,12 +201,15 @@ export async function createTokens(parts: {
      * `roleOf` is asked once a node's token has proved whose it is: it may refuse, and the pair is for the role it answers.
      * @throws Failure 4011
      */
-    refresh: async (token: string, roleOf: (nodeId: string) => Promise<NodeRole>): Promise<TokenPair> => {
+    refresh: async (
+      token: string,
+      roleOf: (nodeId: string, issuedAt: Date) => Promise<NodeRole>,
+    ): Promise<TokenPair> => {
       const claims = await check(token);
       if (claims.tokenType !== "node_refresh" && claims.tokenType !== "service_refresh") {
         throw unauthenticated("A refresh token is required");
       }
-      const role = claims.nodeId === undefined ? claims.role : await roleOf(claims.nodeId);
+      const role = claims.nodeId === undefined ? claims.role : await roleOf(claims.nodeId, claims.issuedAt);
       const { first, at } = await spend("refresh", claims);
       if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {
         throw unauthenticated("The refresh token was used before");
@@ -211,16 +217,10 @@ export async function createTokens(parts: {
       return pairFor({ ...claims, role }, { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) });
     },
 
-    /** Refuses the token from now on, on every replica within seconds. Again is harmless. */
+    /** Refuses the token for ever, on every replica within seconds. Again is harmless. */
     revoke: async (jti: string): Promise<void> => {
       const at = clock.now();
-      const document: TokenDocument = {
-        _id: `revoked:${jti}`,
-        kind: "revoked",
-        at,
-        // Longer than any token lives.
-        expires_at: new Date(at.getTime() + 2 * refreshMs),
-      };
+      const document: TokenDocument = { _id: `revoked:${jti}`, kind: "revoked", at };
       await documents.insertOne(document).catch((error: unknown) => {
         if (!(error instanceof DuplicateKeyError)) throw error;
       });

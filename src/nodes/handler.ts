@@ -1,6 +1,6 @@
 // NodeService: each RPC reads its request, asks the feature, and shapes the answer.
 import { randomUUID } from "node:crypto";
-import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type CreateNodeRequest,
@@ -11,16 +11,17 @@ import {
 import type { TokenPair } from "../admin/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Vault } from "../crypto.js";
-import { keyReused, malformed } from "../failure.js";
+import { keyReused, malformed, unauthenticated } from "../failure.js";
 import { type Caller, callerOf } from "../rpc/caller.js";
 import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { NodeRole, Policy } from "../rpc/permission.js";
+import { dateOf } from "../rpc/time.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
 import { DuplicateKeyError } from "../storage/collection.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
 import type { NodeLog } from "./log.js";
-import { defaultPriority, type Member, type Membership, memberOf, whileSlotsCollide } from "./membership.js";
+import { defaultPriority, type Membership, type Move, whileSlotsCollide } from "./membership.js";
 import {
   ban,
   begin,
@@ -223,20 +224,20 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
       "location",
       "labels",
     ]);
-    let joins = false;
-    let former: Member | undefined;
+    let move: Move | undefined;
     const node = await change("update", wanted.nodeId, async (current) => {
       checkVersion(request.expectedVersion, current);
       const patch = updatePatch(request, paths, current, actor);
       const moves = paths.has("pool_id") && wanted.poolId !== (current.pool_id ?? "");
-      joins = moves && wanted.poolId !== "";
-      former = memberOf(current);
+      move = undefined;
       if (!moves) return patch;
-      if (!joins) return merged(patch, membership.leaving(actor));
+      if (wanted.poolId === "") return merged(patch, membership.leaving(actor));
       const member = await membership.claim(wanted.poolId, current.pool_priority ?? defaultPriority);
-      return { ...patch, set: { ...patch.set, ...member } };
+      const joining = { ...patch, set: { ...patch.set, ...member } };
+      move = { poolId: wanted.poolId, before: current, patch: joining };
+      return joining;
     });
-    if (joins) await membership.settle(wanted.nodeId, wanted.poolId, former, actor);
+    if (move !== undefined) await membership.settle(move, actor);
     return { node: nodeToWire(node) };
   };
 
@@ -287,7 +288,7 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
     },
 
     enterMaintenance: async ({ nodeId, reason, deadline }, context) => {
-      const until = deadline === undefined ? undefined : timestampDate(deadline);
+      const until = deadline && dateOf("deadline", deadline);
       if (until !== undefined && until <= clock.now()) {
         throw malformed({ field: "deadline", description: "must be in the future" });
       }
@@ -328,16 +329,19 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
       }),
     resetEnrollment: async ({ nodeId }, context) => {
       const event = { type: "updated", reason: "enrolment reset", actor: callerOf(context).subject } as const;
-      const node = await change("reset_enrollment", nodeId, (current) =>
-        current.public_key === undefined ? undefined : { unset: ["public_key", "key_fingerprint"], event },
-      );
+      const node = await change("reset_enrollment", nodeId, () => ({
+        set: { enrollment_reset_at: clock.now() },
+        unset: ["public_key", "key_fingerprint"],
+        event,
+      }));
+      parts.sessions.endNode(nodeId, unauthenticated("The node's enrolment was reset"));
       return { node: nodeToWire(node) };
     },
 
     ...heartbeatHandlers(parts),
 
     listNodeEvents: async (request) => {
-      const since = request.since === undefined ? undefined : timestampDate(request.since);
+      const since = request.since && dateOf("since", request.since);
       const binding = `events\n${request.nodeId}\n${since?.getTime() ?? ""}`;
       const window = paging.window(request, binding);
       const query = { ...(since === undefined ? {} : { since }), descending: true, ...window };

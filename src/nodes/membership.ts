@@ -1,5 +1,6 @@
 // Which pool a node is in. A member holds a slot 1..max_nodes under a unique (pool, slot), so the unique index is the
 // referee of capacity: no counter can drift, and any number of concurrent joins fill a pool exactly.
+import { isDeepStrictEqual } from "node:util";
 import { poolFull, poolNotFound } from "../failure.js";
 import { DuplicateKeyError } from "../storage/collection.js";
 import type { NodeDocument, Patch } from "./node.js";
@@ -22,14 +23,12 @@ export function claimableSlots(taken: ReadonlySet<number>, maxNodes: number): nu
   return free.slice(0, Math.max(0, maxNodes - taken.size));
 }
 
-/** Where a node stands before it moves. */
-export interface Member {
+/** A move that is written: the node before it, and everything that the same write changed. */
+export interface Move {
   readonly poolId: string;
-  readonly priority: number;
+  readonly before: NodeDocument;
+  readonly patch: Patch;
 }
-
-export const memberOf = ({ pool_id: poolId, pool_priority: priority }: NodeDocument): Member | undefined =>
-  poolId === undefined ? undefined : { poolId, priority: priority ?? defaultPriority };
 
 export type Membership = ReturnType<typeof createMembership>;
 
@@ -39,6 +38,8 @@ export function createMembership(parts: {
   readonly findPool: FindPool;
   readonly now: () => Date;
   readonly random: () => number;
+  /** Tells the rest of the service that a node was turned back. */
+  readonly changed: (node: NodeDocument) => void;
 }) {
   const { repository, findPool, now, random } = parts;
 
@@ -68,24 +69,29 @@ export function createMembership(parts: {
     event: { type: "updated", reason: "left its pool", actor },
   });
 
-  /** Back to the pool it came from if that has room still, else to none. */
-  const turnBack = async (former: Member | undefined, actor: string): Promise<Patch> => {
-    const place = former && (await claim(former.poolId, former.priority).catch(() => undefined));
-    if (place === undefined) return leaving(actor);
-    return { set: place, event: { type: "updated", reason: "back in its pool", actor } };
+  /** Back to the pool it came from if that has room still, else to none; what else the move changed goes back too. */
+  const turnBack = async (current: NodeDocument, { before, patch }: Move, actor: string): Promise<Patch> => {
+    const { pool_id: poolId, pool_priority: priority = defaultPriority } = before;
+    const place = poolId === undefined ? undefined : await claim(poolId, priority).catch(() => undefined);
+    const event = { type: "updated", reason: "back in its pool", actor } as const;
+    const back = place === undefined ? leaving(actor) : { set: place, event };
+    const { set, unset } = restoring(current, before, patch);
+    return { set: { ...set, ...back.set }, unset: [...unset, ...(back.unset ?? [])], event: back.event };
   };
 
   /**
    * To be called when a node's claim is written: a pool that was deleted or shrank in between turns the node back.
    * @throws Failure 5002, 5004 when it was turned back
    */
-  const settle = async (nodeId: string, poolId: string, former: Member | undefined, actor: string): Promise<void> => {
+  const settle = async (move: Move, actor: string): Promise<void> => {
     try {
-      await confirm(poolId);
+      await confirm(move.poolId);
     } catch (error) {
-      await repository.change(nodeId, now, (current) =>
-        current.pool_id === poolId ? turnBack(former, actor) : undefined,
+      const { _id: nodeId } = move.before;
+      const node = await repository.change(nodeId, now, (current) =>
+        current.pool_id === move.poolId ? turnBack(current, move, actor) : undefined,
       );
+      parts.changed(node);
       throw error;
     }
   };
@@ -102,26 +108,43 @@ export function createMembership(parts: {
       priority: number | undefined,
       actor: string,
     ): Promise<NodeDocument> => {
-      let claimed = false;
-      let former: Member | undefined;
+      let move: Move | undefined;
       const node = await repository.change(nodeId, now, async (current) => {
-        claimed = current.pool_id !== poolId;
-        former = memberOf(current);
-        if (claimed) {
+        move = undefined;
+        if (current.pool_id !== poolId) {
           const event = { type: "updated", reason: `joined pool ${poolId}`, actor } as const;
-          return { set: await claim(poolId, priority ?? defaultPriority), event };
+          const patch = { set: await claim(poolId, priority ?? defaultPriority), event };
+          move = { poolId, before: current, patch };
+          return patch;
         }
         if (priority === undefined || current.pool_priority === priority) return undefined;
         const event = { type: "updated", reason: "pool priority changed", actor } as const;
         return { set: { pool_priority: priority }, event };
       });
-      if (claimed) await settle(nodeId, poolId, former, actor);
+      if (move !== undefined) await settle(move, actor);
       return node;
     },
 
     /** The patch that takes a node out of its pool. */
     leaving,
   };
+}
+
+const places: ReadonlySet<string> = new Set(["pool_id", "pool_slot", "pool_priority", "name_scope"]);
+
+/** The former values of the fields that a patch changed, its place in the pool apart, where nobody has changed them since. */
+function restoring(current: NodeDocument, before: NodeDocument, patch: Patch) {
+  const written = Object.keys({
+    ...patch.set,
+    ...Object.fromEntries((patch.unset ?? []).map((field) => [field, true])),
+  });
+  const fields = (written as (keyof NodeDocument)[]).filter(
+    (field) => !places.has(field) && isDeepStrictEqual(current[field], patch.set?.[field]),
+  );
+  const set = Object.fromEntries(fields.filter((field) => field in before).map((field) => [field, before[field]]));
+  // A node may have been sent the configuration by now: it takes over only one with a higher number.
+  if (fields.includes("configuration_version")) set.configuration_version = current.configuration_version + 1;
+  return { set: set as Partial<NodeDocument>, unset: fields.filter((field) => !(field in before)) };
 }
 
 /** Runs an insert again while another node takes the claimed slot first. `attempt` claims anew each time. */

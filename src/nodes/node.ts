@@ -48,7 +48,7 @@ export interface NodeDocument {
   /** Grows when the configuration changes; the node has taken over `configuration_applied`. */
   readonly configuration_version: number;
   readonly configuration_applied: number;
-  /** Dots in keys are stored as "~", since a dot would be a path. */
+  /** By keys as wire.ts spells them for the store. */
   readonly labels: Readonly<Record<string, string>>;
   readonly connectivity: ConnectivityState;
   /** The epoch of 1970 when no beat ever arrived. */
@@ -66,6 +66,8 @@ export interface NodeDocument {
   /** Raw Ed25519 key in base64. */
   readonly public_key?: string;
   readonly key_fingerprint?: string;
+  /** Refresh tokens from before then serve no more. */
+  readonly enrollment_reset_at?: Date;
   readonly transition?: Transition;
   readonly maintenance_until?: Date;
   /** Grows with each session; only the newest may write. */

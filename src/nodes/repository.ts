@@ -20,6 +20,7 @@ export const nodesCollection: CollectionDefinition = {
     "last_heartbeat",
     "started_at",
     "payout_address_usable_at",
+    "enrollment_reset_at",
     "transition.deadline",
     "maintenance_until",
     "unlogged.at",
@@ -55,6 +56,11 @@ export const nodesCollection: CollectionDefinition = {
 };
 
 export type NodeOrder = "created_at" | "name" | "poot_score" | "last_heartbeat";
+
+export interface NewestSession {
+  readonly epoch: number;
+  readonly bootId: string | undefined;
+}
 
 export interface NodeFilter {
   readonly status?: string;
@@ -187,10 +193,10 @@ export async function createNodeRepository(store: Store) {
       return matched;
     },
 
-    /** The newest epochs of these nodes, at most 1000; deleted nodes are not in the answer. */
-    epochsOf: async (nodeIds: readonly string[]): Promise<Map<string, number>> => {
+    /** The newest sessions of these nodes, at most 1000; deleted nodes are not in the answer. */
+    newestSessions: async (nodeIds: readonly string[]): Promise<Map<string, NewestSession>> => {
       const page = await nodes.page({ _id: { $in: nodeIds }, live: true }, { index: "_id_", limit: 1000 });
-      return new Map(page.items.map((node) => [node._id, node.session_epoch]));
+      return new Map(page.items.map((node) => [node._id, { epoch: node.session_epoch, bootId: node.session_boot_id }]));
     },
 
     /** Nodes by connectivity, a page at a time, for a process that has just started. */

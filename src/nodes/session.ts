@@ -6,6 +6,7 @@ import {
   type ConnectivityState,
   configurationVersion,
   desiredStatus,
+  fail,
   type Json,
   type NodeDocument,
   type Patch,
@@ -133,7 +134,7 @@ export const presumed = (node: NodeDocument, intervalMs: number): Session => ({
  * What opening a session changes: the node is connected, and may have told something new of itself. Nothing for a node
  * that was banned or opened a newer session meanwhile.
  */
-export function connected(node: NodeDocument, opening: Opening, epoch: number): Patch | undefined {
+function connected(node: NodeDocument, opening: Opening, epoch: number): Patch | undefined {
   if (node.banned || node.session_epoch !== epoch) return undefined;
   const { agentVersion, hardwareInfo } = opening;
   const connects = node.connectivity !== "connected";
@@ -149,6 +150,21 @@ export function connected(node: NodeDocument, opening: Opening, epoch: number): 
     ? ({ type: "connectivity", reason: "connected", actor: node._id } as const)
     : ({ type: "updated", reason: "agent reported", actor: node._id } as const);
   return { set, event };
+}
+
+const duplicateIdentity = "duplicate identity";
+
+/** As `connected`; a node whose identity two machines seem to share goes into ERROR by the same write. */
+export function openingPatch(
+  node: NodeDocument,
+  opening: Opening,
+  { epoch }: Pick<Session, "epoch">,
+  duplicate: boolean,
+): Patch | undefined {
+  const patch = connected(node, opening, epoch);
+  if (!duplicate || node.status_reason === duplicateIdentity) return patch;
+  const failed = fail(duplicateIdentity);
+  return { ...failed, set: { ...patch?.set, ...failed.set } };
 }
 
 const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);

@@ -8,17 +8,17 @@ import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthentica
 import type { NodeId } from "../ids.js";
 import { createAdmission } from "./admission.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep } from "./heartbeat.js";
-import { desiredStatus, fail, type NodeDocument, type Patch, pendingCommands } from "./node.js";
+import { desiredStatus, type NodeDocument, type Patch, pendingCommands } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 import {
   type AckMessage,
   type Beat,
-  connected,
   heardAgain,
   type Incoming,
   type Link,
   left,
   type Opening,
+  openingPatch,
   presumed,
   type Result,
   resulted,
@@ -43,7 +43,6 @@ export type Sessions = ReturnType<typeof createSessions>;
 
 /** How long a stream may leave its answers unread. */
 const stallMaxMs = 10_000;
-const duplicateIdentity = "duplicate identity";
 const openedChannel = "node-sessions";
 
 export function createSessions(parts: {
@@ -64,9 +63,10 @@ export function createSessions(parts: {
   const sessions = new Map<string, Session>();
   const dirty = new Set<Session>();
   const admission = createAdmission({ clock, random, streamsMax: settings.streamsMax });
-  let streams = 0;
+  /** Counted once a second, and on from there. */
+  let connectedCount = 0;
 
-  const pace = () => baseIntervalMs(settings, sessions.size);
+  const pace = () => baseIntervalMs(settings, connectedCount);
 
   const change = async (nodeId: string, decide: (node: NodeDocument) => Patch | undefined): Promise<NodeDocument> => {
     let patched = false;
@@ -84,7 +84,6 @@ export function createSessions(parts: {
     const { link } = session;
     if (link === undefined) return;
     session.link = undefined;
-    streams--;
     end(link);
   };
 
@@ -98,11 +97,10 @@ export function createSessions(parts: {
     return node === null ? nodeNotFound(nodeId) : notAllowed("The node is banned");
   };
 
-  /** The older session of a node gives way. True when two machines seem to share the identity. */
-  const supersede = (older: Session, newer: Opening): boolean => {
-    unlink(older, (link) => link.end(older.bootId === newer.bootId ? undefined : sessionSuperseded()));
+  /** A newer session has come: OK for the same agent that reconnects, else for good. */
+  const giveWay = (older: Session, newerBootId: string | undefined): void => {
+    unlink(older, (link) => link.end(older.bootId === newerBootId ? undefined : sessionSuperseded()));
     forget(older);
-    return admission.takenOver(newer.nodeId, { from: older.bootId, to: newer.bootId });
   };
 
   const remember = (node: NodeDocument, opening: Opening, link: Link | undefined): Session => {
@@ -128,7 +126,7 @@ export function createSessions(parts: {
       told: undefined,
     };
     sessions.set(opening.nodeId, session);
-    if (link !== undefined) streams++;
+    connectedCount++;
     return session;
   };
 
@@ -143,34 +141,37 @@ export function createSessions(parts: {
    * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
-    admission.admit(opening.nodeId, link === undefined ? undefined : streams);
+    admission.admit(opening.nodeId);
+    const before = sessions.get(opening.nodeId);
     const opened = await repository.openSession(opening.nodeId, opening.bootId, clock.now());
     if (opened === null) throw await refusal(opening.nodeId);
     const older = sessions.get(opening.nodeId);
     if (older !== undefined && older.epoch > opened.session_epoch) throw sessionSuperseded();
-    const duplicate = older !== undefined && supersede(older, opening);
+    if (older !== undefined) giveWay(older, opening.bootId);
+    // The sweeper may have seen the new epoch first and made the older one give way already.
+    const former = older ?? before;
+    const boots = former && { from: former.bootId, to: opening.bootId };
+    const duplicate = boots !== undefined && admission.takenOver(opening.nodeId, boots);
     const session = remember(opened, opening, link);
-    metrics.sessionOpened(older === undefined ? "opened" : "takeover");
+    metrics.sessionOpened(former === undefined ? "opened" : "takeover");
     // Best effort: a replica that misses it learns of the epoch by its next flush.
     void coordination
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
       .catch(() => undefined);
-    const node = await change(opening.nodeId, (current) =>
-      duplicate && current.status_reason !== duplicateIdentity
-        ? fail(duplicateIdentity)
-        : connected(current, opening, session.epoch),
-    ).catch((error: unknown) => {
-      unlink(session, () => undefined);
-      throw error;
-    });
+    const node = await change(opening.nodeId, (current) => openingPatch(current, opening, session, duplicate)).catch(
+      (error: unknown) => {
+        unlink(session, () => undefined);
+        throw error;
+      },
+    );
+    session.connectivity = node.connectivity;
+    session.desired = desiredStatus(node.status);
     // Banned, revoked or drained while it opened: whoever ended the sessions then may not have seen this one.
     const late = lateRefusal(node, opening);
     if (late !== undefined) {
       unlink(session, () => undefined);
       throw late;
     }
-    session.connectivity = "connected";
-    session.desired = desiredStatus(node.status);
     return { session, node };
   };
 
@@ -197,40 +198,49 @@ export function createSessions(parts: {
       session.connectivity = "connected";
     });
 
-  /** Every beat proves life, in memory; one that is new and not too soon is written, too. */
+  /**
+   * A new beat proves life, in memory; one that does not come too soon is written, too. A repeated one is only answered.
+   */
   const beat = (session: Session, message: Beat): AckMessage => {
     const nowMs = clock.monotonicMs();
     const { fresh, missed } = sequenceStep(session.lastSequence, message.sequence);
-    const tooSoon = nowMs - session.lastCountedMs < session.intervalMs / 2;
+    const nextAfterMs = nextBeatAfterMs(pace(), random());
     if (fresh) {
       metrics.beats.inc();
       if (missed > 0 && session.lastSequence > 0n) metrics.sequenceGaps.inc(missed);
+      count(session, nowMs);
+      // A sample is taken from a beat that was asked for out of turn, too.
+      if (message.sample !== undefined) {
+        session.lastSampleMs = nowMs;
+        parts.onSample(session.nodeId, message.sample, session.lastHeardAt);
+      }
       session.lastSequence = message.sequence;
+      session.lastHeardMs = nowMs;
+      session.intervalMs = nextAfterMs;
     }
-    if (fresh && !tooSoon) {
-      session.lastCountedMs = nowMs;
-      session.lastHeardAt = clock.now();
-      dirty.add(session);
-      if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
-    }
-    // A sample is taken from a beat that was asked for out of turn, too.
-    if (fresh && message.sample !== undefined) {
-      session.lastSampleMs = nowMs;
-      parts.onSample(session.nodeId, message.sample, session.lastHeardAt);
-    }
-    session.lastHeardMs = nowMs;
-    session.intervalMs = nextBeatAfterMs(pace(), random());
-    return { kind: "ack", sequence: message.sequence, nextAfterMs: session.intervalMs, desired: session.desired };
+    return { kind: "ack", sequence: message.sequence, nextAfterMs, desired: session.desired };
+  };
+
+  /** Has the beat written with the next flush, unless the last one was less than half an interval ago. */
+  const count = (session: Session, nowMs: number): void => {
+    if (nowMs - session.lastCountedMs < session.intervalMs / 2) return;
+    session.lastCountedMs = nowMs;
+    session.lastHeardAt = clock.now();
+    dirty.add(session);
+    if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
   };
 
   const result = (nodeId: string, message: Result): Promise<NodeDocument> =>
     change(nodeId, (node) => resulted(node, message, clock.now()));
 
-  /** The session stays, without a stream: a node that left is LOST in its time like any other that is not heard. */
+  /**
+   * Written before the stream ends, so that whoever saw the goodbye answered finds it true. The session stays, without a
+   * stream: a node that left is LOST in its time like any other that is not heard.
+   */
   const leave = async (session: Session, reason: string): Promise<void> => {
-    unlink(session, (link) => link.end());
-    session.connectivity = "disconnected";
     await change(session.nodeId, (node) => left(node, session.epoch, reason));
+    session.connectivity = "disconnected";
+    unlink(session, (link) => link.end());
   };
 
   const isCurrent = (session: Session): boolean => sessions.get(session.nodeId) === session;
@@ -251,6 +261,9 @@ export function createSessions(parts: {
   };
 
   return {
+    /** Takes a place for a stream of the node; see Admission.enter. */
+    enter: admission.enter,
+
     /** Sends Welcome and what is pending. */
     openStream: async (opening: Opening, link: Link): Promise<Session> => {
       const { session, node } = await open(opening, link).catch((error: unknown) => {
@@ -334,8 +347,7 @@ export function createSessions(parts: {
           const [nodeId, epoch, bootId] = JSON.parse(text) as [string, number, string];
           const session = sessions.get(nodeId);
           if (session === undefined || session.epoch >= epoch) return;
-          unlink(session, (link) => link.end(session.bootId === bootId ? undefined : sessionSuperseded()));
-          forget(session);
+          giveWay(session, bootId);
         },
         signal,
       ),
@@ -349,7 +361,9 @@ export function createSessions(parts: {
     /** Once a second: streams whose time is up, readers that do not read, lists that have grown old. */
     tend: (): void => {
       const nowMs = clock.monotonicMs();
+      connectedCount = 0;
       for (const session of sessions.values()) {
+        if (session.connectivity === "connected") connectedCount++;
         const stalledSinceMs = session.link?.stalledSinceMs();
         if (stalledSinceMs !== undefined && nowMs - stalledSinceMs > stallMaxMs) {
           unlink(session, (link) => link.end(unavailable("The stream's answers are not read", 1000)));
@@ -386,10 +400,7 @@ export function createSessions(parts: {
     forget,
     isCurrent,
     restore,
-    superseded: (session: Session): void => {
-      unlink(session, (link) => link.end(sessionSuperseded()));
-      forget(session);
-    },
+    giveWay,
     takeDirty: (): Session[] => {
       const taken = [...dirty];
       dirty.clear();
@@ -399,7 +410,7 @@ export function createSessions(parts: {
       for (const session of taken) if (isCurrent(session)) dirty.add(session);
     },
     knows: (nodeId: string): boolean => sessions.has(nodeId),
-    counts: () => ({ known: sessions.size, streams }),
+    counts: () => ({ known: sessions.size, streams: admission.streams() }),
   };
 
   /** The session a unary beat names: ours, or one that another process held and nobody has superseded. */

@@ -32,6 +32,7 @@ export function heartbeatHandlers(
   const timing = { ...parts.settings, now: parts.clock.now };
   return {
     heartbeat: async function* (requests: AsyncIterable<HeartbeatRequest>, context: HandlerContext) {
+      const release = parts.sessions.enter(callerOf(context).nodeId ?? "");
       const outbox = createOutbox(parts.clock);
       const link: Link = {
         send: outbox.push,
@@ -52,6 +53,7 @@ export function heartbeatHandlers(
         for await (const message of outbox.messages()) yield toWire(message, timing);
       } finally {
         held.ended = true;
+        release();
         outbox.end();
         context.signal.removeEventListener("abort", abort);
         if (held.session !== undefined) parts.sessions.closed(held.session, link);

@@ -5,7 +5,7 @@ import { nodeNotFound } from "../failure.js";
 import type { Task } from "../task.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, type Verdict, verdict } from "./heartbeat.js";
 import type { NodeDocument, Patch } from "./node.js";
-import type { NodeRepository } from "./repository.js";
+import type { NewestSession, NodeRepository } from "./repository.js";
 import type { Session } from "./session.js";
 import type { Sessions } from "./sessions.js";
 
@@ -55,14 +55,10 @@ export function createSweeper(parts: {
     presumeLife();
   };
 
-  /** Sessions whose epoch is no longer the node's newest end; so do those of nodes that are gone. */
-  const dropForeign = async (flushed: readonly Session[]): Promise<void> => {
-    const newest = await repository.epochsOf(flushed.map((session) => session.nodeId));
-    for (const session of flushed) {
-      const epoch = newest.get(session.nodeId);
-      if (epoch === undefined) sessions.endNode(session.nodeId, nodeNotFound(session.nodeId));
-      else if (epoch !== session.epoch && sessions.isCurrent(session)) sessions.superseded(session);
-    }
+  /** A session whose epoch is no longer the node's newest gives way; one of a node that is gone ends. */
+  const dropForeign = (session: Session, newest: NewestSession | undefined): void => {
+    if (newest === undefined) sessions.endNode(session.nodeId, nodeNotFound(session.nodeId));
+    else if (newest.epoch !== session.epoch && sessions.isCurrent(session)) sessions.giveWay(session, newest.bootId);
   };
 
   const flush = async (): Promise<void> => {
@@ -72,7 +68,9 @@ export function createSweeper(parts: {
       try {
         const beats = part.map(({ nodeId, epoch, lastHeardAt }) => ({ nodeId, epoch, at: lastHeardAt }));
         const matched = await repository.flush(beats);
-        if (matched < part.length) await dropForeign(part);
+        if (matched === part.length) continue;
+        const newest = await repository.newestSessions(part.map(({ nodeId }) => nodeId));
+        for (const session of part) dropForeign(session, newest.get(session.nodeId));
       } catch (error) {
         sessions.putBackDirty(dirty.slice(from));
         throw error;
@@ -91,7 +89,10 @@ export function createSweeper(parts: {
   /** Writes a verdict, unless the node was heard while it was on its way. */
   const expire = async (session: Session, to: "disconnected" | "lost"): Promise<void> => {
     const node = await repository.find(session.nodeId);
-    if (node === null || node.session_epoch !== session.epoch) return sessions.forget(session);
+    if (node === null) return dropForeign(session, undefined);
+    if (node.session_epoch !== session.epoch) {
+      return dropForeign(session, { epoch: node.session_epoch, bootId: node.session_boot_id });
+    }
     if (judge(session) === "alive") return;
     const guard = { session_epoch: session.epoch, last_heartbeat: { $lte: session.lastHeardAt } };
     const changed = await repository.compareAndSet(node, patchFor(to), clock.now(), guard);
@@ -106,6 +107,7 @@ export function createSweeper(parts: {
     const due: [Session, "disconnected" | "lost"][] = [];
     for (const session of sessions.all()) {
       const found = judge(session);
+      if (session.connectivity === "lost" && session.link === undefined) sessions.forget(session);
       if (found === "alive" || found === session.connectivity || session.connectivity === "lost") continue;
       due.push([session, found]);
     }
@@ -118,8 +120,10 @@ export function createSweeper(parts: {
   const turn = async (): Promise<void> => {
     sessions.tend();
     try {
+      const beganMs = clock.monotonicMs();
       await flush();
-      if (storeAway) presumeLife();
+      // A store that took long may have kept this process from reading the beats that are waiting.
+      if (storeAway || clock.monotonicMs() - beganMs > stallMs) presumeLife();
       storeAway = false;
       await sweep();
     } catch (error) {

@@ -1,5 +1,5 @@
 // Between the contract's messages and what this folder speaks: plain translation, no decisions.
-import { fromJson, type JsonValue, type MessageInitShape, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { fromJson, type JsonValue, type MessageInitShape, toJson } from "@bufbuild/protobuf";
 import { type Duration, durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type CommandSchema,
@@ -61,10 +61,14 @@ export const fromWire = <Key extends string, Value>(
   value: Value,
 ): Key | undefined => (Object.entries(table) as [Key, Value][]).find(([, wire]) => wire === value)?.[0];
 
-/** Dots would be paths in the store; "~" stands for them there, and callers cannot write it. */
+/**
+ * Dots would be paths in the store and a key of digits a position in a list: there "~" stands for a dot and "@" before
+ * every key. Callers can write neither.
+ */
 export const storeLabels = (labels: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(labels).map(([key, value]) => [storeLabelKey(key), value]));
-export const storeLabelKey = (key: string): string => key.replaceAll(".", "~");
+export const storeLabelKey = (key: string): string => `@${key.replaceAll(".", "~")}`;
+const labelKeyOf = (stored: string): string => stored.slice(1).replaceAll("~", ".");
 
 const asJson = (value: JsonValue): domain.Json => value as domain.Json;
 export const hardwareToJson = (message: HardwareInfo): domain.Json =>
@@ -89,7 +93,7 @@ export function nodeToWire(node: domain.NodeDocument): MessageInitShape<typeof N
     ...(node.configuration === undefined
       ? {}
       : { configuration: fromJson(NodeConfigurationSchema, node.configuration as JsonValue) }),
-    labels: Object.fromEntries(Object.entries(node.labels).map(([key, value]) => [key.replaceAll("~", "."), value])),
+    labels: Object.fromEntries(Object.entries(node.labels).map(([key, value]) => [labelKeyOf(key), value])),
     connectivity: connectivityToWire[node.connectivity],
     ...(node.last_heartbeat.getTime() === 0 ? {} : { lastHeartbeat: timestampFromDate(node.last_heartbeat) }),
     ...(node.started_at === undefined ? {} : { startedAt: timestampFromDate(node.started_at) }),
@@ -208,5 +212,3 @@ export function toWire(message: Outgoing, timing: WireTiming): MessageInitShape<
       return message satisfies never;
   }
 }
-
-export type WireNode = MessageShape<typeof NodeSchema>;

@@ -16,7 +16,7 @@ import {
 import type { Clock } from "../clock.js";
 import { Failure, keyReused, malformed, wrongStatus } from "../failure.js";
 import { newPoolId } from "../ids.js";
-import type { Membership } from "../nodes/membership.js";
+import type { FindPool, Membership } from "../nodes/membership.js";
 import type { Json, NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { nodeToWire } from "../nodes/wire.js";
@@ -26,7 +26,7 @@ import type { Paging } from "../rpc/paging.js";
 import type { Policy } from "../rpc/permission.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
 import { DuplicateKeyError } from "../storage/collection.js";
-import { maxNodesDefault, type PoolDocument } from "./pool.js";
+import { closedMsMax, maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";
 
 export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Policy>> = {
@@ -124,6 +124,28 @@ export function createPoolHandler(parts: {
     if (maxNodes > 0 && inside > maxNodes) throw tooFew(poolId, inside, maxNodes);
   };
 
+  /** @throws Failure 5003 when somebody is inside */
+  const requireEmpty = async (poolId: string): Promise<void> => {
+    const count = await countInside(poolId);
+    if (count > 0) throw wrongStatus(`Pool ${poolId} has ${count} nodes`);
+  };
+
+  /** Closed first, then looked into: whoever joins after the look is turned away, whoever joined before is seen. */
+  const removeEmpty = async (poolId: string): Promise<void> => {
+    const closedAt = clock.now();
+    await repository.close(poolId, closedAt);
+    try {
+      await requireEmpty(poolId);
+      if (await repository.remove(poolId, closedAt)) return;
+      await repository.get(poolId);
+      throw wrongStatus(`Pool ${poolId} was opened again meanwhile`);
+    } catch (error) {
+      // Where the store does not even take this, the pool opens by itself after a while.
+      await repository.reopen(poolId, closedAt).catch(() => undefined);
+      throw error;
+    }
+  };
+
   return {
     createPool,
     getPool: async ({ poolId }) => ({ pool: await toWire(await repository.get(poolId)) }),
@@ -140,18 +162,11 @@ export function createPoolHandler(parts: {
     updatePool,
 
     deletePool: async ({ poolId }) => {
-      // Closed first, then looked into: whoever joins after the look is turned away, whoever joined before is seen.
-      await repository.change(poolId, clock.now, (pool) =>
-        pool.closed_at === undefined ? { set: { closed_at: clock.now() } } : undefined,
-      );
-      const count = await countInside(poolId);
-      if (count > 0) {
-        await repository.change(poolId, clock.now, () => ({ unset: ["closed_at"] }));
-        throw wrongStatus(`Pool ${poolId} has ${count} nodes`);
-      }
-      if (await repository.remove(poolId)) return {};
       await repository.get(poolId);
-      throw wrongStatus(`Pool ${poolId} was opened again meanwhile`);
+      // Before anything is written: a deletion that is refused for its members turns nobody away meanwhile.
+      await requireEmpty(poolId);
+      await removeEmpty(poolId);
+      return {};
     },
 
     addNodeToPool: async ({ poolId, nodeId, priority }, context) => {
@@ -198,10 +213,18 @@ const tooFew = (poolId: string, inside: number, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);
 
 /** What joining needs to know; a pool that is being deleted is as good as gone. */
-export const createFindPool = (repository: PoolRepository) => async (poolId: string) => {
-  const pool = await repository.find(poolId);
-  return pool === null || pool.closed_at !== undefined ? null : { maxNodes: pool.max_nodes };
-};
+export function createFindPool(repository: PoolRepository, clock: Pick<Clock, "now">): FindPool {
+  const findPool: FindPool = async (poolId) => {
+    const pool = await repository.find(poolId);
+    if (pool === null) return null;
+    if (pool.closed_at === undefined) return { maxNodes: pool.max_nodes };
+    if (clock.now().getTime() - pool.closed_at.getTime() <= closedMsMax) return null;
+    // Opened in the store before anybody joins, so that a deletion that is merely slow cannot remove it any more.
+    await repository.reopen(poolId, pool.closed_at);
+    return findPool(poolId);
+  };
+  return findPool;
+}
 
 function newPool(request: CreatePoolRequest, now: Date): PoolDocument {
   return {

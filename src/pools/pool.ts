@@ -13,7 +13,7 @@ export interface PoolDocument {
   readonly desired_size?: number;
   readonly idempotency_id?: string;
   readonly idempotency_meaning?: string;
-  /** Set while it is being deleted: nobody may join any more. */
+  /** Set while it is being deleted: nobody may join for `closedMsMax` from then on. */
   readonly closed_at?: Date;
   readonly version: number;
   readonly created_at: Date;
@@ -21,3 +21,5 @@ export interface PoolDocument {
 }
 
 export const maxNodesDefault = 100;
+/** A deletion takes far less; one that takes longer has died with its process, and the pool is open again. */
+export const closedMsMax = 60_000;

@@ -9,7 +9,7 @@ import {
 } from "../storage/collection.js";
 import type { PoolDocument } from "./pool.js";
 
-export const poolsCollection: CollectionDefinition = {
+const poolsCollection: CollectionDefinition = {
   name: "node_pools",
   durability: "durable",
   dates: ["closed_at", "created_at", "updated_at"],
@@ -102,8 +102,19 @@ export async function createPoolRepository(store: Store) {
       ),
     count: (): Promise<number> => pools.count({}, { index: "idx_created_at" }),
 
-    /** Only while it is closed: another deletion may have opened it again. Answers whether it is gone by this. */
-    remove: async (poolId: string): Promise<boolean> =>
-      (await pools.deleteMany({ _id: poolId, closed_at: { $exists: true } }, { limit: 1 })) === 1,
+    /** Nobody may join from `at` on. Closing and opening are no changes of the pool: its version stays. @throws Failure 5002 */
+    close: async (poolId: string, at: Date): Promise<void> => {
+      const closed = await pools.findOneAndUpdate({ _id: poolId }, { $set: { closed_at: at } });
+      if (closed === null) throw poolNotFound(poolId);
+    },
+
+    /** Takes back the closing at `closedAt`, and no later one. */
+    reopen: async (poolId: string, closedAt: Date): Promise<void> => {
+      await pools.findOneAndUpdate({ _id: poolId, closed_at: closedAt }, { $unset: { closed_at: true } });
+    },
+
+    /** Only while it is closed since `closedAt`: somebody may have opened it. Answers whether it is gone by this. */
+    remove: async (poolId: string, closedAt: Date): Promise<boolean> =>
+      (await pools.deleteMany({ _id: poolId, closed_at: closedAt }, { limit: 1 })) === 1,
   };
 }

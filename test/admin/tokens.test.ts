@@ -63,6 +63,29 @@ describe("a refresh token", () => {
     await expectRefusal(refresh(world, refreshToken), unauthenticated);
   });
 
+  test("spent a day ago is still spent in the leeway after its end", async () => {
+    await using world = await openClockedWorld();
+    const { refreshToken } = await anOperator(world);
+    await refresh(world, refreshToken);
+    world.clock.stepWall(86_400_000 - 60_000);
+    await world.pass(70_000, 10_000);
+    await expectRefusal(refresh(world, refreshToken), unauthenticated);
+  });
+
+  test("from before its node's enrolment was reset gives nothing, and the node's stream ends", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId } = await aNode(world.nodes);
+    const { refreshToken } = await world.admin.issueToken({ role: Role.WORKER, nodeId });
+    const stream = await connectNode(world, nodeId);
+    await world.pass(2_000);
+    await world.nodes.resetEnrollment({ nodeId });
+    expect(toRefusal(await stream.ended())).toMatchObject({ code: "Unauthenticated" });
+    await expectRefusal(refresh(world, refreshToken), unauthenticated);
+    await world.pass(2_000);
+    const fresh = await world.admin.issueToken({ role: Role.WORKER, nodeId });
+    await refresh(world, fresh.refreshToken);
+  });
+
   test("of a node that was banned or deleted gives nothing", async () => {
     await using world = await openWorld();
     const [banned, deleted] = [await aNode(world.nodes), await aNode(world.nodes)];
@@ -87,6 +110,19 @@ describe("a refresh token", () => {
 });
 
 describe("a revoked token", () => {
+  test("that another service has made for a month is refused for the whole month", async () => {
+    await using world = await openClockedWorld();
+    const expiresAt = new Date(world.clock.now().getTime() + 30 * 86_400_000);
+    const token = await world.token("operator", { jti: "long-lived", expiresAt });
+    await world.admin.revokeToken({ jti: "long-lived" });
+    world.clock.stepWall(10 * 86_400_000);
+    // Long enough for whatever is over to be swept from the store.
+    await world.pass(70_000, 10_000);
+    await expectRefusal(world.as(token).nodes.listNodes({}), unauthenticated);
+    await world.restart("stop");
+    await expectRefusal(world.as(token).nodes.listNodes({}), unauthenticated);
+  });
+
   test("is refused at once, after a restart too, and revoking it again is harmless", async () => {
     await using world = await openWorld();
     const pair = await anOperator(world);

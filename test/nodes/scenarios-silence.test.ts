@@ -131,7 +131,7 @@ describe("T3 a beat and its expiry", () => {
     await using world = await openClockedWorld();
     const { nodeId, stream } = await aConnectedNode(world);
     const nodes = await world.store.collection<NodeDocument>(nodesCollection);
-    await nodes.updateOne({ _id: nodeId }, { $inc: { session_epoch: 1 } });
+    await nodes.updateOne({ _id: nodeId }, { $inc: { session_epoch: 1 }, $set: { session_boot_id: "another" } });
     await world.pass(2 * tickMs);
     expect((await stream.ended())?.rawMessage).toContain("newer session");
     await world.pass(graceEndsMs + tickMs);

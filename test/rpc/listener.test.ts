@@ -198,7 +198,7 @@ describe("slow clients are closed", () => {
   });
 });
 
-test("a rapid reset attack ends its own connection alone", async () => {
+test("T31 a rapid reset attack ends its own connection alone", async () => {
   // Attacker, victim and others share this process, so pings get the time they have in production.
   await using target = await startTestServer();
   const others = clientOf(target.port);

@@ -75,7 +75,7 @@ describe("sizes", () => {
     expect((await failureOf(clientOf(server.port).startNode({ nodeId: long }))).code).toBe(Code.ResourceExhausted);
   });
 
-  test("a compressed bomb is refused without being inflated", async () => {
+  test("T32 a compressed bomb is refused without being inflated", async () => {
     await using server = await startTestServer();
     const bomb = gzipSync(Buffer.alloc(50_000_000));
     const before = process.memoryUsage().rss;

@@ -87,7 +87,7 @@ describe("query plans of the stores", () => {
     await nodes.takenSlots("pool_1");
     await nodes.openSession("node_1" as NodeId, "boot", now);
     await nodes.flush([{ nodeId: "node_1", epoch: 2, at: now }]);
-    await nodes.epochsOf(["node_1", "node_2"]);
+    await nodes.newestSessions(["node_1", "node_2"]);
     await nodes.byConnectivity("connected");
     const moving = await nodes.inTransition(5);
     await nodes.inTransition(5, moving.next);

@@ -1724,7 +1724,8 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
  */
 export type Beat = Message<"lucid.node.v1.Beat"> & {
   /**
-   * Counts the session's beats from 1. Gaps are counted, a repeated one is acknowledged again without effect.
+   * Counts the session's beats from 1. Gaps are counted; a repeated one is acknowledged again without effect, and is no
+   * sign of life.
    *
    * @generated from field: int64 sequence = 1;
    */
@@ -2876,7 +2877,8 @@ export const NodeService: GenService<{
     output: typeof CompleteEnrollmentResponseSchema;
   },
   /**
-   * Forgets the pinned key; the next enrolment token pins anew. Permission node:admin. Errors: 5001.
+   * Forgets the pinned key; the next enrolment token pins anew. The node's stream ends and its refresh tokens serve no
+   * more; an access token runs out within the hour, and BanNode shuts out at once. Permission node:admin. Errors: 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.ResetEnrollment
    */
