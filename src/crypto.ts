@@ -24,7 +24,7 @@ export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length ===
 // SubjectPublicKeyInfo of Ed25519 (RFC 8410) up to the 32 key bytes.
 const spkiPrefix = Buffer.from("302a300506032b6570032100", "hex");
 
-export function ed25519PublicKey(raw: Uint8Array): KeyObject {
+function ed25519PublicKey(raw: Uint8Array): KeyObject {
   return createPublicKey({ key: Buffer.concat([spkiPrefix, raw]), format: "der", type: "spki" });
 }
 

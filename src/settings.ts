@@ -247,7 +247,7 @@ function weaknessOfKeyRing(ring: string): string | undefined {
   return undefined;
 }
 
-export interface RingKey {
+interface RingKey {
   readonly kid: string;
   readonly secret: string;
 }

@@ -38,7 +38,7 @@ export interface HealthParts {
   readonly fetch: typeof fetch;
   readonly metricsIntervalMs: number;
   /** Told after each round. */
-  readonly onRound: (round: { ready: boolean; active: number | undefined; machine: Check | undefined }) => void;
+  readonly onRound: (round: { readonly ready: boolean; readonly active: number | undefined }) => void;
   readonly log: { error(message: string, fields?: Readonly<Record<string, unknown>>): void };
 }
 
@@ -125,7 +125,11 @@ export function createHealth(parts: HealthParts) {
       Object.entries(parts.externalUrls).map(async ([name, url]) => {
         const headers = { "user-agent": "lucid-node-management/health-check" };
         const status = await parts.fetch(url, { signal, headers }).then(
-          (response) => response.status,
+          (response) => {
+            // A body that nobody reads holds its connection.
+            void response.body?.cancel().catch(() => undefined);
+            return response.status;
+          },
           () => 0,
         );
         return [name, status] as const;
@@ -150,7 +154,7 @@ export function createHealth(parts: HealthParts) {
 
   const round = async (withSlow: boolean): Promise<void> => {
     await Promise.all([fast(), ...(withSlow ? [slow()] : [])]);
-    parts.onRound({ ready: isReady(), active, machine: checks.get("system_resources") });
+    parts.onRound({ ready: isReady(), active });
   };
 
   const task: Task = async (signal) => {
@@ -174,7 +178,7 @@ export function createHealth(parts: HealthParts) {
     /** The checks that readiness needs, once; afterwards the task goes on. */
     first: async () => {
       await fast();
-      parts.onRound({ ready: isReady(), active, machine: undefined });
+      parts.onRound({ ready: isReady(), active });
     },
     status,
     isReady,

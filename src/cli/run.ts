@@ -34,15 +34,24 @@ export const run: Command = {
     const agent = runHere(settings, server.port, agentLeaves.signal).catch((error: unknown) => {
       process.stderr.write(`The agent ended: ${String(error)}\n`);
     });
-    const failed = server.failed.catch(() => undefined);
-    await Promise.race([failed, new Promise((resolve) => signal.addEventListener("abort", resolve))]);
+    const failure = await Promise.race([
+      server.failed.then(undefined, (error: unknown) => ({ error })),
+      signalled(signal),
+    ]);
+    if (failure !== undefined) server.log.error("The service cannot go on", failure);
     say("\nStopping: the agent leaves, streams end, the store closes.");
     agentLeaves.abort();
     await agent;
     await server.stop();
-    return 0;
+    return failure === undefined ? 0 : 1;
   },
 };
+
+const signalled = (signal: AbortSignal): Promise<undefined> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    else signal.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
 
 /** Sees to it that this machine is a node, starts it, and holds its stream. */
 async function runHere(settings: Settings, port: number, signal: AbortSignal): Promise<void> {
@@ -62,8 +71,11 @@ async function runHere(settings: Settings, port: number, signal: AbortSignal): P
     },
     signal,
   );
-  await show(client, nodeId, port, settings, signal);
-  await running;
+  // Whatever becomes of showing, the agent stays and leaves in order at the end.
+  const shown = show(client, nodeId, port, settings, signal).catch((error: unknown) => {
+    process.stderr.write(`The node cannot be shown: ${String(error)}\n`);
+  });
+  await Promise.all([shown, running]);
 }
 
 async function adminToken(settings: Settings): Promise<string> {

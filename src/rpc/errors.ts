@@ -50,9 +50,9 @@ export interface ErrorContext {
   readonly now: Date;
 }
 
-/** Any thrown value as the error that the wire may carry; `cause` is the original, for the log alone. */
+/** Any thrown value as the error that the wire may carry; `cause` is what lies behind it, for the log alone. */
 export function toConnectError(thrown: unknown, context: ErrorContext): ConnectError {
-  if (thrown instanceof Failure) return fromFailure(thrown, context, thrown.cause ?? thrown);
+  if (thrown instanceof Failure) return fromFailure(thrown, context, thrown.cause);
   if (thrown instanceof ConnectError && !thrown.isWireError) return fromConnect(thrown, context);
   if (isCancellation(thrown)) return fromConnect(new ConnectError("The call was cancelled", Code.Canceled), context);
   if (thrown instanceof Error && thrown.name === "StoreUnavailableError") {

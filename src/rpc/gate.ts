@@ -19,15 +19,6 @@ export interface RateLimits {
   readonly windowMs: number;
 }
 
-export const defaultRateLimits: RateLimits = {
-  public: 100,
-  authenticated: 1_000,
-  admin: 10_000,
-  poot: 100,
-  payout: 50,
-  windowMs: 60_000,
-};
-
 export interface GateOptions {
   readonly policies: Policies;
   /** The caller a token names; throws a Failure 4011 for one that is bad, expired or revoked. */

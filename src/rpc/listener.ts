@@ -39,7 +39,7 @@ export interface ListenerLimits extends Keepalive {
   readonly tlsReloadMs: number;
 }
 
-export const defaultListenerLimits: ListenerLimits = {
+const defaultListenerLimits: ListenerLimits = {
   connectionsMax: 25_000,
   backlog: 4_096,
   firstBytesTimeoutMs: 5_000,

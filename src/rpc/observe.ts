@@ -210,8 +210,9 @@ function logFailure(log: Log, outcome: Code, error: ConnectError | undefined, fi
   if (isOurs(outcome)) log.error("call failed", { ...failed, ...(cause instanceof Error ? { error: cause } : {}) });
   // A flood that the limits turn away must not come back as a flood of lines; the metrics count it.
   else if (outcome === Code.ResourceExhausted || outcome === Code.Canceled) log.debug("call failed", failed);
-  else if (reason?.startsWith("LUCID_ERR_5")) log.warn("call failed", { ...failed, cause: messageOf(cause) });
-  else log.info("call failed", failed);
+  else if (outcome === Code.Unavailable) log.warn("call failed", { ...failed, cause: messageOf(cause) });
+  // Callers being told no is the service at work: who is woken for it learns to overlook what matters.
+  else log.info("call failed", { ...failed, cause: messageOf(cause) });
 }
 
 function isOurs(outcome: Outcome): boolean {

@@ -21,7 +21,7 @@ export function peerOf(request: WireRequest, response: WireResponse): Peer {
 }
 
 /** IPv4 as IPv4: a socket that listens on IPv6 sees `::ffff:192.0.2.1`. */
-export function addressOf(remoteAddress: string | undefined): string {
+function addressOf(remoteAddress: string | undefined): string {
   if (remoteAddress === undefined) return "unknown";
   return remoteAddress.startsWith("::ffff:") && remoteAddress.includes(".") ? remoteAddress.slice(7) : remoteAddress;
 }

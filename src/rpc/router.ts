@@ -52,7 +52,7 @@ export interface AdapterOptions {
   readonly clock: Clock;
 }
 
-export const defaultReadMaxBytes = 256 * 1024;
+const defaultReadMaxBytes = 256 * 1024;
 const probeReadMaxBytes = 16 * 1024;
 
 /** Everything that one port answers. */

@@ -52,7 +52,7 @@ export function answerHttpError(
  * grpc-message as the gRPC specification encodes it: only `%` and what is outside printable ASCII is escaped.
  * Connect escapes more (`:`, `,`, `/` ...), which grpc-js shows to people as it stands.
  */
-export function grpcMessage(escaped: string): string {
+function grpcMessage(escaped: string): string {
   return escaped.replace(/%([0-9A-F]{2})/gi, (whole, hex: string) => {
     const byte = Number.parseInt(hex, 16);
     return byte >= 0x20 && byte <= 0x7e && byte !== 0x25 ? String.fromCharCode(byte) : whole;

@@ -217,6 +217,45 @@ describe("an update", () => {
     expect(await nodeOf(world, node.nodeId)).toEqual(node);
   });
 
+  describe("into a pool that goes meanwhile", () => {
+    /** Updates the node, and deletes the pool just before that is written. */
+    const tooLate = async (nodeId: string, wanted: Partial<Node>, ...paths: string[]) => {
+      const { poolId } = await aPool(world.pools);
+      let deleting = false;
+      world.beforeStore(async (operation) => {
+        if (operation !== "findOneAndUpdate" || deleting) return;
+        deleting = true;
+        await world.pools.deletePool({ poolId });
+      });
+      await expectRefusal(update(world, { ...wanted, nodeId, poolId }, "pool_id", ...paths), "NotFound 5002");
+      world.beforeStore(undefined);
+    };
+
+    test("takes everything else of it back", async () => {
+      const home = await aPool(world.pools);
+      const node = await aNode(world.nodes, {
+        initialPoolId: home.poolId,
+        labels: { a: "1" },
+        configuration: { maxSessions: 5 },
+      });
+      const { nodeId } = node;
+      const wanted = { name: aName(), nodeType: NodeType.COMPUTE, labels: { b: "2" }, location: undefined };
+      await tooLate(nodeId, wanted, "name", "node_type", "labels", "location", "configuration");
+      const after = await nodeOf(world, nodeId);
+      expect(after).toEqual({ ...node, version: 3n, updatedAt: after.updatedAt });
+      const stored = await (await world.store.collection<NodeDocument>(nodesCollection)).findOne({ _id: nodeId });
+      expect(stored?.configuration_version).toBe(3);
+      expect((await world.pools.getPool({ poolId: home.poolId })).pool?.nodeCount).toBe(1);
+    });
+
+    test("leaves a node without a pool as it was", async () => {
+      const node = await aNode(world.nodes);
+      await tooLate(node.nodeId, { location: undefined, labels: { b: "2" } }, "labels", "location");
+      const after = await nodeOf(world, node.nodeId);
+      expect(after).toEqual({ ...node, version: 3n, updatedAt: after.updatedAt });
+    });
+  });
+
   test.each([
     "status",
     "connectivity",
@@ -583,5 +622,33 @@ describe("a payout address", () => {
     const { nodes } = world.as(await world.token("operator"));
     const request = { name: aName(), nodeType: NodeType.WORKER, payoutAddress: tronAddress };
     expect((await nodes.createNode(request)).node?.payoutAddress).not.toBe("");
+  });
+});
+
+describe("a time that Timestamp does not allow", () => {
+  test.each([
+    [{ seconds: 10n ** 15n }],
+    [{ seconds: -(10n ** 15n) }],
+    [{ seconds: 253_402_300_800n }],
+    [{ seconds: -62_135_596_801n }],
+    [{ seconds: 5_000_000_000n, nanos: -1 }],
+    [{ seconds: 5_000_000_000n, nanos: 1_000_000_000 }],
+  ])("is refused with its field named: %o", async (time) => {
+    const { nodeId } = await aNode(world.nodes);
+    const deadline = await expectRefusal(
+      world.nodes.enterMaintenance({ nodeId, deadline: time }),
+      "InvalidArgument 4001",
+    );
+    expect(deadline.fields).toEqual(["deadline"]);
+    const since = await expectRefusal(world.nodes.listNodeEvents({ nodeId, since: time }), "InvalidArgument 4001");
+    expect(since.fields).toEqual(["since"]);
+  });
+
+  test("the first and the last that it allows are taken", async () => {
+    const { nodeId } = await aNode(world.nodes);
+    const first = { seconds: -62_135_596_800n };
+    expect((await world.nodes.listNodeEvents({ nodeId, since: first })).events).toHaveLength(1);
+    const last = { seconds: 253_402_300_799n, nanos: 999_999_999 };
+    expect((await world.nodes.listNodeEvents({ nodeId, since: last })).events).toHaveLength(0);
   });
 });

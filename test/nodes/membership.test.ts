@@ -1,7 +1,11 @@
 // Slots: whatever order joins, leaves and changes of max_nodes come in, no pool ever holds more than it may.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { claimableSlots } from "../../src/nodes/membership.js";
+import { claimableSlots, createMembership } from "../../src/nodes/membership.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
+import { createNodeRepository } from "../../src/nodes/repository.js";
+import { aNode } from "../support/builders.js";
+import { openWorld } from "../support/world.js";
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const taken = fc.uniqueArray(fc.integer({ min: 1, max: 40 })).map((slots) => new Set(slots));
@@ -48,4 +52,21 @@ describe(`claimable slots (seed ${seed})`, () => {
       { seed },
     );
   });
+});
+
+test("a node that is turned back is told of as it stands then", async () => {
+  await using world = await openWorld();
+  const { nodeId } = await aNode(world.nodes);
+  const told: NodeDocument[] = [];
+  const pools = [{ maxNodes: 1 }, null];
+  const membership = createMembership({
+    repository: await createNodeRepository(world.store),
+    findPool: async () => pools.shift() ?? null,
+    now: world.clock.now,
+    random: () => 0,
+    changed: (node) => told.push(node),
+  });
+  await expect(membership.join(nodeId, "pool_going", undefined, "test")).rejects.toThrow("pool_going not found");
+  expect(told).toMatchObject([{ _id: nodeId, version: 3, name_scope: "-" }]);
+  expect(told[0]?.pool_id).toBeUndefined();
 });

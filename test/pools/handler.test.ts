@@ -1,11 +1,12 @@
 // PoolService: capacity under pressure, and pools that shrink and go while nodes join.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aName, aNode, aPool } from "../support/builders.js";
-import { nodeOf } from "../support/look.js";
+import { historyOf, nodeOf } from "../support/look.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
 import { inParallel } from "../support/until.js";
-import { openWorld, type World } from "../support/world.js";
+import { openClockedWorld, openWorld, type World } from "../support/world.js";
 
 let world: World;
 beforeAll(async () => {
@@ -280,27 +281,87 @@ describe("capacity", () => {
     await deletion;
     expect((await nodeOf(world, nodeId)).poolId).toBe(home.poolId);
     expect(await membersOf(home.poolId)).toBe(1);
+    const reasons = (await historyOf(world, nodeId)).map(({ reason }) => reason);
+    expect(reasons).toContain("back in its pool");
   });
 });
 
 describe("a refused deletion", () => {
-  test("turns out nobody whose priority changes meanwhile", async () => {
-    const { poolId } = await aPool(world.pools);
-    const { nodeId } = await aNode(world.nodes, { initialPoolId: poolId });
-    let closed = false;
-    let priority: Promise<unknown> | undefined;
-    world.beforeStore((operation) => {
-      if (operation === "findOneAndUpdate" && !closed) closed = true;
-      else if (closed && priority === undefined) {
-        priority = world.pools.addNodeToPool({ poolId, nodeId, priority: 7 });
-        return priority.then(() => undefined);
-      }
-      return undefined;
+  /** Runs each step once, before the first call of its operation after the step before it. */
+  const interrupt = (own: World, ...steps: (readonly [operation: string, step: () => Promise<unknown>])[]) => {
+    let busy = false;
+    own.beforeStore(async (operation) => {
+      if (busy || steps[0]?.[0] !== operation) return;
+      const step = steps.shift();
+      busy = true;
+      await step?.[1]().finally(() => {
+        busy = false;
+      });
     });
+  };
+  const poolOf = async (poolId: string) => (await world.pools.getPool({ poolId })).pool;
+
+  test("changes nothing, and neither does one that somebody joins before", async () => {
+    const { poolId } = await aPool(world.pools);
+    const { nodeId } = await aNode(world.nodes);
+    const empty = await poolOf(poolId);
+    interrupt(world, ["findOneAndUpdate", () => world.pools.addNodeToPool({ poolId, nodeId })]);
     await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
     world.beforeStore(undefined);
-    await priority;
+    expect(await poolOf(poolId)).toEqual({ ...empty, nodeCount: 1 });
+    await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    expect(await poolOf(poolId)).toEqual({ ...empty, nodeCount: 1 });
+    await aNode(world.nodes, { initialPoolId: poolId });
+  });
+
+  test("turns out nobody whose priority changes meanwhile", async () => {
+    const { poolId } = await aPool(world.pools);
+    const { nodeId } = await aNode(world.nodes);
+    interrupt(
+      world,
+      ["findOneAndUpdate", () => world.pools.addNodeToPool({ poolId, nodeId })],
+      ["page", () => world.pools.addNodeToPool({ poolId, nodeId, priority: 7 })],
+    );
+    await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    world.beforeStore(undefined);
     expect(await nodeOf(world, nodeId)).toMatchObject({ poolId, poolPriority: 7 });
+  });
+
+  test("that could not look inside leaves the pool open", async () => {
+    const { poolId } = await aPool(world.pools);
+    const away = () => Promise.reject(new StoreUnavailableError("away"));
+    interrupt(world, ["findOneAndUpdate", () => Promise.resolve()], ["page", away]);
+    await expectRefusal(world.pools.deletePool({ poolId }), "Unavailable 5031");
+    world.beforeStore(undefined);
+    await aNode(world.nodes, { initialPoolId: poolId });
+  });
+
+  test("that broke off between closing and removing keeps nobody out for longer than a minute", async () => {
+    await using own = await openClockedWorld();
+    const { poolId } = await aPool(own.pools);
+    interrupt(own, ["deleteMany", async () => own.storeAway(true)]);
+    await expectRefusal(own.pools.deletePool({ poolId }), "Unavailable 5031");
+    own.beforeStore(undefined);
+    own.storeAway(false);
+    await expectRefusal(aNode(own.nodes, { initialPoolId: poolId }), "NotFound 5002");
+    await own.clock.stall(60_001);
+    const { nodeId } = await aNode(own.nodes, { initialPoolId: poolId });
+    expect((await nodeOf(own, nodeId)).poolId).toBe(poolId);
+  });
+
+  test("that took longer than a minute removes no pool that somebody has joined", async () => {
+    await using own = await openClockedWorld();
+    const { poolId } = await aPool(own.pools);
+    const { nodeId } = await aNode(own.nodes);
+    const late = async () => {
+      await own.clock.stall(60_001);
+      await own.pools.addNodeToPool({ poolId, nodeId });
+    };
+    interrupt(own, ["deleteMany", late]);
+    await expectRefusal(own.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    own.beforeStore(undefined);
+    expect((await own.pools.getPool({ poolId })).pool?.nodeCount).toBe(1);
+    await aNode(own.nodes, { initialPoolId: poolId });
   });
 });
 

@@ -2,7 +2,8 @@ import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
 import { Health } from "../../gen/grpc/health/v1/health_pb.js";
-import { nodeNotFound } from "../../src/failure.js";
+import { malformed, nodeNotFound, notAllowed, unavailable, versionMismatch, wrongStatus } from "../../src/failure.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import {
   clientOf,
   exchange,
@@ -158,13 +159,20 @@ describe("the access log", () => {
   });
 
   test.each([
-    ["a fact of the world", () => nodeNotFound("node_x"), "WARNING", "LUCID_ERR_5001"],
-    ["our own mistake", () => new TypeError("internals"), "ERROR", "LUCID_ERR_5999"],
-  ])("%s at its level, with its code", async (_name, error, level, code) => {
+    ["a fact of the world", () => nodeNotFound("node_x"), "INFO", "LUCID_ERR_5001", undefined],
+    ["a wrong moment", () => wrongStatus("not now"), "INFO", "LUCID_ERR_5003", undefined],
+    ["another's change", () => versionMismatch(1n, 2n), "INFO", "LUCID_ERR_5012", undefined],
+    ["a mistake of the caller", () => malformed({ field: "a", description: "b" }), "INFO", "LUCID_ERR_4001", undefined],
+    ["a lack of rights", () => notAllowed("not yours"), "INFO", "LUCID_ERR_4031", undefined],
+    ["the weather", () => unavailable("later", 1), "WARNING", "LUCID_ERR_5031", undefined],
+    ["the store's weather", () => new StoreUnavailableError("locked"), "WARNING", "LUCID_ERR_5031", "locked"],
+    ["our own mistake", () => new TypeError("internals"), "ERROR", "LUCID_ERR_5999", undefined],
+  ])("%s at its level, with its code, and its cause if it has one", async (_name, error, level, code, cause) => {
     await using server = await startTestServer({ node: { getNode: () => Promise.reject(error()) } });
     await failureOf(clientOf(server.port).getNode({ nodeId }));
     await until(() => calls(server).length === 1, "one line");
     expect(calls(server)[0]).toMatchObject({ level, error_code: code, path: getNodePath });
+    expect(calls(server)[0]?.cause).toBe(cause);
     expect(String(calls(server)[0]?.exception).includes("TypeError: internals")).toBe(level === "ERROR");
   });
 

@@ -107,7 +107,8 @@ describe("query plans of the stores", () => {
     await pools.count();
     await pools.findByIdempotencyId("none");
     await pools.find("pool_1");
-    await pools.remove("pool_1");
+    await pools.reopen("pool_1", now);
+    await pools.remove("pool_1", now);
 
     const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
     const tokens = await createTokens({ store, clock, rings, onRevoked: () => undefined });

@@ -882,7 +882,7 @@ export type UpdateNodeRequest = Message<"lucid.node.v1.UpdateNodeRequest"> & {
 
   /**
    * What to change, required: name, node_type, pool_id, configuration, location, labels. A path without a value clears
-   * the field.
+   * the field. JSON writes masks in lowerCamelCase: "nodeType,poolId".
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */

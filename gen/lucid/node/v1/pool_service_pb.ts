@@ -428,7 +428,7 @@ export type UpdatePoolRequest = Message<"lucid.node.v1.UpdatePoolRequest"> & {
 
   /**
    * What to change, required: name, description, max_nodes, resource_limits, auto_scaling, scaling_policy, pricing. A path
-   * without a value clears the field.
+   * without a value clears the field. JSON writes masks in lowerCamelCase: "maxNodes,scalingPolicy".
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */

@@ -1,0 +1,35 @@
+// Health checks by what they do to others.
+import { expect, test } from "vitest";
+import { createHealth } from "../../src/admin/health.js";
+import { createLocalCoordination } from "../../src/coordination/local.js";
+import { createTestClock } from "../support/clock.js";
+import { until } from "../support/until.js";
+import { openWorld } from "../support/world.js";
+
+test("the bodies of dependencies are let go of unread, whatever they answer", async () => {
+  await using world = await openWorld();
+  const clock = createTestClock();
+  await using coordination = createLocalCoordination({ clock });
+  const cancelled: string[] = [];
+  const endless = (url: string) => new ReadableStream({ cancel: () => void cancelled.push(url) });
+  const stop = new AbortController();
+  const health = createHealth({
+    store: world.store,
+    coordination,
+    clock,
+    countActive: async () => ({ active: 0, connected: 0 }),
+    samples: () => ({ connected: 0, lastAt: clock.now() }),
+    machine: async () => ({ cpuPercent: 0, memoryPercent: 0, diskPercent: 0 }),
+    externalUrls: { up: "http://up", down: "http://down" },
+    fetch: async (url) => new Response(endless(String(url)), { status: url === "http://up" ? 200 : 500 }),
+    metricsIntervalMs: 1000,
+    onRound: () => undefined,
+    log: { error: () => undefined },
+  });
+  const task = health.task(stop.signal);
+  await until(() => health.checks().has("external_dependencies"), "the dependencies are asked");
+  expect(cancelled.sort()).toEqual(["http://down", "http://up"]);
+  expect(health.checks().get("external_dependencies")?.figures).toEqual({ up_status: 200, down_status: 500 });
+  stop.abort();
+  await task;
+});
