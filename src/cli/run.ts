@@ -8,7 +8,7 @@ import { loadSecrets } from "../admin/secrets.js";
 import { loadCredentials } from "../agent/credentials.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
-import { StoreLockedError, startServer } from "../server.js";
+import { type RunningServer, StoreLockedError, startServer } from "../server.js";
 import { parseKeyRing, parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
 import { openCredentials, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";
@@ -21,7 +21,7 @@ export const run: Command = {
   run: async () => {
     const signal = untilSignalled();
     const settings = parseSettings({ LOG_LEVEL: "WARNING", LOG_FORMAT: "standard", ...readEnvironment() });
-    let server: Awaited<ReturnType<typeof startServer>>;
+    let server: RunningServer;
     try {
       server = await startServer(settings);
     } catch (error) {
@@ -31,7 +31,7 @@ export const run: Command = {
       return 1;
     }
     const agentLeaves = new AbortController();
-    const agent = runHere(settings, server.port, agentLeaves.signal).catch((error: unknown) => {
+    const agent = runHere(settings, server, agentLeaves.signal).catch((error: unknown) => {
       process.stderr.write(`The agent ended: ${String(error)}\n`);
     });
     const failure = await Promise.race([
@@ -53,28 +53,38 @@ const signalled = (signal: AbortSignal): Promise<undefined> =>
     else signal.addEventListener("abort", () => resolve(undefined), { once: true });
   });
 
+type Ports = Pick<RunningServer, "port" | "metricsPort">;
+
 /** Sees to it that this machine is a node, starts it, and holds its stream. */
-async function runHere(settings: Settings, port: number, signal: AbortSignal): Promise<void> {
-  const baseUrl = `http${settings.tls === undefined ? "" : "s"}://127.0.0.1:${port}`;
+async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): Promise<void> {
+  const baseUrl = `http${settings.tls === undefined ? "" : "s"}://127.0.0.1:${ports.port}`;
   const accessToken = await adminToken(settings);
   using client = createLucidClient({ baseUrl, accessToken });
   const file = join(settings.dataDir, "agent.json");
   const enrollmentToken = loadCredentials(file) === undefined ? await enrol(client) : undefined;
   const credentials = openCredentials(file, enrollmentToken);
   const { nodeId } = credentials.identity;
+  // What the store says of the node may be from before this process: its own agent has to have said it.
+  const connected = Promise.withResolvers<void>();
+  signal.addEventListener("abort", () => connected.resolve(), { once: true });
   const running = runMachineAgent(
     {
       baseUrl,
       credentials,
       ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
-      onState: (state, detail) => say(`agent: ${state}${detail === "" ? "" : ` (${detail})`}`),
+      onState: (state, detail) => {
+        say(`agent: ${state}${detail === "" ? "" : ` (${detail})`}`);
+        if (state === "connected") connected.resolve();
+      },
     },
     signal,
   );
   // Whatever becomes of showing, the agent stays and leaves in order at the end.
-  const shown = show(client, nodeId, port, settings, signal).catch((error: unknown) => {
-    process.stderr.write(`The node cannot be shown: ${String(error)}\n`);
-  });
+  const shown = connected.promise
+    .then(() => show(client, nodeId, ports, settings.dataDir, signal))
+    .catch((error: unknown) => {
+      process.stderr.write(`The node cannot be shown: ${String(error)}\n`);
+    });
   await Promise.all([shown, running]);
 }
 
@@ -102,12 +112,12 @@ async function enrol(client: ReturnType<typeof createLucidClient>): Promise<stri
   return issued.accessToken;
 }
 
-/** Waits until the node is connected, starts it, and says how to go on. */
+/** Starts the node if need be, waits until it is CONNECTED and ACTIVE, and says how to go on. */
 async function show(
   client: ReturnType<typeof createLucidClient>,
   nodeId: string,
-  port: number,
-  settings: Settings,
+  { port, metricsPort }: Ports,
+  dataDir: string,
   signal: AbortSignal,
 ): Promise<void> {
   const limitMs = systemClock.monotonicMs() + 60_000;
@@ -116,12 +126,10 @@ async function show(
     const { node } = await client.nodes.getNode({ nodeId });
     if (node?.connectivity === Connectivity.CONNECTED && node.status === NodeStatus.ACTIVE) {
       say(`\n${nodeId} (${node.name}) is CONNECTED and ACTIVE, agent ${node.agentVersion}.`);
-      say(
-        `Serving on http://127.0.0.1:${port}, metrics on port ${settings.metricsPort}, data in ${settings.dataDir}.\n`,
-      );
+      say(`Serving on http://127.0.0.1:${port}, metrics on port ${metricsPort}, data in ${dataDir}.\n`);
       say("In another terminal, in this directory:");
       say(
-        `  TOKEN=$(${settings.dataDir === "./data" ? "" : `DATA_DIR=${settings.dataDir} `}npm run -s lucid-node -- token --role admin)`,
+        `  TOKEN=$(${dataDir === "./data" ? "" : `DATA_DIR=${dataDir} `}npm run -s lucid-node -- token --role admin)`,
       );
       say(
         `  curl -s -H "authorization: Bearer $TOKEN" -H "content-type: application/json" ` +

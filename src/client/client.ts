@@ -14,7 +14,7 @@ import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
-import { retryAfterMs } from "./errors.js";
+import { lucidReason, retryAfterMs } from "./errors.js";
 
 export interface LucidClientOptions {
   /** Such as "http://node-management:8083"; https for TLS. */
@@ -134,5 +134,7 @@ function isSafe({ method, message }: UnaryRequest): boolean {
 
 const isPassing = (error: unknown): boolean => {
   const { code } = ConnectError.from(error);
+  // A connection that breaks is ABORTED without a reason; ABORTED by the service has one.
+  if (code === Code.Aborted) return lucidReason(error) === undefined;
   return code === Code.Unavailable || (code === Code.ResourceExhausted && retryAfterMs(error) !== undefined);
 };

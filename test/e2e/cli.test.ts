@@ -218,20 +218,22 @@ describe("agent", () => {
 
 describe("run", () => {
   test("brings up service and agent, and the same node again after it was killed", async () => {
-    const ports = { PORT: String(await freePort()), METRICS_PORT: String(await freePort()) };
-    const env = { ...settings(), ...ports };
-    const up = /^(node_\w+) \(.+\) is CONNECTED and ACTIVE, agent lucid-node\/[\s\S]*^Ctrl-C stops it\.$/m;
+    const env = { ...settings(), PORT: "0", METRICS_PORT: "0" };
+    const serving = "Serving on (http://127.0.0.1:\\d+), metrics on port (\\d+), data in";
+    const up = new RegExp(
+      `^(node_\\w+) \\(.+\\) is CONNECTED and ACTIVE, agent lucid-node/.*\n${serving}[^]*^Ctrl-C stops it\\.$`,
+      "m",
+    );
 
     const first = start(["run"], env);
-    const [text, nodeId] = await first.printed(up, 30_000);
-    expect(text).toContain(`Serving on http://127.0.0.1:${ports.PORT}, metrics on port ${ports.METRICS_PORT}, data in`);
-    expect((await fetch(`http://127.0.0.1:${ports.METRICS_PORT}/metrics`)).status).toBe(200);
+    const [, nodeId, , metricsPort] = await first.printed(up, 30_000);
+    expect((await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).status).toBe(200);
     await stop(first, "SIGKILL");
 
     const second = start(["run"], env);
-    const [, sameId] = await second.printed(up, 30_000);
+    const [, sameId, url = ""] = await second.printed(up, 30_000);
     expect(sameId).toBe(nodeId);
-    using admin = await adminAt(`http://127.0.0.1:${ports.PORT}`);
+    using admin = await adminAt(url);
     expect(await connectivityOf(admin, nodeId ?? "")).toBe("CONNECTED");
     expect((await admin.nodes.listNodes({})).nodes).toHaveLength(1);
 
