@@ -15,6 +15,7 @@ import {
   type Welcome,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { Clock } from "../clock.js";
+import { createQueue } from "./queue.js";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
 
@@ -173,32 +174,3 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
 
 export const spanMs = (span: Parameters<typeof durationMs>[0] | undefined): number =>
   span === undefined ? 0 : durationMs(span);
-
-/** What is to be sent, one after the other. */
-function createQueue<T>() {
-  const waiting: T[] = [];
-  let closed = false;
-  let wake: (() => void) | undefined;
-  return {
-    push: (item: T): void => {
-      if (closed) return;
-      waiting.push(item);
-      wake?.();
-    },
-    close: (): void => {
-      closed = true;
-      wake?.();
-    },
-    async *items(): AsyncGenerator<T, void, undefined> {
-      for (;;) {
-        const item = waiting.shift();
-        if (item !== undefined) yield item;
-        else if (closed) return;
-        else
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-      }
-    },
-  };
-}

@@ -11,14 +11,13 @@ import {
 import type { TokenPair } from "../admin/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Vault } from "../crypto.js";
-import { keyReused, malformed, unauthenticated } from "../failure.js";
+import { malformed, unauthenticated } from "../failure.js";
 import { type Caller, callerOf } from "../rpc/caller.js";
-import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
+import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { NodeRole, Policy } from "../rpc/permission.js";
 import { dateOf } from "../rpc/time.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
-import { DuplicateKeyError } from "../storage/collection.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
 import type { NodeLog } from "./log.js";
 import { defaultPriority, type Membership, type Move, whileSlotsCollide } from "./membership.js";
@@ -167,39 +166,26 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
 
   const createNode = async (request: CreateNodeRequest, context: HandlerContext) => {
     const caller = callerOf(context);
-    const key = request.idempotencyKey;
-    const identity = key === "" ? undefined : idempotencyId(context.method.name, caller.subject, key);
-    const meaning = meaningOf(CreateNodeRequestSchema, request);
-    const replay = async () => {
-      const made = identity === undefined ? null : await repository.findByIdempotencyId(identity);
-      if (made !== null && made.idempotency_meaning !== meaning) throw keyReused();
-      return made === null ? undefined : { node: nodeToWire(made), replayed: true };
-    };
-    const earlier = await replay();
-    if (earlier !== undefined) return earlier;
-    const fresh = newNode(request, caller, clock.now(), addressFields);
+    const { made, replayed } = await once({
+      id: idempotencyId(context.method.name, caller.subject, request.idempotencyKey),
+      meaning: meaningOf(CreateNodeRequestSchema, request),
+      find: repository.findByIdempotencyId,
+      make: (key) => makeNode({ ...newNode(request, caller, clock.now(), addressFields), ...key }, request, caller),
+    });
+    return { node: nodeToWire(made), replayed };
+  };
+
+  const makeNode = async (fresh: NodeDocument, request: CreateNodeRequest, caller: Caller): Promise<NodeDocument> => {
     const poolId = request.initialPoolId;
-    try {
-      const node = await whileSlotsCollide(async () => {
-        const member = poolId === "" ? { name_scope: "-" } : await membership.claim(poolId, defaultPriority);
-        const claimed: NodeDocument = {
-          ...fresh,
-          ...member,
-          ...(identity === undefined ? {} : { idempotency_id: identity, idempotency_meaning: meaning }),
-        };
-        await repository.insert(claimed);
-        return claimed;
-      });
-      if (poolId !== "") await membership.confirm(poolId).catch((error: unknown) => undo(node, caller, error));
-      parts.changed(node);
-      return { node: nodeToWire(node), replayed: false };
-    } catch (error) {
-      // The same request may have come twice at once: its twin has taken the name, the slot or the key.
-      const twin = await replay();
-      if (twin !== undefined) return twin;
-      if (error instanceof DuplicateKeyError) throw keyReused();
-      throw error;
-    }
+    const node = await whileSlotsCollide(async () => {
+      const member = poolId === "" ? { name_scope: "-" } : await membership.claim(poolId, defaultPriority);
+      const claimed: NodeDocument = { ...fresh, ...member };
+      await repository.insert(claimed);
+      return claimed;
+    });
+    if (poolId !== "") await membership.confirm(poolId).catch((error: unknown) => undo(node, caller, error));
+    parts.changed(node);
+    return node;
   };
 
   /** Takes back a node whose pool went away or shrank while it joined. */

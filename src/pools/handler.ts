@@ -14,18 +14,17 @@ import {
   type UpdatePoolRequest,
 } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import type { Clock } from "../clock.js";
-import { Failure, keyReused, malformed, wrongStatus } from "../failure.js";
+import { Failure, malformed, wrongStatus } from "../failure.js";
 import { newPoolId } from "../ids.js";
 import type { FindPool, Membership } from "../nodes/membership.js";
 import type { Json, NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { nodeToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/caller.js";
-import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
+import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { Policy } from "../rpc/permission.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
-import { DuplicateKeyError } from "../storage/collection.js";
 import { closedMsMax, maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";
 
@@ -67,29 +66,17 @@ export function createPoolHandler(parts: {
     poolToWire(pool, await nodes.countOf({ poolId: pool._id }));
 
   const createPool = async (request: CreatePoolRequest, context: HandlerContext) => {
-    const key = request.idempotencyKey;
-    const identity = key === "" ? undefined : idempotencyId(context.method.name, callerOf(context).subject, key);
-    const meaning = meaningOf(CreatePoolRequestSchema, request);
-    const replay = async () => {
-      const made = identity === undefined ? null : await repository.findByIdempotencyId(identity);
-      if (made !== null && made.idempotency_meaning !== meaning) throw keyReused();
-      return made === null ? undefined : { pool: await toWire(made), replayed: true };
-    };
-    const earlier = await replay();
-    if (earlier !== undefined) return earlier;
-    const pool: PoolDocument = {
-      ...newPool(request, clock.now()),
-      ...(identity === undefined ? {} : { idempotency_id: identity, idempotency_meaning: meaning }),
-    };
-    try {
-      await repository.insert(pool);
-    } catch (error) {
-      // The same request may have come twice at once: its twin has taken the name or the key.
-      const twin = await replay();
-      if (twin !== undefined) return twin;
-      throw error instanceof DuplicateKeyError ? keyReused() : error;
-    }
-    return { pool: poolToWire(pool, 0), replayed: false };
+    const { made, replayed } = await once({
+      id: idempotencyId(context.method.name, callerOf(context).subject, request.idempotencyKey),
+      meaning: meaningOf(CreatePoolRequestSchema, request),
+      find: repository.findByIdempotencyId,
+      make: async (key): Promise<PoolDocument> => {
+        const pool = { ...newPool(request, clock.now()), ...key };
+        await repository.insert(pool);
+        return pool;
+      },
+    });
+    return { pool: await toWire(made), replayed };
   };
 
   const updatePool = async (request: UpdatePoolRequest) => {

@@ -1,10 +1,18 @@
 // Asked twice, answered the same: what a request with an idempotency key is known by, and what it means.
 import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { sha256Hex } from "../crypto.js";
+import { keyReused } from "../failure.js";
+import { DuplicateKeyError } from "../storage/collection.js";
 
-/** A key belongs to the one who sends it and to the RPC it is sent to. */
-export const idempotencyId = (procedure: string, subject: string, key: string): string =>
-  sha256Hex(JSON.stringify([procedure, subject, key]));
+/** What a document carries that was made under a key. */
+export interface Keyed {
+  readonly idempotency_id?: string;
+  readonly idempotency_meaning?: string;
+}
+
+/** A key belongs to the one who sends it and to the RPC it is sent to; an empty one is none. */
+export const idempotencyId = (procedure: string, subject: string, key: string): string | undefined =>
+  key === "" ? undefined : sha256Hex(JSON.stringify([procedure, subject, key]));
 
 /** The request as sent, normalised, without its key, as a hash that begins with the version of this rule. */
 export function meaningOf<Desc extends DescMessage>(schema: Desc, request: MessageShape<Desc>): string {
@@ -13,6 +21,36 @@ export function meaningOf<Desc extends DescMessage>(schema: Desc, request: Messa
     unknown
   >;
   return `1:${sha256Hex(JSON.stringify(sorted(rest)))}`;
+}
+
+/**
+ * Makes something once a key; without a key, each time. `make` puts the given fields into what it makes, under a unique
+ * index. Asked again with the same meaning it answers what the key has made, as it is now.
+ * @throws Failure 5007 when the key was used with another meaning, and what `make` throws
+ */
+export async function once<Made extends Keyed>(ask: {
+  readonly id: string | undefined;
+  readonly meaning: string;
+  readonly find: (id: string) => Promise<Made | null>;
+  readonly make: (key: Keyed) => Promise<Made>;
+}): Promise<{ readonly made: Made; readonly replayed: boolean }> {
+  const { id, meaning } = ask;
+  const earlier = async (): Promise<Made | null> => {
+    const made = id === undefined ? null : await ask.find(id);
+    if (made !== null && made.idempotency_meaning !== meaning) throw keyReused();
+    return made;
+  };
+  const before = await earlier();
+  if (before !== null) return { made: before, replayed: true };
+  try {
+    const key = id === undefined ? {} : { idempotency_id: id, idempotency_meaning: meaning };
+    return { made: await ask.make(key), replayed: false };
+  } catch (error) {
+    // The same request may have come twice at once: its twin has taken the name, the place or the key.
+    const twin = await earlier();
+    if (twin !== null) return { made: twin, replayed: true };
+    throw error instanceof DuplicateKeyError ? keyReused() : error;
+  }
 }
 
 function sorted(value: unknown): unknown {

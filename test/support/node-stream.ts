@@ -1,4 +1,5 @@
 // A node at the other end of a heartbeat stream, that does what the test says, when it says so.
+
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, ConnectError } from "@connectrpc/connect";
 import type { Http2SessionManager } from "@connectrpc/connect-node";
@@ -12,6 +13,7 @@ import type {
   NodeService,
   Welcome,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { createQueue } from "../../src/agent/queue.js";
 import { until, within } from "./until.js";
 import { clientsOf, type World } from "./world.js";
 
@@ -138,33 +140,5 @@ export async function connectNode(
   const welcome = await stream.hello(options.hello);
   return Object.defineProperties({ welcome }, Object.getOwnPropertyDescriptors(stream)) as NodeStream & {
     readonly welcome: Welcome;
-  };
-}
-
-function createQueue<T>() {
-  const waiting: T[] = [];
-  let closed = false;
-  let wake: (() => void) | undefined;
-  return {
-    push: (item: T): void => {
-      waiting.push(item);
-      wake?.();
-    },
-    close: (): void => {
-      closed = true;
-      wake?.();
-    },
-    async *items(): AsyncGenerator<T, void, undefined> {
-      for (;;) {
-        const item = waiting.shift();
-        if (item !== undefined) yield item;
-        else if (closed) return;
-        else {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-      }
-    },
   };
 }
