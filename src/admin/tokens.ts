@@ -87,14 +87,13 @@ export async function createTokens(parts: {
 
   /** Verified claims of a token that is not revoked. @throws Failure 4011 */
   const check = async (token: string): Promise<Claims> => {
-    const claims = cached(token) ?? (await verifyToken(rings, token, clock.now()));
+    const key = sha256Hex(token);
+    const claims = cached(key) ?? remember(key, await verifyToken(rings, token, clock.now()));
     if (revoked.has(claims.jti)) throw unauthenticated("The token was revoked");
-    remember(token, claims);
     return claims;
   };
 
-  const cached = (token: string): Claims | undefined => {
-    const key = sha256Hex(token);
+  const cached = (key: string): Claims | undefined => {
     const hit = verified.get(key);
     if (hit === undefined) return undefined;
     if (hit.untilMs > clock.now().getTime() && hit.untilMs - clock.now().getTime() <= cacheMs) return hit.claims;
@@ -102,13 +101,12 @@ export async function createTokens(parts: {
     return undefined;
   };
 
-  const remember = (token: string, claims: Claims): void => {
-    const key = sha256Hex(token);
-    if (verified.has(key)) return;
+  const remember = (key: string, claims: Claims): Claims => {
     const oldest = verified.size >= cacheMax ? verified.keys().next().value : undefined;
     if (oldest !== undefined) verified.delete(oldest);
     const untilMs = Math.min(claims.expiresAt.getTime(), clock.now().getTime() + cacheMs);
     verified.set(key, { claims, untilMs });
+    return claims;
   };
 
   /** Marks it used. The date of its first use, which is now when this is it. */

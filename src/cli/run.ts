@@ -3,15 +3,14 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { newJti, signToken } from "../admin/jwt.js";
-import { loadSecrets } from "../admin/secrets.js";
 import { loadCredentials } from "../agent/credentials.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
 import { type RunningServer, StoreLockedError, startServer } from "../server.js";
-import { parseKeyRing, parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
+import { parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
 import { openCredentials, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";
+import { signLocally } from "./sign.js";
 
 const say = (text: string) => process.stdout.write(`${text}\n`);
 
@@ -58,7 +57,8 @@ type Ports = Pick<RunningServer, "port" | "metricsPort">;
 /** Sees to it that this machine is a node, starts it, and holds its stream. */
 async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): Promise<void> {
   const baseUrl = `http${settings.tls === undefined ? "" : "s"}://127.0.0.1:${ports.port}`;
-  const accessToken = await adminToken(settings);
+  const holder = { subject: "lucid-node-run", role: "admin", nodeId: undefined, tokenType: "service_access" } as const;
+  const accessToken = await signLocally(settings, holder, 3600);
   using client = createLucidClient({ baseUrl, accessToken });
   const file = join(settings.dataDir, "agent.json");
   const enrollmentToken = loadCredentials(file) === undefined ? await enrol(client) : undefined;
@@ -86,19 +86,6 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
       process.stderr.write(`The node cannot be shown: ${String(error)}\n`);
     });
   await Promise.all([shown, running]);
-}
-
-async function adminToken(settings: Settings): Promise<string> {
-  const issuedAt = systemClock.now();
-  return signToken(loadSecrets({ ...settings, parseKeyRing }).rings, {
-    subject: "lucid-node-run",
-    role: "admin",
-    nodeId: undefined,
-    tokenType: "service_access",
-    jti: newJti(),
-    issuedAt,
-    expiresAt: new Date(issuedAt.getTime() + 3_600_000),
-  });
 }
 
 async function enrol(client: ReturnType<typeof createLucidClient>): Promise<string> {

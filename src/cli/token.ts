@@ -1,10 +1,10 @@
 // lucid-node token: prints a token, signed with the service's own key, and nothing else.
 import { parseArgs } from "node:util";
-import { newJti, signToken, type TokenType } from "../admin/jwt.js";
-import { loadSecrets } from "../admin/secrets.js";
+import type { TokenType } from "../admin/jwt.js";
 import { nodeRoles, type Role, serviceRoles } from "../rpc/permission.js";
-import { parseKeyRing, parseSettings, readEnvironment } from "../settings.js";
+import { parseSettings, readEnvironment } from "../settings.js";
 import { type Command, UsageError, wholeNumber } from "./command.js";
+import { signLocally } from "./sign.js";
 
 const roles: readonly Role[] = [...nodeRoles, ...serviceRoles];
 
@@ -29,17 +29,8 @@ export const token: Command = {
     if (forNode !== (nodeId !== undefined)) throw new UsageError("--node-id goes with node roles, and only with them");
     const tokenType: TokenType = values.enrollment ? "node_enrollment" : forNode ? "node_access" : "service_access";
     const ttlSeconds = wholeNumber("ttl", values.ttl ?? (values.enrollment ? "900" : "3600"), 1, 86_400);
-    const settings = parseSettings(readEnvironment());
-    const issuedAt = new Date();
-    const text = await signToken(loadSecrets({ ...settings, parseKeyRing }).rings, {
-      subject: values.subject ?? nodeId ?? `cli-${role}`,
-      role,
-      nodeId,
-      tokenType,
-      jti: newJti(),
-      issuedAt,
-      expiresAt: new Date(issuedAt.getTime() + ttlSeconds * 1000),
-    });
+    const holder = { subject: values.subject ?? nodeId ?? `cli-${role}`, role, nodeId, tokenType };
+    const text = await signLocally(parseSettings(readEnvironment()), holder, ttlSeconds);
     process.stdout.write(`${text}\n`);
     return 0;
   },

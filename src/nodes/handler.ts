@@ -128,7 +128,8 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
       });
       if (already !== undefined) return { node: begun, message: already };
       const node = await parts.reconciler.step(begun);
-      parts.changed(node);
+      // A step that advanced the node has told of it already.
+      if (node === begun) parts.changed(node);
       return { node, message: `Node is ${node.status}` };
     });
 

@@ -253,9 +253,10 @@ export function createSessions(parts: {
     forget(session);
   };
 
-  const renew = (session: Session, reason: string): void => {
+  const renew = (session: Session): void => {
+    const afterMs = Math.floor(random() * Math.min(5_000, session.intervalMs));
     unlink(session, (link) => {
-      link.send({ kind: "reconnect", afterMs: Math.floor(random() * Math.min(5_000, session.intervalMs)), reason });
+      link.send({ kind: "reconnect", afterMs, reason: "stream lifetime" });
       link.endConnection();
     });
   };
@@ -368,7 +369,7 @@ export function createSessions(parts: {
         if (stalledSinceMs !== undefined && nowMs - stalledSinceMs > stallMaxMs) {
           unlink(session, (link) => link.end(unavailable("The stream's answers are not read", 1000)));
         } else if (session.link !== undefined && nowMs >= session.renewAtMs) {
-          renew(session, "stream lifetime");
+          renew(session);
         }
       }
       admission.forgetOld();

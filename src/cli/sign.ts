@@ -1,0 +1,14 @@
+// Signs a token with the service's own key, as whoever holds DATA_DIR or the secrets may.
+import { type Claims, newJti, signToken } from "../admin/jwt.js";
+import { loadSecrets } from "../admin/secrets.js";
+import { systemClock } from "../clock.js";
+import { parseKeyRing, type Settings } from "../settings.js";
+
+type Holder = Pick<Claims, "subject" | "role" | "nodeId" | "tokenType">;
+
+export function signLocally(settings: Settings, holder: Holder, ttlSeconds: number): Promise<string> {
+  const issuedAt = systemClock.now();
+  const expiresAt = new Date(issuedAt.getTime() + ttlSeconds * 1000);
+  const { rings } = loadSecrets({ ...settings, parseKeyRing });
+  return signToken(rings, { ...holder, jti: newJti(), issuedAt, expiresAt });
+}
