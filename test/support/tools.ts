@@ -9,7 +9,7 @@ const root = new URL("../..", import.meta.url).pathname;
 export const toolsDirectory =
   process.env.LUCID_TOOLS ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "lucid-tools");
 
-/** Python stands in its environment only: another one would lack the clients. */
+/** What pip brings stands in its environment only: another one would lack the clients. */
 const pythonIn = join(toolsDirectory, "python", "bin");
 const programsIn = [
   join(root, "node_modules", ".bin"),
@@ -17,7 +17,19 @@ const programsIn = [
   ...(process.env.PATH ?? "").split(delimiter),
 ];
 
-export type ToolName = "buf" | "curl" | "grpcurl" | "npm" | "python" | "taskset";
+export type ToolName =
+  | "buf"
+  | "curl"
+  | "grpcurl"
+  | "mongod"
+  | "npm"
+  | "openssl"
+  | "python"
+  | "redis-server"
+  | "secantusd-py"
+  | "taskset";
+
+const ofPython: ReadonlySet<ToolName> = new Set(["python", "secantusd-py"]);
 
 const isProgram = (file: string): boolean => {
   try {
@@ -30,7 +42,7 @@ const isProgram = (file: string): boolean => {
 
 /** Where the program is, or undefined. */
 export const findTool = (name: ToolName): string | undefined =>
-  (name === "python" ? [pythonIn] : programsIn).map((directory) => join(directory, name)).find(isProgram);
+  (ofPython.has(name) ? [pythonIn] : programsIn).map((directory) => join(directory, name)).find(isProgram);
 
 /** Where the program is; undefined leaves its tests out. @throws Error in CI when it is missing */
 export function toolFor(tests: string, name: ToolName): string | undefined {
