@@ -15,7 +15,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@touch $@
 
 build: node_modules/.package-lock.json ## compile to dist/
-	@tsc -p tsconfig.json
+	@npm run -s build
 
 run: build ## start the service on port 8083 with an agent of this machine; Ctrl-C stops both
 	@exec node dist/src/cli/lucid-node.js run

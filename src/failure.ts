@@ -29,6 +29,8 @@ export interface FailureOptions {
   /** Asks the caller to wait this long before trying again. */
   readonly retryAfterMs?: number;
   readonly violations?: readonly FieldViolation[];
+  /** The position asked for is over: OUT_OF_RANGE in place of the reason's own code. */
+  readonly outOfRange?: true;
 }
 
 export class Failure extends Error {
@@ -36,12 +38,14 @@ export class Failure extends Error {
   readonly reason: Reason;
   readonly retryAfterMs: number | undefined;
   readonly violations: readonly FieldViolation[];
+  readonly outOfRange: boolean;
 
   constructor(reason: Reason, message: string, options: FailureOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.reason = reason;
     this.retryAfterMs = options.retryAfterMs;
     this.violations = options.violations ?? [];
+    this.outOfRange = options.outOfRange ?? false;
   }
 }
 

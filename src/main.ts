@@ -1,6 +1,6 @@
 // The process: settings, server, signals, exit code.
 
-import { StoreLockedError, startServer } from "./server.js";
+import { ReplicaRefusedError, StoreLockedError, startServer } from "./server.js";
 import { parseSettings, readEnvironment, SettingsError } from "./settings.js";
 
 /** Serves until SIGTERM or SIGINT; answers the exit code. */
@@ -21,7 +21,9 @@ export async function main(): Promise<number> {
 
 /** What an operator can mend; its message says it all. */
 function isExpected(error: unknown): error is Error {
-  if (error instanceof SettingsError || error instanceof StoreLockedError) return true;
+  if (error instanceof SettingsError || error instanceof StoreLockedError || error instanceof ReplicaRefusedError) {
+    return true;
+  }
   return error instanceof Error && "syscall" in error && error.syscall === "listen";
 }
 

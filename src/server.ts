@@ -3,32 +3,44 @@ import { randomUUID } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { createAdminHandler } from "./admin/handler.js";
 import { createHealth } from "./admin/health.js";
+import { healthReports } from "./admin/reports.js";
 import { loadSecrets } from "./admin/secrets.js";
 import { createTokens } from "./admin/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createLocalCoordination } from "./coordination/local.js";
+import { observeCoordination } from "./coordination/observed.js";
+import { createRedisCoordination } from "./coordination/redis.js";
 import { createVault } from "./crypto.js";
 import { unauthenticated } from "./failure.js";
 import { beatCheck } from "./nodes/beat.js";
 import { createEnrollment } from "./nodes/enrollment.js";
+import { createExpire } from "./nodes/expire.js";
+import { createFeed } from "./nodes/feed.js";
+import { createFollower } from "./nodes/follower.js";
 import { createNodeHandler } from "./nodes/handler.js";
+import { nextBeatAfterMs } from "./nodes/heartbeat.js";
 import { createNodeLog } from "./nodes/log.js";
 import { createMembership } from "./nodes/membership.js";
 import type { NodeDocument } from "./nodes/node.js";
+import { createOrphans } from "./nodes/orphans.js";
 import { createReconciler } from "./nodes/reconciler.js";
 import { createNodeRepository } from "./nodes/repository.js";
 import { createSessions } from "./nodes/sessions.js";
 import { createSweeper } from "./nodes/sweeper.js";
+import { createWatch } from "./nodes/watch.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
+import { createDisruption } from "./pools/disruption.js";
 import { createFindPool, createPoolHandler } from "./pools/handler.js";
 import { createPoolRepository } from "./pools/repository.js";
+import { createLease } from "./replicas/lease.js";
+import { createRoster } from "./replicas/roster.js";
 import { type Collector, systemCollector } from "./resources/collector.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
 import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
-import { createHealthRoutes, type HealthReports } from "./rpc/http-routes.js";
+import { createHealthRoutes } from "./rpc/http-routes.js";
 import { createListener, type ListenerLimits } from "./rpc/listener.js";
 import { createMetricsServer } from "./rpc/metrics-server.js";
 import { createObserver } from "./rpc/observe.js";
@@ -36,12 +48,14 @@ import { createPaging } from "./rpc/paging.js";
 import { assertPolicies, procedureOf } from "./rpc/policies.js";
 import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
-import { parseKeyRing, type Settings, SettingsError } from "./settings.js";
-import { DuplicateKeyError, type Store } from "./storage/collection.js";
+import { parseKeyRing, type Settings } from "./settings.js";
+import { DuplicateKeyError, type Store, StoreUnavailableError } from "./storage/collection.js";
+import { openMongoStore } from "./storage/mongo.js";
 import { observeStore } from "./storage/observed.js";
 import { openSqliteStore } from "./storage/sqlite.js";
-import { runTasks, type Task } from "./task.js";
+import { runTasks, type Task, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
+import { machineUsage } from "./telemetry/machine.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
 
 /** Parts that a test or a bench may bring instead of the ones that the settings ask for. */
@@ -70,7 +84,7 @@ export interface RunningServer extends AsyncDisposable {
 /** Time for calls that run when the streams have ended. */
 const callsGraceMs = 2_000;
 
-/** @throws SettingsError, StoreLockedError, or the error of a port that is taken */
+/** @throws SettingsError, StoreLockedError, ReplicaRefusedError, or the error of a port that is taken */
 export async function startServer(settings: Settings, overrides: Overrides = {}): Promise<RunningServer> {
   await using undo = new AsyncDisposableStack();
   const { clock = systemClock, random = Math.random, collector = systemCollector } = overrides;
@@ -83,28 +97,41 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.defer(() => metrics.close());
 
   // What is remembered, and what is shared.
-  requireBuiltEngines(settings);
-  const opened =
-    overrides.store ?? (await openSqliteStore({ dir: settings.dataDir, clock, log: log.module("storage") }));
+  const opened = overrides.store ?? (await openStore(settings, clock, log));
   const store = undo.use(observeStore(opened, observeDatabase(metrics), isAnswer));
-  const coordination = undo.use(overrides.coordination ?? createLocalCoordination({ clock }));
+  const shared = overrides.coordination ?? openCoordination(settings, clock, log);
+  const coordination = undo.use(observeCoordination(shared, observeRedis(metrics)));
   const secrets = loadSecrets({ ...settings, parseKeyRing });
   const paging = createPaging(secrets.pageTokenKey);
+
+  // Which replicas stand, and which one leads.
+  const exclusive = store.engine === "embedded";
+  const self = { store, clock, exclusive, log: log.module("replicas") };
+  const roster = await createRoster({ ...self, replicaId, coordination: coordination.engine });
+  const lease = await createLease({ ...self, name: "fleet", owner: replicaId });
 
   // Nodes and pools.
   const repository = await createNodeRepository(store);
   const pools = await createPoolRepository(store);
-  const nodeLog = await createNodeLog({ store, repository, clock });
+  const nodeLog = await createNodeLog({
+    store,
+    repository,
+    clock,
+    appended: () => {
+      feed.wake();
+      void coordination.publish(logChannel, "").catch(() => undefined);
+    },
+  });
   const changed = (node: NodeDocument): void => {
     sessions.nodeChanged(node);
     nodeLog.wake();
-    void coordination.publish(changedChannel, JSON.stringify([replicaId, node._id])).catch(() => undefined);
   };
   let lastSampleAt = startedAt;
   const sessions = createSessions({
     repository,
     coordination,
     clock,
+    replicaId,
     random,
     changed,
     isRevoked: (jti) => tokens.isRevoked(jti),
@@ -118,25 +145,54 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       lastSampleAt = at;
     },
   });
-  const reconciler = createReconciler({ repository, clock, changed, log: log.module("reconciler") });
-  const sweeper = createSweeper({
+  const { leadership } = lease;
+  const led = { leadership, clock };
+  const disruption = createDisruption({
+    ...led,
+    pools,
+    nodes: repository,
+    gauge: metrics.poolsDisrupted,
+    log: log.module("disruption"),
+  });
+  const follower = createFollower(sessions);
+  const feed = createFeed({
+    log: nodeLog,
     repository,
-    sessions,
     clock,
-    timing: heartbeat,
-    changed,
-    log: log.module("sweeper"),
+    heard: async (chunk) => {
+      disruption.heard(chunk);
+      await follower.heard(chunk);
+    },
+  });
+  const watch = createWatch({ repository, log: nodeLog, feed, paging, clock });
+  const expire = createExpire({ repository, clock, changed, withholdsLoss: disruption.withholdsLoss });
+  const reconciler = createReconciler({ ...led, repository, changed, log: log.module("reconciler") });
+  const judging = { repository, expire, storeNow: store.now, clock, timing: heartbeat };
+  const sweeper = createSweeper({ ...judging, ...roster, sessions, replicaId, log: log.module("sweeper") });
+  const orphans = createOrphans({
+    ...judging,
+    leadership,
+    look: roster.look,
+    forgetReplica: roster.forget,
+    log: log.module("orphans"),
   });
   const findPool = createFindPool(pools, clock);
   const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
-  const enrollment = createEnrollment({ repository, coordination, clock, key: secrets.challengeKey, changed });
   const tokens = await createTokens({
     store,
     clock,
     rings: secrets.rings,
     onRevoked: (jti) => sessions.endToken(jti, unauthenticated("The token was revoked")),
   });
-  await tokens.load();
+  // A store that is away now is waited for: nobody is let in before, and nothing says ready.
+  await tokens.load().catch(ifUnavailable);
+  const enrollment = createEnrollment({
+    repository,
+    spend: tokens.spendChallenge,
+    clock,
+    key: secrets.challengeKey,
+    changed,
+  });
 
   // How the service stands.
   const healthState = createHealthState(services.map(({ typeName }) => typeName));
@@ -159,7 +215,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       if (connected === 0) lastSampleAt = clock.now();
       return { connected, lastAt: lastSampleAt };
     },
-    machine: async () => usage(await collector.sample(), metrics),
+    machine: async () => machineUsage(await collector.sample(), metrics),
     externalUrls: settings.externalHealthUrls,
     metricsIntervalMs: resources.collectionIntervalMs,
     log: log.module("health"),
@@ -182,6 +238,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         repository,
         membership,
         log: nodeLog,
+        watch,
         sessions,
         reconciler,
         enrollment,
@@ -223,6 +280,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
           replicaId,
           startedAt,
         },
+        countReplicas: roster.countAlive,
       }),
     }),
     gate: createGate({
@@ -244,15 +302,17 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Long-lived work, then the ports.
   const listen: Task = async (signal) => {
     await sessions.listen(signal);
-    await coordination.subscribe(changedChannel, (text) => void hearChange(text), signal);
+    await coordination.subscribe(logChannel, feed.wake, signal);
   };
-  const hearChange = async (text: string): Promise<void> => {
-    const [from, nodeId] = JSON.parse(text) as [string, string];
-    if (from === replicaId || !sessions.knows(nodeId)) return;
-    const node = await repository.find(nodeId).catch(() => null);
-    if (node !== null) sessions.nodeChanged(node);
-  };
-  const tasks = runTasks([listen, sweeper.task, reconciler.task, nodeLog.task, tokens.task, health.task]);
+  const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
+  await join(new AbortController().signal).catch(ifUnavailable);
+  const joining = untilDone(join, clock);
+  // Before the work that only a leader does begins, or it would wait a turn.
+  await lease.take().catch(ifUnavailable);
+  const tasks = runTasks([
+    ...[joining, listen, lease.task, sweeper.task, orphans.task, disruption.task, reconciler.task],
+    ...[nodeLog.task, feed.task, tokens.task, health.task],
+  ]);
   undo.defer(tasks.stop);
   await health.first();
   const tls = settings.tls && {
@@ -284,6 +344,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     log.info("Shutting down", { streams: sessions.counts().streams });
     health.drain();
     setReady(false);
+    watch.drain();
     await sessions.drain(settings.drainWindowMs, new AbortController().signal);
     await listener.drain(callsGraceMs);
     shutdown.abort(new ConnectError("The service is shutting down", Code.Unavailable));
@@ -306,17 +367,25 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   };
 }
 
+export { ReplicaRefusedError } from "./replicas/roster.js";
 export { StoreLockedError } from "./storage/sqlite.js";
 
-const changedChannel = "node-changes";
+/** A wake-up call: the log of nodes has grown. */
+const logChannel = "node-log";
 
-/** Refuses what the settings ask for and this build does not have; serving something else instead would lose data. */
-function requireBuiltEngines(settings: Settings): void {
-  const problems: string[] = [];
-  if (settings.mongodb.url !== undefined) problems.push("MONGODB_URL: this version has the embedded store only");
-  if (settings.redisUrl !== undefined) problems.push("REDIS_URL: this version has in-process coordination only");
-  if (problems.length > 0) throw new SettingsError(problems);
-}
+const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Promise<Store> =>
+  mongodb.url === undefined
+    ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage") })
+    : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
+
+const openCoordination = ({ redisUrl }: Settings, clock: Clock, log: Log): Coordination =>
+  redisUrl === undefined
+    ? createLocalCoordination({ clock })
+    : createRedisCoordination({ url: redisUrl, log: log.module("coordination") });
+
+const ifUnavailable = (error: unknown): void => {
+  if (!(error instanceof StoreUnavailableError)) throw error;
+};
 
 const isAnswer = (error: unknown): boolean => error instanceof DuplicateKeyError;
 
@@ -325,6 +394,13 @@ const observeDatabase =
   (operation: string, collection: string, status: "success" | "error", seconds: number): void => {
     metrics.databaseOperations.inc({ operation, collection, status });
     metrics.databaseDuration.observe({ operation, collection }, seconds);
+  };
+
+const observeRedis =
+  (metrics: Metrics) =>
+  (operation: string, status: "success" | "error", seconds: number): void => {
+    metrics.redisOperations.inc({ operation, status });
+    metrics.redisDuration.observe({ operation }, seconds);
   };
 
 const rateLimits = ({ rateLimit }: Settings) => ({
@@ -341,46 +417,3 @@ const quietProcedures = () =>
     .flatMap(({ methods }) => methods)
     .filter(({ localName }) => localName === "heartbeat" || localName === "reportHeartbeat")
     .map(procedureOf);
-
-/** This process's machine in percent, and into the metrics as ratios. */
-function usage(sample: Awaited<ReturnType<Collector["sample"]>>, metrics: Metrics) {
-  const share = (used: number, total: number) => (total > 0 ? used / total : 0);
-  const cpu = sample.cpuPercent / 100;
-  const memory = share(sample.memoryUsedBytes, sample.memoryTotalBytes);
-  const disk = share(sample.diskUsedBytes, sample.diskTotalBytes);
-  for (const [type, ratio] of Object.entries({ cpu, memory, disk })) {
-    metrics.resourceUsage.set({ resource_type: type, unit: "ratio" }, ratio);
-  }
-  return { cpuPercent: cpu * 100, memoryPercent: memory * 100, diskPercent: disk * 100 };
-}
-
-function healthReports(
-  health: ReturnType<typeof createHealth>,
-  facts: { service: string; version: string },
-  clock: Clock,
-): HealthReports {
-  const timestamp = () => clock.now().toISOString();
-  return {
-    report: () => ({
-      status: health.status(),
-      ...facts,
-      timestamp: timestamp(),
-      checks: Object.fromEntries([...health.checks()].map(([name, { status }]) => [name, { status }])),
-    }),
-    ready: () => {
-      const state = (ready: boolean) => ({ status: ready ? "ready" : "not_ready" });
-      const answers = (name: "database" | "coordination" | "resource_monitoring") =>
-        state((health.checks().get(name)?.status ?? "unhealthy") !== "unhealthy");
-      return {
-        status: health.isReady() ? "ready" : "not_ready",
-        timestamp: timestamp(),
-        checks: {
-          database: answers("database"),
-          redis: answers("coordination"),
-          resource_monitor: answers("resource_monitoring"),
-        },
-      };
-    },
-    live: () => ({ status: "alive", timestamp: timestamp(), version: facts.version }),
-  };
-}

@@ -1,7 +1,23 @@
 // Long-lived work: each piece is a Task, all of them stand in one list and share one end.
+import type { Clock } from "./clock.js";
+import { StoreUnavailableError } from "./storage/collection.js";
 
 /** Runs until the signal aborts, then returns. Throwing means that the process cannot go on. */
 export type Task = (signal: AbortSignal) => Promise<void>;
+
+/** Work that is tried once a second while the store is away, and then done. What else it throws ends the process. */
+export const untilDone =
+  (work: (signal: AbortSignal) => Promise<void>, clock: Clock): Task =>
+  async (signal) => {
+    while (!signal.aborted) {
+      try {
+        return await work(signal);
+      } catch (error) {
+        if (!(error instanceof StoreUnavailableError)) throw error;
+        await clock.sleep(1_000, signal);
+      }
+    }
+  };
 
 export interface RunningTasks {
   /** Rejects with the first failure of a task, resolves when all have ended. */

@@ -37,6 +37,7 @@ const callers: Readonly<Record<string, readonly Role[] | "open">> = {
   "NodeService.resetEnrollment": admins,
   "NodeService.heartbeat": nodeRoles,
   "NodeService.reportHeartbeat": nodeRoles,
+  "NodeService.watchNodes": readers,
   "NodeService.listNodeEvents": selfAndReaders,
   "PoolService.createPool": operators,
   "PoolService.getPool": readers,

@@ -61,6 +61,8 @@ export function createAdminHandler(parts: {
   readonly health: Health;
   readonly standing: NodeStanding;
   readonly facts: ServiceFacts;
+  /** Replicas that live, this one among them. */
+  readonly countReplicas: () => Promise<number>;
   readonly clock: Clock;
 }): ServiceImpl<typeof AdminService> {
   const { tokens, health, standing, facts, clock } = parts;
@@ -119,7 +121,8 @@ export function createAdminHandler(parts: {
       environment: facts.environment,
       engines: { storage: facts.storage, coordination: facts.coordination },
       // The embedded engines serve one replica only.
-      replicas: 1,
+      // Known for certain is this one alone while the store is away.
+      replicas: await parts.countReplicas().catch(() => 1),
       startedAt: timestampFromDate(facts.startedAt),
       replicaId: facts.replicaId,
     }),

@@ -1,17 +1,17 @@
 // Tokens and what became of them: issued, verified (and remembered for a while), refreshed once, spent, revoked.
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
-import { unauthenticated } from "../failure.js";
+import { unauthenticated, unavailable } from "../failure.js";
 import type { Caller } from "../rpc/caller.js";
 import type { NodeRole, Role } from "../rpc/permission.js";
 import { type Collection, type CollectionDefinition, DuplicateKeyError, type Store } from "../storage/collection.js";
 import type { Task } from "../task.js";
 import { type Claims, type KeyRings, newJti, signToken, type TokenType, verifyToken } from "./jwt.js";
 
-/** A token that was used up or revoked; `_id` is the kind and the jti. */
+/** A token that was used up or revoked; `_id` is the kind and the jti, or the hash of a challenge. */
 interface TokenDocument {
   readonly _id: string;
-  readonly kind: "revoked" | "refresh" | "enrollment";
+  readonly kind: "revoked" | "refresh" | "enrollment" | "challenge";
   readonly at: Date;
   /** Absent for revocations: only the jti is known of those, and a token may live as long as its maker likes. */
   readonly expires_at?: Date;
@@ -65,6 +65,7 @@ export async function createTokens(parts: {
   const revoked = new Set<string>();
   const verified = new Map<string, { claims: Claims; untilMs: number }>();
   let seenUntil = new Date(0);
+  let loaded = false;
 
   const pairFor = async (grant: Grant, from: { at: Date; jtiOf: (part: string) => string }): Promise<TokenPair> => {
     const kind = grant.nodeId === undefined ? "service" : "node";
@@ -85,8 +86,9 @@ export async function createTokens(parts: {
     };
   };
 
-  /** Verified claims of a token that is not revoked. @throws Failure 4011 */
+  /** Verified claims of a token that is not revoked. @throws Failure 4011, 5031 before the first look at revocations */
   const check = async (token: string): Promise<Claims> => {
+    if (!loaded) throw unavailable("Revoked tokens are not known yet", pollMs);
     const key = sha256Hex(token);
     const claims = cached(key) ?? remember(key, await verifyToken(rings, token, clock.now()));
     if (revoked.has(claims.jti)) throw unauthenticated("The token was revoked");
@@ -110,11 +112,15 @@ export async function createTokens(parts: {
   };
 
   /** Marks it used. The date of its first use, which is now when this is it. */
-  const spend = async (kind: "refresh" | "enrollment", claims: Claims): Promise<{ first: boolean; at: Date }> => {
+  const spend = async (
+    kind: "refresh" | "enrollment" | "challenge",
+    id: string,
+    expiresAt: Date,
+  ): Promise<{ first: boolean; at: Date }> => {
     const at = clock.now();
-    const _id = `${kind}:${claims.jti}`;
+    const _id = `${kind}:${id}`;
     try {
-      const expires_at = new Date(claims.expiresAt.getTime() + spentMarginMs);
+      const expires_at = new Date(expiresAt.getTime() + spentMarginMs);
       await documents.insertOne({ _id, kind, at, expires_at });
       return { first: true, at };
     } catch (error) {
@@ -139,6 +145,11 @@ export async function createTokens(parts: {
     } while (after !== undefined);
   };
 
+  const load = async (): Promise<void> => {
+    await pollRevoked();
+    loaded = true;
+  };
+
   const take = (document: TokenDocument): void => {
     if (document.at > seenUntil) seenUntil = document.at;
     const jti = document._id.slice("revoked:".length);
@@ -150,7 +161,7 @@ export async function createTokens(parts: {
   const task: Task = async (signal) => {
     while (!signal.aborted) {
       // The store being away is reported by those who need it; revocations known so far go on to count.
-      await pollRevoked().catch(() => undefined);
+      await load().catch(() => undefined);
       await clock.sleep(pollMs, signal);
     }
   };
@@ -190,7 +201,7 @@ export async function createTokens(parts: {
       return {
         nodeId: claims.nodeId,
         subject: claims.subject,
-        spend: async () => (await spend("enrollment", claims)).first,
+        spend: async () => (await spend("enrollment", claims.jti, claims.expiresAt)).first,
       };
     },
 
@@ -208,7 +219,7 @@ export async function createTokens(parts: {
         throw unauthenticated("A refresh token is required");
       }
       const role = claims.nodeId === undefined ? claims.role : await roleOf(claims.nodeId, claims.issuedAt);
-      const { first, at } = await spend("refresh", claims);
+      const { first, at } = await spend("refresh", claims.jti, claims.expiresAt);
       if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {
         throw unauthenticated("The refresh token was used before");
       }
@@ -227,7 +238,11 @@ export async function createTokens(parts: {
 
     isRevoked: (jti: string): boolean => revoked.has(jti),
 
-    /** Reads all revocations; before this is done no token may be trusted. */
-    load: pollRevoked,
+    /** Reads all revocations; before this is done no token is trusted. */
+    load,
+
+    /** Marks an enrolment challenge as used; false when it was used before. `id` is its hash. */
+    spendChallenge: async (id: string, expiresAt: Date): Promise<boolean> =>
+      (await spend("challenge", id, expiresAt)).first,
   };
 }

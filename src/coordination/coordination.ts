@@ -23,3 +23,8 @@ export interface Coordination {
   ping(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
+
+/** What is shared cannot be reached, refuses, or did not answer in time; whether the call had an effect is unknown. */
+export class CoordinationUnavailableError extends Error {
+  override readonly name = "CoordinationUnavailableError";
+}

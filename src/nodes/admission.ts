@@ -1,12 +1,12 @@
 // Who may come in now: not while the replica drains, not beyond its streams, and each node only so often.
 import type { Clock } from "../clock.js";
+import type { Hit } from "../coordination/coordination.js";
 import { type Failure, tooMany, unavailable } from "../failure.js";
-import { noRegistrations, type Registrations, register, takeOver } from "./heartbeat.js";
 
 export type Admission = ReturnType<typeof createAdmission>;
 
-/** Registrations older than this tell nothing any more. */
-const rememberedMs = 60_000;
+const sessionsMax = 3;
+const sessionsWindowMs = 8_000;
 /** A node needs one stream, and for a moment a second one when it reconnects. */
 const streamsOfNodeMax = 8;
 
@@ -15,10 +15,10 @@ export function createAdmission(parts: {
   readonly clock: Clock;
   readonly random: () => number;
   readonly streamsMax: number;
+  /** Counts on all replicas, see Coordination.hit. */
+  readonly hit: (key: string, limit: number, windowMs: number) => Promise<Hit>;
 }) {
   const { clock, random, streamsMax } = parts;
-  const registrations = new Map<string, Registrations>();
-  const of = (nodeId: string) => registrations.get(nodeId) ?? noRegistrations;
   const streamsOf = new Map<string, number>();
   let streams = 0;
   /** When the drain's window ends, once it has begun. */
@@ -57,33 +57,17 @@ export function createAdmission(parts: {
     },
     streams: (): number => streams,
 
-    /** Notes one more session of the node. @throws Failure 4291, 5031 */
-    admit: (nodeId: string): void => {
+    /** Notes one more session of the node, 3 in 8 s; nobody is counted while counters are away. @throws Failure 4291, 5031 */
+    admit: async (nodeId: string): Promise<void> => {
       const draining = drainRefusal();
       if (draining !== undefined) throw draining;
-      const seen = register(of(nodeId), clock.monotonicMs());
-      if ("retryAfterMs" in seen) throw tooMany("Too many sessions of this node in 8 s", seen.retryAfterMs);
-      registrations.set(nodeId, seen.registrations);
-    },
-
-    /** Notes that one session took over from another; true when two machines seem to share the identity. */
-    takenOver: (nodeId: string, boots: { readonly from: string; readonly to: string }): boolean => {
-      const noted = takeOver(of(nodeId), boots, clock.monotonicMs());
-      registrations.set(nodeId, noted.registrations);
-      return noted.duplicateIdentity;
+      const counted = await parts.hit(`session:${nodeId}`, sessionsMax, sessionsWindowMs).catch(() => undefined);
+      if (counted?.allowed === false) throw tooMany("Too many sessions of this node in 8 s", counted.resetMs);
     },
 
     /** From now on everyone is refused. */
     drain: (windowMs: number): void => {
       drainedAtMs = clock.monotonicMs() + windowMs;
-    },
-
-    forgetOld: (): void => {
-      const nowMs = clock.monotonicMs();
-      for (const [nodeId, seen] of registrations) {
-        const lastMs = Math.max(seen.opened.at(-1) ?? 0, seen.takeovers.at(-1)?.atMs ?? 0);
-        if (nowMs - lastMs > rememberedMs) registrations.delete(nodeId);
-      }
     },
   };
 }

@@ -3,7 +3,6 @@
 // A challenge is stateless: version, random bytes, expiry, the key and the node it is for, all under a MAC of ours.
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../clock.js";
-import type { Coordination } from "../coordination/coordination.js";
 import { hmac, sameBytes, sha256Hex, verifyEd25519 } from "../crypto.js";
 import { notAllowed, unauthenticated } from "../failure.js";
 import type { NodeDocument, Patch } from "./node.js";
@@ -31,12 +30,13 @@ export type Enrollment = ReturnType<typeof createEnrollment>;
 /** `key` signs challenges; every replica must have the same. */
 export function createEnrollment(parts: {
   readonly repository: NodeRepository;
-  readonly coordination: Coordination;
+  /** Marks a challenge as used, in the store; false when it was used before. Remembered until then. */
+  readonly spend: (id: string, expiresAt: Date) => Promise<boolean>;
   readonly clock: Clock;
   readonly key: Uint8Array;
   readonly changed: (node: NodeDocument) => void;
 }) {
-  const { repository, coordination, clock, key } = parts;
+  const { repository, clock, key } = parts;
 
   const mac = (nodeId: string, body: Uint8Array) => hmac(key, Buffer.concat([body, Buffer.from(nodeId)]));
 
@@ -68,7 +68,7 @@ export function createEnrollment(parts: {
   });
 
   /** @throws Failure 4011 */
-  const readChallenge = (nodeId: string, challenge: Uint8Array): Uint8Array => {
+  const readChallenge = (nodeId: string, challenge: Uint8Array): { publicKey: Uint8Array; expiresAt: Date } => {
     const bytes = Buffer.from(challenge);
     const body = bytes.subarray(0, challengeBytes - macBytes);
     const genuine =
@@ -76,8 +76,9 @@ export function createEnrollment(parts: {
       bytes[0] === version &&
       sameBytes(mac(nodeId, body), bytes.subarray(-macBytes));
     if (!genuine) throw unauthenticated("The challenge is not one of ours for this node");
-    if (Number(body.readBigUInt64BE(17)) <= clock.now().getTime()) throw unauthenticated("The challenge has expired");
-    return body.subarray(25);
+    const expiresAt = new Date(Number(body.readBigUInt64BE(17)));
+    if (expiresAt <= clock.now()) throw unauthenticated("The challenge has expired");
+    return { publicKey: body.subarray(25), expiresAt };
   };
 
   return {
@@ -105,13 +106,13 @@ export function createEnrollment(parts: {
       signature: Uint8Array,
       bring: BringToken,
     ): Promise<NodeDocument> => {
-      const publicKey = readChallenge(nodeId, challenge);
+      const { publicKey, expiresAt } = readChallenge(nodeId, challenge);
       if (!verifyEd25519(publicKey, challenge, signature)) {
         throw unauthenticated("The signature is not that key's over the challenge");
       }
       const node = await repository.get(nodeId);
       const token = await authorise(node, publicKey, bring);
-      if (!(await coordination.addOnce(`challenge:${sha256Hex(challenge)}`, lifetimeMs))) {
+      if (!(await parts.spend(sha256Hex(challenge), expiresAt))) {
         throw unauthenticated("The challenge was used before");
       }
       if (token === undefined) return node;

@@ -37,6 +37,7 @@ import type { NodeRepository } from "./repository.js";
 import { listQuery, merged, newNode, updatePatch } from "./requests.js";
 import type { Sessions } from "./sessions.js";
 import { heartbeatHandlers } from "./stream.js";
+import type { Watch } from "./watch.js";
 import { eventToWire, nodeToWire, statusToWire } from "./wire.js";
 
 export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Policy>> = {
@@ -59,6 +60,7 @@ export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Poli
   // Bounded by its own rules (sessions per node, streams per replica): a fleet behind one address must find back.
   heartbeat: { permission: "node:heartbeat", nodeToken: "handler", tier: "none" },
   reportHeartbeat: { permission: "node:heartbeat", nodeToken: "self" },
+  watchNodes: { permission: "node:read" },
   listNodeEvents: { permission: "node:read", nodeToken: "self" },
 };
 
@@ -66,6 +68,7 @@ export interface NodeHandlerParts {
   readonly repository: NodeRepository;
   readonly membership: Membership;
   readonly log: NodeLog;
+  readonly watch: Watch;
   readonly sessions: Sessions;
   readonly reconciler: Reconciler;
   readonly enrollment: Enrollment;
@@ -326,6 +329,7 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
     },
 
     ...heartbeatHandlers(parts),
+    watchNodes: parts.watch.watchNodes,
 
     listNodeEvents: async (request) => {
       const since = request.since && dateOf("since", request.since);

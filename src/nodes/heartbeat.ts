@@ -62,44 +62,17 @@ export function sequenceStep(last: bigint, sequence: bigint): { readonly fresh: 
   return { fresh: true, missed: Number(missed < missedMax ? missed : missedMax) };
 }
 
-/** What a node's registrations of late look like: bounded lists of monotonic times. */
-export interface Registrations {
-  readonly opened: readonly number[];
-  readonly takeovers: readonly { readonly atMs: number; readonly from: string; readonly to: string }[];
-}
-
-export const noRegistrations: Registrations = { opened: [], takeovers: [] };
-
-const registrationsMax = 3;
-const registrationWindowMs = 8_000;
 const takeoversMax = 5;
 const takeoverWindowMs = 60_000;
 
-/** A node may open 3 sessions in 8 s. Answers the list with this one, or how long to wait. */
-export function register(
-  seen: Registrations,
-  nowMs: number,
-): { readonly registrations: Registrations } | { readonly retryAfterMs: number } {
-  const opened = seen.opened.filter((at) => nowMs - at < registrationWindowMs);
-  const first = opened[0];
-  if (opened.length >= registrationsMax && first !== undefined) {
-    return { retryAfterMs: registrationWindowMs - (nowMs - first) };
-  }
-  return { registrations: { ...seen, opened: [...opened, nowMs] } };
-}
-
 /**
- * Notes that a session took over from another one. More than 5 times in a minute back to a boot id seen before are two
- * machines under one identity; an agent that keeps crashing has a new boot id each time and is not.
+ * Whether two machines seem to share an identity, by a node's last sessions, oldest first: more than 5 times in a minute
+ * a session went back to a boot id seen before. An agent that keeps crashing has a new boot id each time and is not that.
  */
-export function takeOver(
-  seen: Registrations,
-  boots: { readonly from: string; readonly to: string },
-  nowMs: number,
-): { readonly registrations: Registrations; readonly duplicateIdentity: boolean } {
-  if (boots.from === boots.to) return { registrations: seen, duplicateIdentity: false };
-  const recent = seen.takeovers.filter(({ atMs }) => nowMs - atMs < takeoverWindowMs);
-  const takeovers = [...recent, { atMs: nowMs, from: boots.from, to: boots.to }].slice(-2 * takeoversMax - 2);
-  const back = takeovers.filter(({ to }, place) => takeovers.slice(0, place).some(({ from }) => from === to));
-  return { registrations: { ...seen, takeovers }, duplicateIdentity: back.length > takeoversMax };
+export function sharedIdentity(sessions: readonly { readonly boot_id: string; readonly at: Date }[]): boolean {
+  const last = sessions.at(-1)?.at.getTime() ?? 0;
+  const recent = sessions.filter(({ at }) => last - at.getTime() < takeoverWindowMs);
+  const boots = recent.map(({ boot_id }) => boot_id).filter((boot, place, all) => boot !== all[place - 1]);
+  // The first one took over from nobody that is seen here.
+  return boots.filter((boot, place) => boots.indexOf(boot) < place).length > takeoversMax;
 }

@@ -32,10 +32,15 @@ export type NodeLog = Awaited<ReturnType<typeof createNodeLog>>;
 
 const entryId = (place: number) => String(place).padStart(16, "0");
 
+/** The place of an entry in the log, from 1. */
+export const placeOf = ({ _id }: LogEntry): number => Number(_id);
+
 export async function createNodeLog(parts: {
   readonly store: Store;
   readonly repository: NodeRepository;
   readonly clock: Clock;
+  /** Told when entries have been appended here. */
+  readonly appended: () => void;
 }) {
   const { store, repository, clock } = parts;
   const log = await store.collection<LogEntry>(nodeLogCollection);
@@ -68,6 +73,7 @@ export async function createNodeLog(parts: {
     await append(nodes.flatMap((node) => node.unlogged.map((change) => ({ ...change, node_id: node._id }))));
     // Together, so that they share a commit.
     await Promise.all(nodes.map(repository.markLogged));
+    if (nodes.length > 0) parts.appended();
   };
 
   /** One move at a time in this process, so that its own moves never collide. */
@@ -114,6 +120,22 @@ export async function createNodeLog(parts: {
     task,
     /** Says that a node has changed, so that its history moves on soon. */
     wake: () => wake?.(),
+
+    /** The place of the newest entry; 0 while there is none. */
+    tail,
+    /** The place of the oldest entry that is still kept; 1 while there is none. */
+    head: async (): Promise<number> => {
+      const first = await log.page({}, { index: "_id_", limit: 1 });
+      return Number(first.items[0]?._id ?? 1);
+    },
+    /** Entries behind that place, in order. `limit` is 1 to 1000. */
+    after: async (place: number, limit: number): Promise<LogEntry[]> =>
+      (await log.page({ _id: { $gt: entryId(place) } }, { index: "_id_", limit })).items,
+    /** Moves what these nodes have not logged yet, before anybody says that their state is told. */
+    settle: (nodes: readonly NodeDocument[]): Promise<void> => {
+      const waiting = nodes.filter(({ unlogged }) => unlogged.length > 0);
+      return waiting.length === 0 ? Promise.resolve() : inTurn(() => move(waiting));
+    },
 
     /** A node's history in the log's order, or against it. What the node has not logged yet is moved first. */
     eventsOf: async (

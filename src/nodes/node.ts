@@ -20,6 +20,15 @@ export interface Change {
   readonly actor: string;
   readonly version: number;
   readonly at: Date;
+  /** The pool the node is in after it, and the one it has left by it. */
+  readonly pool_id?: string;
+  readonly left_pool_id?: string;
+}
+
+/** One opening of a session. */
+export interface Boot {
+  readonly boot_id: string;
+  readonly at: Date;
 }
 
 /** A start, stop or restart on its way; whoever finds it past its deadline ends it. */
@@ -73,6 +82,16 @@ export interface NodeDocument {
   /** Grows with each session; only the newest may write. */
   readonly session_epoch: number;
   readonly session_boot_id?: string;
+  /** The replica that holds the newest session's stream and judges its silence; `unary` for one without a stream. */
+  readonly session_replica?: string;
+  /** The newest sessions, at most 12: who opened them and when. */
+  readonly boots?: readonly Boot[];
+  /** Since when it is DISCONNECTED for its silence; absent when it said goodbye. */
+  readonly silent_since?: Date;
+  /** The greatest fencing token of a leader that has changed it. */
+  readonly fence?: number;
+  /** Of the last change: whoever does not know whether its write took place finds out by it. */
+  readonly write_id?: string;
   readonly idempotency_id?: string;
   readonly idempotency_meaning?: string;
   readonly version: number;
@@ -222,6 +241,7 @@ export function ban(node: NodeDocument, actor: string, reason: string): Patch | 
   const disconnects = node.connectivity === "connected";
   return {
     set: { banned: true, ...(disconnects ? { connectivity: "disconnected" } : {}) },
+    unset: ["silent_since"],
     event: { type: "banned", reason, actor },
   };
 }

@@ -1,5 +1,6 @@
 // What is remembered of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
 // so that no change can be without its event. Beats are no changes: they move last_heartbeat under the session's epoch.
+import { randomUUID } from "node:crypto";
 import { nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import {
@@ -9,6 +10,7 @@ import {
   type Filter,
   type Page,
   type Store,
+  StoreUnavailableError,
   type Update,
 } from "../storage/collection.js";
 import type { Change, NodeDocument, Patch } from "./node.js";
@@ -25,6 +27,8 @@ export const nodesCollection: CollectionDefinition = {
     "maintenance_until",
     "unlogged.at",
     "unlogged_since",
+    "boots.at",
+    "silent_since",
     "created_at",
     "updated_at",
     "deleted_at",
@@ -37,6 +41,11 @@ export const nodesCollection: CollectionDefinition = {
     { name: "idx_status", key: ["status", "created_at"], partial: { live: true } },
     { name: "idx_pool_id", key: ["pool_id", "created_at"], partial: { live: true } },
     { name: "idx_connectivity", key: ["connectivity", "created_at"], partial: { live: true } },
+    {
+      name: "idx_session_replica",
+      key: ["session_replica", "connectivity"],
+      partial: { session_replica: { $exists: true } },
+    },
     { name: "idx_name_scope", key: ["name_scope", "name"], unique: true, partial: { name_scope: { $exists: true } } },
     { name: "idx_pool_slot", key: ["pool_id", "pool_slot"], unique: true, partial: { pool_slot: { $exists: true } } },
     {
@@ -57,10 +66,9 @@ export const nodesCollection: CollectionDefinition = {
 
 export type NodeOrder = "created_at" | "name" | "poot_score" | "last_heartbeat";
 
-export interface NewestSession {
-  readonly epoch: number;
-  readonly bootId: string | undefined;
-}
+/** In place of a replica's id: the node reports by unary calls, which any replica may take. */
+export const unaryReplica = "unary";
+const bootsMax = 12;
 
 export interface NodeFilter {
   readonly status?: string;
@@ -96,16 +104,27 @@ export async function createNodeRepository(store: Store) {
   };
 
   /**
-   * Applies the patch if the node still has that version. Null: it has moved on.
-   * @throws DuplicateKeyError when a name or a pool's slot is taken
+   * Applies the patch if the node still has that version. Null: it has moved on. Where the store fell silent over the
+   * write, the node itself is asked whether it took place.
+   * @throws DuplicateKeyError when a name or a pool's slot is taken, StoreUnavailableError when nothing can be known
    */
-  const compareAndSet = (
+  const compareAndSet = async (
     node: NodeDocument,
     patch: Patch,
     now: Date,
     guard: Filter = {},
-  ): Promise<NodeDocument | null> =>
-    nodes.findOneAndUpdate({ _id: node._id, version: node.version, live: true, ...guard }, toUpdate(node, patch, now));
+  ): Promise<NodeDocument | null> => {
+    const writeId = randomUUID();
+    const filter = { _id: node._id, version: node.version, live: true, ...guard };
+    try {
+      return await nodes.findOneAndUpdate(filter, toUpdate(node, patch, now, writeId));
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      const found = await nodes.findOne({ _id: node._id }).catch(() => null);
+      if (found?.write_id === writeId) return found;
+      throw error;
+    }
+  };
 
   /**
    * Reads, decides and writes until the write holds. `decide` answers undefined to leave the node as it is, and may throw
@@ -134,8 +153,9 @@ export async function createNodeRepository(store: Store) {
 
   /** @throws DuplicateKeyError (idx_idempotency_id, idx_pool_slot), Failure 5007 when the name is taken */
   const insert = async (node: NodeDocument): Promise<void> => {
+    const place = node.pool_id === undefined ? {} : { pool_id: node.pool_id };
     try {
-      await nodes.insertOne(node);
+      await nodes.insertOne({ ...node, unlogged: node.unlogged.map((change) => ({ ...change, ...place })) });
     } catch (error) {
       if (error instanceof DuplicateKeyError && error.index === "idx_name_scope") throw nameTaken(node.name);
       throw error;
@@ -174,13 +194,44 @@ export async function createNodeRepository(store: Store) {
 
     /**
      * Takes the node's next session epoch and dates its liveness, in one write; the answer is the node after it. Null:
-     * unknown, deleted or banned.
+     * unknown, deleted or banned. `replica` is who holds the stream, or `unaryReplica`.
      */
-    openSession: (nodeId: NodeId, bootId: string, now: Date): Promise<NodeDocument | null> =>
+    openSession: (
+      nodeId: NodeId,
+      session: { readonly bootId: string; readonly replica: string; readonly at: Date },
+    ): Promise<NodeDocument | null> =>
       nodes.findOneAndUpdate(
         { _id: nodeId, banned: false, live: true },
-        { $inc: { session_epoch: 1 }, $set: { session_boot_id: bootId, last_heartbeat: now } },
+        {
+          $inc: { session_epoch: 1 },
+          $set: { session_boot_id: session.bootId, session_replica: session.replica, last_heartbeat: session.at },
+          $push: { boots: { $each: [{ boot_id: session.bootId, at: session.at }], $slice: -bootsMax } },
+        },
       ),
+
+    /** A session whose stream is gone goes on by unary calls. Null: it is no longer the node's newest. */
+    makeUnary: (nodeId: NodeId, epoch: number): Promise<NodeDocument | null> =>
+      nodes.findOneAndUpdate(
+        { _id: nodeId, session_epoch: epoch, live: true },
+        { $set: { session_replica: unaryReplica } },
+      ),
+
+    /** Nodes whose newest session that replica holds, a page at a time. */
+    heldBy: (replica: string, connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
+      nodes.page(
+        { session_replica: replica, connectivity, live: true },
+        { index: "idx_session_replica", limit: 1000, ...(after === undefined ? {} : { after }) },
+      ),
+
+    /** The nodes of that pool that live, at most 1000, the largest pool. */
+    membersOf: async (poolId: string): Promise<NodeDocument[]> =>
+      (await nodes.page({ live: true, pool_id: poolId }, { index: "idx_pool_id", limit: 1000 })).items,
+
+    /** Those that live among these nodes, at most 1000. */
+    findMany: async (nodeIds: readonly string[]): Promise<Map<string, NodeDocument>> => {
+      const page = await nodes.page({ _id: { $in: nodeIds }, live: true }, { index: "_id_", limit: 1000 });
+      return new Map(page.items.map((node) => [node._id, node]));
+    },
 
     /** Writes last-seen times, each only while its epoch is the node's newest. Answers how many were. */
     flush: async (beats: readonly { nodeId: string; epoch: number; at: Date }[]): Promise<number> => {
@@ -193,13 +244,7 @@ export async function createNodeRepository(store: Store) {
       return matched;
     },
 
-    /** The newest sessions of these nodes, at most 1000; deleted nodes are not in the answer. */
-    newestSessions: async (nodeIds: readonly string[]): Promise<Map<string, NewestSession>> => {
-      const page = await nodes.page({ _id: { $in: nodeIds }, live: true }, { index: "_id_", limit: 1000 });
-      return new Map(page.items.map((node) => [node._id, { epoch: node.session_epoch, bootId: node.session_boot_id }]));
-    },
-
-    /** Nodes by connectivity, a page at a time, for a process that has just started. */
+    /** Nodes by connectivity, a page at a time. */
     byConnectivity: (connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
       nodes.page(
         { live: true, connectivity },
@@ -239,8 +284,10 @@ export async function createNodeRepository(store: Store) {
 
 const nameTaken = (name: string) => nodeExists(`A node named ${name} exists in that pool`);
 
-function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
+function toUpdate(node: NodeDocument, patch: Patch, now: Date, writeId: string): Update {
+  const unset = patch.unset ?? [];
   const after = { ...node, ...patch.set };
+  const poolId = unset.includes("pool_id") ? undefined : after.pool_id;
   const change: Change = {
     change: node.change + 1,
     type: patch.event.type,
@@ -250,10 +297,16 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
     actor: patch.event.actor,
     version: node.version + 1,
     at: now,
+    ...(poolId === undefined ? {} : { pool_id: poolId }),
+    ...(node.pool_id === undefined || node.pool_id === poolId ? {} : { left_pool_id: node.pool_id }),
   };
-  const unset = patch.unset ?? [];
   return {
-    $set: { ...patch.set, updated_at: now, ...(node.unlogged_since === undefined ? { unlogged_since: now } : {}) },
+    $set: {
+      ...patch.set,
+      updated_at: now,
+      write_id: writeId,
+      ...(node.unlogged_since === undefined ? { unlogged_since: now } : {}),
+    },
     ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
     $inc: { version: 1, change: 1 },
     $push: { unlogged: { $each: [change] } },

@@ -5,7 +5,7 @@ import {
   answered,
   type ConnectivityState,
   configurationVersion,
-  desiredStatus,
+  type desiredStatus,
   fail,
   type Json,
   type NodeDocument,
@@ -88,6 +88,10 @@ export interface Session {
   readonly epoch: number;
   readonly bootId: string;
   readonly jti: string;
+  /** By unary calls, which may reach another replica next: its silence is the leader's to judge. */
+  readonly unary: boolean;
+  /** The newest version of the node that it has been told of. */
+  version: number;
   link: Link | undefined;
   /** When the stream is to be renewed: its lifetime, or the token's end if sooner. */
   readonly renewAtMs: number;
@@ -98,6 +102,8 @@ export interface Session {
   lastSequence: bigint;
   /** Monotonic; -Infinity when not heard by this process. */
   lastHeardMs: number;
+  /** Monotonic; presumed alive until then, whatever was heard, because its whole pool fell silent. */
+  presumedMs: number;
   /** Monotonic; the last beat that was written. One that follows within half the interval is not. */
   lastCountedMs: number;
   /** The same moment on the wall clock, as stored in last_heartbeat. */
@@ -109,26 +115,6 @@ export interface Session {
 
 export type Beat = Extract<Incoming, { kind: "beat" }>;
 export type Result = Extract<Incoming, { kind: "result" }>;
-
-/** A node that was heard before this process began. */
-export const presumed = (node: NodeDocument, intervalMs: number): Session => ({
-  nodeId: node._id as NodeId,
-  sessionId: "",
-  epoch: node.session_epoch,
-  bootId: node.session_boot_id ?? "",
-  jti: "",
-  link: undefined,
-  renewAtMs: Number.POSITIVE_INFINITY,
-  connectivity: node.connectivity,
-  desired: desiredStatus(node.status),
-  intervalMs,
-  lastSequence: 0n,
-  lastHeardMs: Number.NEGATIVE_INFINITY,
-  lastCountedMs: Number.NEGATIVE_INFINITY,
-  lastHeardAt: node.last_heartbeat,
-  lastSampleMs: Number.NEGATIVE_INFINITY,
-  told: undefined,
-});
 
 /**
  * What opening a session changes: the node is connected, and may have told something new of itself. Nothing for a node
@@ -149,7 +135,7 @@ function connected(node: NodeDocument, opening: Opening, epoch: number): Patch |
   const event = connects
     ? ({ type: "connectivity", reason: "connected", actor: node._id } as const)
     : ({ type: "updated", reason: "agent reported", actor: node._id } as const);
-  return { set, event };
+  return { set, unset: connects ? ["silent_since"] : [], event };
 }
 
 const duplicateIdentity = "duplicate identity";
@@ -164,16 +150,40 @@ export function openingPatch(
   const patch = connected(node, opening, epoch);
   if (!duplicate || node.status_reason === duplicateIdentity) return patch;
   const failed = fail(duplicateIdentity);
-  return { ...failed, set: { ...patch?.set, ...failed.set } };
+  return {
+    ...failed,
+    set: { ...patch?.set, ...failed.set },
+    unset: [...(patch?.unset ?? []), ...(failed.unset ?? [])],
+  };
 }
 
 const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
 
-/** A beat brings a node back that was given up, unless a newer session has taken over. */
-export const heardAgain = (node: NodeDocument, epoch: number): Patch | undefined =>
+/**
+ * A beat brings a node back that was given up, unless a newer session has taken over. It is dated by the same write, or a
+ * judge that sees the one without the other would give the node up again.
+ */
+export const heardAgain = (node: NodeDocument, epoch: number, at: Date): Patch | undefined =>
   node.session_epoch !== epoch || node.connectivity === "connected" || node.banned
     ? undefined
-    : { set: { connectivity: "connected" }, event: { type: "connectivity", reason: "heard again", actor: node._id } };
+    : {
+        set: { connectivity: "connected", last_heartbeat: at },
+        unset: ["silent_since"],
+        event: { type: "connectivity", reason: "heard again", actor: node._id },
+      };
+
+/** What silence changes of a node. */
+export const silenced = (to: "disconnected" | "lost", now: Date): Patch =>
+  to === "disconnected"
+    ? {
+        set: { connectivity: to, silent_since: now },
+        event: { type: "connectivity", reason: "silent", actor: "system" },
+      }
+    : {
+        set: { connectivity: to },
+        unset: ["silent_since"],
+        event: { type: "connectivity", reason: "silent for too long", actor: "system" },
+      };
 
 /** A clean goodbye, unless a newer session has taken over. */
 export function left(node: NodeDocument, epoch: number, reason: string): Patch | undefined {

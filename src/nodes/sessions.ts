@@ -7,9 +7,9 @@ import type { Coordination } from "../coordination/coordination.js";
 import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthenticated, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import { createAdmission } from "./admission.js";
-import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep } from "./heartbeat.js";
+import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "./heartbeat.js";
 import { desiredStatus, type NodeDocument, type Patch, pendingCommands } from "./node.js";
-import type { NodeRepository } from "./repository.js";
+import { type NodeRepository, unaryReplica } from "./repository.js";
 import {
   type AckMessage,
   type Beat,
@@ -19,7 +19,6 @@ import {
   left,
   type Opening,
   openingPatch,
-  presumed,
   type Result,
   resulted,
   type Sample,
@@ -49,6 +48,7 @@ export function createSessions(parts: {
   readonly repository: NodeRepository;
   readonly coordination: Coordination;
   readonly clock: Clock;
+  readonly replicaId: string;
   readonly settings: SessionSettings;
   readonly metrics: SessionMetrics;
   /** In [0, 1). */
@@ -62,7 +62,7 @@ export function createSessions(parts: {
   const { repository, coordination, clock, settings, metrics, random } = parts;
   const sessions = new Map<string, Session>();
   const dirty = new Set<Session>();
-  const admission = createAdmission({ clock, random, streamsMax: settings.streamsMax });
+  const admission = createAdmission({ clock, random, streamsMax: settings.streamsMax, hit: coordination.hit });
   /** Counted once a second, and on from there. */
   let connectedCount = 0;
 
@@ -113,6 +113,8 @@ export function createSessions(parts: {
       epoch: node.session_epoch,
       bootId: opening.bootId,
       jti: opening.bearer.jti,
+      unary: link === undefined,
+      version: node.version,
       link,
       renewAtMs: nowMs + Math.min(lifetimeMs, Math.max(0, tokenMs)),
       connectivity: node.connectivity,
@@ -120,6 +122,7 @@ export function createSessions(parts: {
       intervalMs: pace(),
       lastSequence: 0n,
       lastHeardMs: nowMs,
+      presumedMs: Number.NEGATIVE_INFINITY,
       lastCountedMs: Number.NEGATIVE_INFINITY,
       lastHeardAt: node.last_heartbeat,
       lastSampleMs: Number.NEGATIVE_INFINITY,
@@ -141,23 +144,23 @@ export function createSessions(parts: {
    * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
-    admission.admit(opening.nodeId);
-    const before = sessions.get(opening.nodeId);
-    const opened = await repository.openSession(opening.nodeId, opening.bootId, clock.now());
+    await admission.admit(opening.nodeId);
+    const opened = await repository.openSession(opening.nodeId, {
+      bootId: opening.bootId,
+      replica: link === undefined ? unaryReplica : parts.replicaId,
+      at: clock.now(),
+    });
     if (opened === null) throw await refusal(opening.nodeId);
     const older = sessions.get(opening.nodeId);
     if (older !== undefined && older.epoch > opened.session_epoch) throw sessionSuperseded();
     if (older !== undefined) giveWay(older, opening.bootId);
-    // The sweeper may have seen the new epoch first and made the older one give way already.
-    const former = older ?? before;
-    const boots = former && { from: former.bootId, to: opening.bootId };
-    const duplicate = boots !== undefined && admission.takenOver(opening.nodeId, boots);
     const session = remember(opened, opening, link);
-    metrics.sessionOpened(former === undefined ? "opened" : "takeover");
+    metrics.sessionOpened(opened.connectivity === "connected" ? "takeover" : "opened");
     // Best effort: a replica that misses it learns of the epoch by its next flush.
     void coordination
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
       .catch(() => undefined);
+    const duplicate = sharedIdentity(opened.boots ?? []);
     const node = await change(opening.nodeId, (current) => openingPatch(current, opening, session, duplicate)).catch(
       (error: unknown) => {
         unlink(session, () => undefined);
@@ -194,7 +197,7 @@ export function createSessions(parts: {
 
   /** A beat brings a node back that was given up. */
   const restore = (session: Session): Promise<unknown> =>
-    change(session.nodeId, (node) => heardAgain(node, session.epoch)).then(() => {
+    change(session.nodeId, (node) => heardAgain(node, session.epoch, session.lastHeardAt)).then(() => {
       session.connectivity = "connected";
     });
 
@@ -316,10 +319,12 @@ export function createSessions(parts: {
     ): Promise<{ ack: AckMessage; epoch: number; commands: SessionCommand[] }> => {
       const session = epoch === undefined ? (await open(opening, undefined)).session : await resume(opening, epoch);
       for (const one of results) await result(opening.nodeId, one);
-      const ack = beat(session, message);
       const node = await repository.get(opening.nodeId);
+      // The leader judges such a session: this replica may not have heard that it was given up.
+      session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
-      return { ack: { ...ack, desired: session.desired }, epoch: session.epoch, commands: commandsFor(session, node) };
+      const ack = beat(session, message);
+      return { ack, epoch: session.epoch, commands: commandsFor(session, node) };
     },
 
     /** A node was changed: its session hears of what it should do now. */
@@ -328,6 +333,10 @@ export function createSessions(parts: {
       else if (node.banned) endNode(node._id, notAllowed("The node is banned"));
       const session = sessions.get(node._id);
       if (session === undefined || session.epoch !== node.session_epoch) return;
+      if (node.version < session.version) return;
+      session.version = node.version;
+      // A leader may have given it up while this replica stood still; the next beat brings it back.
+      session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
       tell(session, pendingCommands(node));
     },
@@ -353,13 +362,7 @@ export function createSessions(parts: {
         signal,
       ),
 
-    /** Takes in a node that was heard before this process began; it is presumed alive. */
-    presume: (node: NodeDocument): void => {
-      if (sessions.has(node._id) || node.deleted_at !== undefined) return;
-      sessions.set(node._id, presumed(node, pace()));
-    },
-
-    /** Once a second: streams whose time is up, readers that do not read, lists that have grown old. */
+    /** Once a second: streams whose time is up, readers that do not read. */
     tend: (): void => {
       const nowMs = clock.monotonicMs();
       connectedCount = 0;
@@ -372,7 +375,6 @@ export function createSessions(parts: {
           renew(session);
         }
       }
-      admission.forgetOld();
     },
 
     /**
@@ -410,14 +412,18 @@ export function createSessions(parts: {
     putBackDirty: (taken: readonly Session[]): void => {
       for (const session of taken) if (isCurrent(session)) dirty.add(session);
     },
-    knows: (nodeId: string): boolean => sessions.has(nodeId),
+    /** Whether a session here has not been told of that version of its node. */
+    isBehind: (nodeId: string, version: number): boolean => (sessions.get(nodeId)?.version ?? version) < version,
+    /** Base of the time between beats as given now. */
+    paceMs: pace,
     counts: () => ({ known: sessions.size, streams: admission.streams() }),
   };
 
   /** The session a unary beat names: ours, or one that another process held and nobody has superseded. */
   async function resume(opening: Opening, epoch: number): Promise<Session> {
     const known = sessions.get(opening.nodeId);
-    if (known?.epoch === epoch && known.bootId === opening.bootId) return known;
+    const same = known?.epoch === epoch && known.bootId === opening.bootId;
+    if (same && (known.unary || known.link !== undefined)) return known;
     const node = await repository.get(opening.nodeId);
     if (node.banned) throw notAllowed("The node is banned");
     if (node.session_epoch !== epoch || node.session_boot_id !== opening.bootId) {
@@ -425,7 +431,9 @@ export function createSessions(parts: {
         epoch > node.session_epoch ? "That session is unknown" : "A newer session of this node has taken over",
       );
     }
+    const unary = node.session_replica === unaryReplica ? node : await repository.makeUnary(opening.nodeId, epoch);
+    if (unary === null) throw sessionSuperseded();
     if (known !== undefined) forget(known);
-    return remember(node, opening, undefined);
+    return remember(unary, opening, undefined);
   }
 }

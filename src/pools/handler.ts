@@ -278,6 +278,7 @@ function poolToWire(pool: PoolDocument, nodeCount: number): MessageInitShape<typ
     ...(pool.scaling_policy && { scalingPolicy: fromJson(ScalingPolicySchema, read(pool.scaling_policy)) }),
     ...(pool.pricing && { pricing: fromJson(PoolPricingSchema, read(pool.pricing)) }),
     ...(pool.desired_size === undefined ? {} : { desiredSize: pool.desired_size }),
+    disrupted: pool.disrupted_since !== undefined,
     createdAt: timestampFromDate(pool.created_at),
     updatedAt: timestampFromDate(pool.updated_at),
     version: BigInt(pool.version),

@@ -9,13 +9,14 @@ import {
 } from "../storage/collection.js";
 import type { PoolDocument } from "./pool.js";
 
-const poolsCollection: CollectionDefinition = {
+export const poolsCollection: CollectionDefinition = {
   name: "node_pools",
   durability: "durable",
-  dates: ["closed_at", "created_at", "updated_at"],
+  dates: ["closed_at", "disrupted_since", "created_at", "updated_at"],
   indexes: [
     { name: "idx_created_at", key: ["created_at"] },
     { name: "idx_name", key: ["name"], unique: true },
+    { name: "idx_disrupted_since", key: ["disrupted_since"], partial: { disrupted_since: { $exists: true } } },
     {
       name: "idx_idempotency_id",
       key: ["idempotency_id"],
@@ -111,6 +112,27 @@ export async function createPoolRepository(store: Store) {
     /** Takes back the closing at `closedAt`, and no later one. */
     reopen: async (poolId: string, closedAt: Date): Promise<void> => {
       await pools.findOneAndUpdate({ _id: poolId, closed_at: closedAt }, { $unset: { closed_at: true } });
+    },
+
+    /** Pools that are disrupted, at most 1000. */
+    disrupted: async (): Promise<PoolDocument[]> =>
+      (await pools.page({ disrupted_since: { $exists: true } }, { index: "idx_disrupted_since", limit: 1000 })).items,
+
+    /**
+     * A leader's word that a pool is disrupted since then, or no longer (undefined). No change of the pool: its version
+     * stays. False when it was so already, or a later leader has spoken.
+     */
+    setDisrupted: async (poolId: string, since: Date | undefined, fence: number): Promise<boolean> => {
+      const filter = {
+        _id: poolId,
+        disrupted_since: { $exists: since === undefined },
+        $or: [{ fence: { $exists: false } }, { fence: { $lte: fence } }],
+      };
+      const update =
+        since === undefined
+          ? { $set: { fence }, $unset: { disrupted_since: true as const } }
+          : { $set: { fence, disrupted_since: since } };
+      return (await pools.updateOne(filter, update)).matched === 1;
     },
 
     /** Only while it is closed since `closedAt`: somebody may have opened it. Answers whether it is gone by this. */

@@ -20,13 +20,15 @@ export interface Peer {
   readonly address: string;
   /** Lets the connection's streams end, then closes it (GOAWAY on HTTP/2), so that the next call dials anew. */
   closeConnection(): void;
+  /** Ends the call at once, without an answer: for a reader that reads none. On HTTP/1.1 its connection goes with it. */
+  resetStream(): void;
 }
 
 export const callerKey: ContextKey<Caller | undefined> = createContextKey<Caller | undefined>(undefined, {
   description: "caller",
 });
 export const peerKey: ContextKey<Peer> = createContextKey<Peer>(
-  { address: "unknown", closeConnection: () => undefined },
+  { address: "unknown", closeConnection: () => undefined, resetStream: () => undefined },
   { description: "peer" },
 );
 export const requestIdKey: ContextKey<string> = createContextKey<string>("", { description: "request id" });

@@ -123,7 +123,8 @@ function fromFailure(failure: Failure, context: ErrorContext, cause: unknown): C
     details.push({ desc: BadRequestSchema, value: { fieldViolations } });
   }
   if (failure.retryAfterMs !== undefined) details.push(retryInfo(failure.retryAfterMs));
-  return new ConnectError(failure.message.slice(0, messageCharsMax), codeOf[failure.reason], undefined, details, cause);
+  const code = failure.outOfRange ? Code.OutOfRange : codeOf[failure.reason];
+  return new ConnectError(failure.message.slice(0, messageCharsMax), code, undefined, details, cause);
 }
 
 function fromConnect(error: ConnectError, context: ErrorContext): ConnectError {

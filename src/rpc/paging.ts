@@ -33,24 +33,33 @@ export function createPaging(key: Uint8Array) {
   const macOf = (body: Buffer, binding: string) =>
     hmac(key, Buffer.concat([body, Buffer.from(binding)])).subarray(0, macBytes);
 
-  const read = (token: string, binding: string): Cursor => {
+  const unseal = (token: string, binding: string): Cursor | undefined => {
     const bytes = Buffer.from(token, "base64url");
     const body = bytes.subarray(macBytes);
-    if (bytes.length <= macBytes || !sameBytes(macOf(body, binding), bytes.subarray(0, macBytes))) {
-      throw malformed({
-        field: "page_token",
-        description: "not a token of this list with these filters and this order",
-      });
-    }
-    return JSON.parse(body.toString("utf8")) as Cursor;
+    const genuine = bytes.length > macBytes && sameBytes(macOf(body, binding), bytes.subarray(0, macBytes));
+    return genuine ? (JSON.parse(body.toString("utf8")) as Cursor) : undefined;
   };
 
-  const write = (cursor: Cursor, binding: string): string => {
+  const read = (token: string, binding: string): Cursor => {
+    const cursor = unseal(token, binding);
+    if (cursor !== undefined) return cursor;
+    throw malformed({
+      field: "page_token",
+      description: "not a token of this list with these filters and this order",
+    });
+  };
+
+  const seal = (cursor: Cursor, binding: string): string => {
     const body = Buffer.from(JSON.stringify(cursor));
     return Buffer.concat([macOf(body, binding), body]).toString("base64url");
   };
 
   return {
+    /** A position as a token that means the same on every replica, bound to what it is a position in. */
+    seal,
+    /** The position of a token; undefined when it is not one of ours for that binding. */
+    unseal,
+
     /** What to read. `binding` names the list, its filters and its order. @throws Failure 4001 */
     window: (request: PageRequest, binding: string): Window => {
       const limit = request.limit === 0 ? limitDefault : request.limit;
@@ -74,7 +83,7 @@ export function createPaging(key: Uint8Array) {
       next: Cursor | undefined,
       count: () => Promise<number>,
     ): Promise<MessageInitShape<typeof PaginationSchema>> => {
-      const nextPageToken = next === undefined ? "" : write(next, binding);
+      const nextPageToken = next === undefined ? "" : seal(next, binding);
       if (window.page === undefined) return { limit: window.limit, nextPageToken };
       const total = await count();
       return { limit: window.limit, nextPageToken, page: window.page, total, pages: Math.ceil(total / window.limit) };

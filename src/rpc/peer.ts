@@ -1,4 +1,5 @@
 // The other end of a request's connection.
+import { constants } from "node:http2";
 import type { Peer } from "./caller.js";
 import { goAway } from "./keepalive.js";
 import type { WireRequest, WireResponse } from "./wire.js";
@@ -16,6 +17,10 @@ export function peerOf(request: WireRequest, response: WireResponse): Peer {
         else if (response.writableFinished) socket.end();
         else response.once("finish", () => socket.end());
       });
+    },
+    resetStream: () => {
+      if ("stream" in request) request.stream.close(constants.NGHTTP2_CANCEL);
+      else socket.destroy();
     },
   };
 }

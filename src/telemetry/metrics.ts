@@ -62,10 +62,19 @@ export function createMetrics(options: MetricsOptions) {
       "operation",
       "collection",
     ]),
+    redisOperations: counter(`${prefix}redis_operations_total`, "Operations of the coordination, by outcome", [
+      "operation",
+      "status",
+    ]),
+    redisDuration: histogram("redis_operation_duration_seconds", "How long the coordination took", ["operation"]),
     heartbeatStreams: gauge("heartbeat_streams", "Heartbeat streams open on this replica"),
     heartbeats: counter(`${prefix}heartbeats_total`, "Beats taken"),
     heartbeatSequenceGaps: counter(`${prefix}heartbeat_sequence_gaps_total`, "Beats missing between two that came"),
     heartbeatSessions: counter(`${prefix}heartbeat_sessions_total`, "Heartbeat sessions ended, by how", ["outcome"]),
+    poolsDisrupted: gauge(
+      "pools_disrupted",
+      "Pools that fell silent as one, on the replica that leads; 0 on the others",
+    ),
     unknownMessages: counter(`${prefix}unknown_messages_total`, "Stream messages of a kind this version does not know"),
     /** Stops measuring; the figures stay readable. */
     close: () => loop.close(),

@@ -41,16 +41,23 @@ export function describeCoordination(name: string, open: () => Promise<OpenCoord
       });
 
       it("begin anew when the window is over, which later hits do not prolong", async () => {
-        const first = await one.hit("key", 1, 400);
-        expect(first.resetMs).toBeGreaterThan(300);
-        expect(first.resetMs).toBeLessThanOrEqual(400);
-        await opened.pass(200);
-        const second = await one.hit("key", 1, 400);
+        const first = await one.hit("key", 1, 40_000);
+        expect(first.resetMs).toBeGreaterThan(30_000);
+        expect(first.resetMs).toBeLessThanOrEqual(40_000);
+        await opened.pass(20_000);
+        const second = await other.hit("key", 1, 40_000);
         expect(second.allowed).toBe(false);
-        expect(second.resetMs).toBeGreaterThan(0);
-        expect(second.resetMs).toBeLessThanOrEqual(210);
-        await opened.pass(250);
-        expect(await one.hit("key", 1, 400)).toMatchObject({ allowed: true, count: 1 });
+        expect(second.resetMs).toBeGreaterThan(10_000);
+        expect(second.resetMs).toBeLessThanOrEqual(20_000);
+        await opened.pass(20_000);
+        expect(await one.hit("key", 1, 40_000)).toMatchObject({ allowed: true, count: 1 });
+      });
+
+      it("keep the window that the first one began, whatever the later ones ask", async () => {
+        await one.hit("key", 5, 10_000);
+        const later = await one.hit("key", 1, 90_000);
+        expect(later).toMatchObject({ allowed: false, count: 2 });
+        expect(later.resetMs).toBeLessThanOrEqual(10_000);
       });
 
       it("are each counted once when they come at once", async () => {
@@ -75,12 +82,18 @@ export function describeCoordination(name: string, open: () => Promise<OpenCoord
       });
 
       it("hold for their time, and have names apart from those of hits", async () => {
-        await one.hit("key", 1, 10_000);
-        expect(await one.addOnce("key", 300)).toBe(true);
-        await opened.pass(150);
-        expect(await other.addOnce("key", 300)).toBe(false);
-        await opened.pass(200);
-        expect(await one.addOnce("key", 300)).toBe(true);
+        await one.hit("key", 1, 40_000);
+        expect(await one.addOnce("key", 30_000)).toBe(true);
+        await opened.pass(15_000);
+        expect(await other.addOnce("key", 30_000)).toBe(false);
+        await opened.pass(15_000);
+        expect(await one.addOnce("key", 30_000)).toBe(true);
+      });
+
+      it("are one for each key, whatever text it is", async () => {
+        const keys = ["a", "a:", "A", "{a}", "a b", "a\nb", "ä", "*", "x".repeat(1000)];
+        for (const key of keys) expect(await one.addOnce(key, 30_000)).toBe(true);
+        for (const key of keys) expect(await other.addOnce(key, 30_000)).toBe(false);
       });
     });
 
@@ -111,6 +124,55 @@ export function describeCoordination(name: string, open: () => Promise<OpenCoord
         await other.publish("news", "1");
         await until(() => heard.length > 0);
         expect(heard).toEqual(["long 1"]);
+      });
+
+      it("reach a handler once for each of its subscriptions, each of which has its own end", async () => {
+        const heard: string[] = [];
+        const handler = (message: string) => heard.push(message);
+        const [short, long] = [new AbortController(), new AbortController()];
+        await one.subscribe("news", handler, short.signal);
+        await one.subscribe("news", handler, long.signal);
+        await other.publish("news", "1");
+        await until(() => heard.length === 2);
+        short.abort();
+        await other.publish("news", "2");
+        await until(() => heard.length === 3);
+        await other.publish("news", "last");
+        await until(() => heard.includes("last"));
+        expect(heard).toEqual(["1", "1", "2", "last"]);
+      });
+
+      it("come again to who subscribes again", async () => {
+        const heard: string[] = [];
+        for (let round = 0; round < 5; round++) {
+          const control = new AbortController();
+          await one.subscribe("news", (message) => heard.push(`${round} ${message}`), control.signal);
+          await other.publish("news", "x");
+          await until(() => heard.length === round + 1);
+          control.abort();
+        }
+        expect(heard).toEqual(["0 x", "1 x", "2 x", "3 x", "4 x"]);
+      });
+
+      it("may be empty and may be long, on channels of any name", async () => {
+        const heard: string[] = [];
+        const messages = ["", "x".repeat(200_000), "last"];
+        await one.subscribe("a *?[b]\n", (message) => heard.push(message), new AbortController().signal);
+        for (const message of messages) await other.publish("a *?[b]\n", message);
+        await until(() => heard.length === messages.length);
+        expect(heard).toEqual(messages);
+      });
+
+      it("never run a handler in the middle of their publisher's work", async () => {
+        let working = false;
+        const heard: boolean[] = [];
+        await one.subscribe("news", () => heard.push(working), new AbortController().signal);
+        working = true;
+        const published = one.publish("news", "1");
+        working = false;
+        await published;
+        await until(() => heard.length > 0);
+        expect(heard).toEqual([false]);
       });
 
       it("without a subscriber are lost", async () => {

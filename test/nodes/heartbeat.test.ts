@@ -3,11 +3,8 @@ import { describe, expect, test } from "vitest";
 import {
   type HeartbeatTiming,
   lostAfterMs,
-  noRegistrations,
-  type Registrations,
-  register,
   sequenceStep,
-  takeOver,
+  sharedIdentity,
   type Verdict,
   verdict,
 } from "../../src/nodes/heartbeat.js";
@@ -61,58 +58,27 @@ describe("sequences", () => {
   });
 });
 
-describe("registrations", () => {
-  const openAt = (...times: number[]): ("ok" | number)[] => {
-    let seen: Registrations = noRegistrations;
-    return times.map((at) => {
-      const found = register(seen, at);
-      if ("retryAfterMs" in found) return found.retryAfterMs;
-      seen = found.registrations;
-      return "ok";
-    });
-  };
-
-  test("three in 8 s, the fourth waits for the first to be 8 s old", () => {
-    expect(openAt(0, 1_000, 2_000, 3_000, 7_999, 8_000, 8_500)).toEqual(["ok", "ok", "ok", 5_000, 1, "ok", 500]);
-  });
-});
-
 describe("takeovers", () => {
-  const run = (turns: readonly (readonly [number, string, string])[]): boolean[] => {
-    let seen: Registrations = noRegistrations;
-    return turns.map(([at, from, to]) => {
-      const noted = takeOver(seen, { from, to }, at);
-      seen = noted.registrations;
-      return noted.duplicateIdentity;
-    });
-  };
+  /** What is said after each session, from the twelve that the node's document keeps. */
+  const run = (sessions: readonly (readonly [number, string])[]): boolean[] =>
+    sessions.map((_, last) =>
+      sharedIdentity(
+        sessions.slice(Math.max(0, last - 11), last + 1).map(([at, boot_id]) => ({ boot_id, at: new Date(at) })),
+      ),
+    );
   const alternating = (everyMs: number, count: number) =>
-    Array.from({ length: count }, (_, turn): [number, string, string] => [
-      turn * everyMs,
-      turn % 2 === 0 ? "a" : "b",
-      turn % 2 === 0 ? "b" : "a",
-    ]);
+    Array.from({ length: count }, (_, turn): [number, string] => [turn * everyMs, turn % 2 === 0 ? "a" : "b"]);
 
   test("more than five back and forth in a minute are two machines", () => {
-    expect(run(alternating(4_000, 8))).toEqual([false, false, false, false, false, false, true, true]);
+    expect(run(alternating(4_000, 9))).toEqual([false, false, false, false, false, false, false, true, true]);
   });
 
   test("slower than that they are not", () => {
     expect(run(alternating(15_000, 40))).not.toContain(true);
   });
 
-  test("an agent that crashes on and on is one machine", () => {
-    const crashes = Array.from({ length: 40 }, (_, turn): [number, string, string] => [
-      turn * 1_000,
-      `boot-${turn}`,
-      `boot-${turn + 1}`,
-    ]);
-    expect(run(crashes)).not.toContain(true);
-  });
-
-  test("what is remembered stays small", () => {
-    let seen: Registrations = noRegistrations;
-    for (const [at, from, to] of alternating(1, 10_000)) seen = takeOver(seen, { from, to }, at).registrations;
-    expect(seen.takeovers.length).toBeLessThanOrEqual(12);
+  test("an agent that crashes on and on is one machine, and so is one that reconnects on and on", () => {
+    expect(run(Array.from({ length: 40 }, (_, turn) => [turn * 1_000, `boot-${turn}`]))).not.toContain(true);
+    expect(run(Array.from({ length: 40 }, (_, turn) => [turn * 1_000, "a"]))).not.toContain(true);
   });
 });

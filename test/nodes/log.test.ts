@@ -37,7 +37,10 @@ const aDocument = (id: string, changes: number) =>
 async function replica() {
   const { store } = world;
   const repository = await createNodeRepository(store);
-  return { repository, log: await createNodeLog({ store, repository, clock: createTestClock() }) };
+  return {
+    repository,
+    log: await createNodeLog({ store, repository, clock: createTestClock(), appended: () => undefined }),
+  };
 }
 const entriesOf = async (log: Collection<LogEntry>) => (await log.page({}, { index: "_id_", limit: 1000 })).items;
 const query = { descending: false, limit: 100, skip: 0 } as const;

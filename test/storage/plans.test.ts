@@ -10,10 +10,13 @@ import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder } from "../../src/nodes/repository.js";
 import { labelFilter } from "../../src/nodes/selector.js";
 import { createPoolRepository } from "../../src/pools/repository.js";
+import { createLease } from "../../src/replicas/lease.js";
+import { createRoster } from "../../src/replicas/roster.js";
 import type { Store } from "../../src/storage/collection.js";
 import { openSqliteStore } from "../../src/storage/sqlite.js";
 import { createTestClock } from "../support/clock.js";
 import { planFault } from "../support/plans.js";
+import { until } from "../support/until.js";
 
 const now = new Date("2026-01-01T00:00:00Z");
 const aDocument = (place: number): NodeDocument => ({
@@ -85,9 +88,12 @@ describe("query plans of the stores", () => {
     const node = await nodes.get("node_1");
     await nodes.findByIdempotencyId("key-1");
     await nodes.takenSlots("pool_1");
-    await nodes.openSession("node_1" as NodeId, "boot", now);
+    await nodes.openSession("node_1" as NodeId, { bootId: "boot", replica: "one", at: now });
     await nodes.flush([{ nodeId: "node_1", epoch: 2, at: now }]);
-    await nodes.newestSessions(["node_1", "node_2"]);
+    await nodes.findMany(["node_1", "node_2"]);
+    await nodes.heldBy("one", "connected");
+    await nodes.makeUnary("node_1" as NodeId, 2);
+    await nodes.membersOf("pool_1");
     await nodes.byConnectivity("connected");
     const moving = await nodes.inTransition(5);
     await nodes.inTransition(5, moving.next);
@@ -95,18 +101,27 @@ describe("query plans of the stores", () => {
     await nodes.unlogged(5);
     await nodes.countByStatus("active");
     const event = { type: "updated", reason: "test", actor: "test" } as const;
-    await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, { session_epoch: 2 });
+    await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, {
+      session_epoch: 2,
+      $or: [{ fence: { $exists: false } }, { fence: { $lte: 1 } }],
+    });
     await nodes.markLogged(await nodes.get("node_1"));
 
-    const log = await createNodeLog({ store, repository: nodes, clock });
+    const log = await createNodeLog({ store, repository: nodes, clock, appended: () => undefined });
     await log.eventsOf("node_1", { since: now, descending: true, limit: 5, skip: 0 });
     await log.countOf("node_1", now);
+    await log.tail();
+    await log.head();
+    await log.after(0, 5);
 
     const pools = await createPoolRepository(store);
     await pools.list({ limit: 5, skip: 0 });
     await pools.count();
     await pools.findByIdempotencyId("none");
     await pools.find("pool_1");
+    await pools.disrupted();
+    await pools.setDisrupted("pool_1", now, 1);
+    await pools.setDisrupted("pool_1", undefined, 1);
     await pools.reopen("pool_1", now);
     await pools.remove("pool_1", now);
 
@@ -114,6 +129,21 @@ describe("query plans of the stores", () => {
     const tokens = await createTokens({ store, clock, rings, onRevoked: () => undefined });
     await tokens.revoke("jti");
     await tokens.load();
+    await tokens.spendChallenge("hash", now);
+
+    const self = { store, clock, log: { info: () => undefined } };
+    const lease = await createLease({ ...self, name: "fleet", owner: "one", exclusive: false });
+    const roster = await createRoster({ ...self, replicaId: "one", coordination: "redis", exclusive: false });
+    const signal = new AbortController().signal;
+    await roster.join(1000, signal);
+    for (const replica of await roster.look()) await roster.forget(replica);
+    await roster.countAlive();
+    await roster.leave();
+    const end = new AbortController();
+    const leading = lease.task(end.signal);
+    await until(() => lease.leadership() !== undefined, "the lease is held");
+    end.abort();
+    await leading;
 
     const faults = [...statements].map(([sql, plan]) => planFault(sql, plan)).filter((fault) => fault !== undefined);
     expect(statements.size).toBeGreaterThan(40);

@@ -15,9 +15,9 @@ import type { NodeRole, Role } from "../../src/rpc/permission.js";
 import { type Overrides, type RunningServer, startServer } from "../../src/server.js";
 import { parseKeyRing, parseSettings } from "../../src/settings.js";
 import { type Store, StoreUnavailableError } from "../../src/storage/collection.js";
-import { openSqliteStore } from "../../src/storage/sqlite.js";
 import { silentLog } from "../../src/telemetry/log.js";
 import { createTestClock, type TestClock } from "./clock.js";
+import { type Engines, openEngines, sharedEngines } from "./engines.js";
 import { until } from "./until.js";
 
 export interface Clients {
@@ -30,6 +30,8 @@ export interface WorldOptions extends Omit<Overrides, "store" | "clock"> {
   /** By the names of the environment. */
   readonly settings?: Readonly<Record<string, string | undefined>>;
   readonly clock?: Clock;
+  /** What it stands on; its data is removed with it. */
+  readonly engines?: Engines;
 }
 
 /** Clients at this level are an admin's. */
@@ -97,18 +99,21 @@ export const stillCollector: Collector = {
   }),
 };
 
-/** Sweeper, reconciler, node log, tokens, health, and the store's sweep: each sleeps when it has nothing to do. */
-const sleepersAtRest = 6;
+/** Lease, sweeper, orphans, disruption, reconciler, node log, feed, tokens, health: each sleeps when it has nothing to do. */
+const sleepersAtRest = 9;
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
-  const { settings: given = {}, clock = systemClock, ...overrides } = options;
+  const { settings: given = {}, clock = systemClock, engines: _, ...overrides } = options;
   const dataDir = mkdtempSync(join(tmpdir(), "lucid-world-"));
+  const engines = options.engines ?? (await openEngines(clock));
   const start = async (port: number) => {
     const settings = parseSettings({ ...defaults, DATA_DIR: dataDir, PORT: String(port), ...given });
-    const severable = createSeverable(await openSqliteStore({ dir: dataDir, clock }));
+    const { store, coordination } = await engines.open();
+    const severable = createSeverable(store);
     const server = await startServer(settings, {
       collector: stillCollector,
       log: silentLog,
+      coordination,
       ...overrides,
       clock,
       store: severable.store,
@@ -177,25 +182,77 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
       sessionManager.abort();
       await run.server.stop();
       rmSync(dataDir, { recursive: true, force: true });
+      engines.remove();
     },
   };
 }
 
 /** A world whose time the test moves, and where nothing is left to chance: `random` answers 0 unless given. */
-export async function openClockedWorld(options: Omit<WorldOptions, "clock"> = {}): Promise<ClockedWorld> {
+export async function openClockedWorld(options: Omit<WorldOptions, "clock" | "engines"> = {}): Promise<ClockedWorld> {
   const clock = createTestClock();
-  const world = await openWorld({ random: () => 0, ...options, clock });
-  const atRest = () => until(() => clock.sleepers >= sleepersAtRest, "the service is at rest");
-  await atRest();
-  const pass = async (ms: number, stepMs = 1000) => {
-    const endMs = clock.monotonicMs() + ms;
-    while (clock.monotonicMs() < endMs) {
-      await clock.advance(Math.min(stepMs, endMs - clock.monotonicMs()));
-      await atRest();
-    }
-  };
+  const engines = await openEngines(clock);
+  const world = await openWorld({ random: () => 0, ...options, clock, engines });
+  const pass = passer(clock, () => sleepersAtRest + engines.sleepers);
+  await pass(0);
   return Object.defineProperties({ clock, pass }, Object.getOwnPropertyDescriptors(world)) as ClockedWorld;
 }
+
+/** Several replicas over one store, under one clock. */
+export interface ClockedFleet extends AsyncDisposable {
+  readonly clock: TestClock;
+  readonly replicas: readonly World[];
+  pass(ms: number, stepMs?: number): Promise<void>;
+  /** One more replica. */
+  join(): Promise<World>;
+  /** The replica at that place goes: in order, or without a word while its records stay. */
+  end(place: number, how: "stop" | "crash"): Promise<void>;
+}
+
+export async function openClockedFleet(
+  count: number,
+  options: Omit<WorldOptions, "clock"> = {},
+): Promise<ClockedFleet> {
+  const clock = createTestClock();
+  const engines = await sharedEngines(clock);
+  const replicas: World[] = [];
+  const pass = passer(clock, () => replicas.length * sleepersAtRest + engines.sleepers);
+  const join = async () => {
+    const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings };
+    const world = await openWorld({ random: () => 0, ...options, settings, clock, engines });
+    replicas.push(world);
+    await pass(0);
+    return world;
+  };
+  for (let place = 0; place < count; place++) await join();
+  return {
+    clock,
+    replicas,
+    pass,
+    join,
+    end: async (place, how) => {
+      const [world] = replicas.splice(place, 1);
+      if (how === "crash") world?.storeAway(true);
+      await world?.[Symbol.asyncDispose]();
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const world of replicas) await world[Symbol.asyncDispose]();
+      await engines[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Lets time go by in steps, after each of which so many sleep as do when there is nothing left to be done. */
+const passer =
+  (clock: TestClock, atRest: () => number) =>
+  async (ms: number, stepMs = 1000): Promise<void> => {
+    const rest = () => until(() => clock.sleepers >= atRest(), "the service is at rest");
+    const endMs = clock.monotonicMs() + ms;
+    await rest();
+    while (clock.monotonicMs() < endMs) {
+      await clock.advance(Math.min(stepMs, endMs - clock.monotonicMs()));
+      await rest();
+    }
+  };
 
 export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, token: string | undefined): Clients {
   const authorising: Interceptor = (next) => (request) => {

@@ -19,7 +19,7 @@ test("has the families that rules and dashboards name", async () => {
   const own = ["http_requests_total", "http_request_duration_seconds", "active_nodes_total", "node_operations_total"];
   own.push("resource_usage", "database_operations_total", "database_operation_duration_seconds", "heartbeat_streams");
   own.push("heartbeats_total", "heartbeat_sequence_gaps_total", "heartbeat_sessions_total", "unknown_messages_total");
-  own.push("event_loop_delay_seconds");
+  own.push("event_loop_delay_seconds", "redis_operations_total", "redis_operation_duration_seconds");
   expect(names).toEqual(expect.arrayContaining(own.map((name) => `lucid_node_management_${name}`)));
 });
 

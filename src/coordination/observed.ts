@@ -1,0 +1,36 @@
+// Counts and times what the coordination is asked, whatever engine it is.
+import { type Clock, systemClock } from "../clock.js";
+import type { Coordination } from "./coordination.js";
+
+/** Told of each operation when it has ended. A hit beyond its limit and a mark that was set before are successes. */
+export type ObserveCoordination = (operation: string, outcome: "success" | "error", seconds: number) => void;
+
+/** Subscriptions are not among the operations: they wait for as long as the engine is away. */
+export function observeCoordination(
+  coordination: Coordination,
+  observe: ObserveCoordination,
+  clock: Pick<Clock, "monotonicMs"> = systemClock,
+): Coordination {
+  const timed =
+    <Arguments extends unknown[], Result>(operation: string, call: (...given: Arguments) => Promise<Result>) =>
+    async (...given: Arguments): Promise<Result> => {
+      const beganMs = clock.monotonicMs();
+      let outcome: "success" | "error" = "error";
+      try {
+        const result = await call(...given);
+        outcome = "success";
+        return result;
+      } finally {
+        observe(operation, outcome, (clock.monotonicMs() - beganMs) / 1000);
+      }
+    };
+  return {
+    engine: coordination.engine,
+    hit: timed("hit", coordination.hit.bind(coordination)),
+    addOnce: timed("addOnce", coordination.addOnce.bind(coordination)),
+    publish: timed("publish", coordination.publish.bind(coordination)),
+    subscribe: coordination.subscribe.bind(coordination),
+    ping: timed("ping", coordination.ping.bind(coordination)),
+    [Symbol.asyncDispose]: () => coordination[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,80 @@
+// Writes what a node's silence means, under the condition that nothing has been heard of it since: that session, no later
+// beat, the version that was read. So a verdict that comes late never beats a beat.
+import type { Clock } from "../clock.js";
+import type { Filter } from "../storage/collection.js";
+import type { NodeDocument } from "./node.js";
+import type { NodeRepository } from "./repository.js";
+import { silenced } from "./session.js";
+
+/** A node as its judge knows it. */
+export interface Silent {
+  readonly nodeId: string;
+  readonly epoch: number;
+  /** Who holds its session, by the node's document. */
+  readonly replica: string;
+  /** The last beat that the judge knows of. */
+  readonly heardAt: Date;
+}
+
+export type Outcome =
+  | { readonly kind: "expired"; readonly node: NodeDocument }
+  /** Another session, another replica or a later beat: it is no longer this judge's. Absent: the node is gone. */
+  | { readonly kind: "foreign"; readonly node: NodeDocument | undefined }
+  /** Not now: its whole pool is silent. */
+  | { readonly kind: "withheld" }
+  /** Heard, or changed by somebody, while the verdict was on its way: judge anew. */
+  | { readonly kind: "moved" };
+
+export type Expire = ReturnType<typeof createExpire>;
+
+export function createExpire(parts: {
+  readonly repository: NodeRepository;
+  readonly clock: Clock;
+  /** Whether nodes of that pool may not be declared LOST, because the pool fell silent as one. */
+  readonly withholdsLoss: (poolId: string) => Promise<boolean>;
+  readonly changed: (node: NodeDocument) => void;
+}) {
+  const { repository, clock } = parts;
+
+  /**
+   * `stillSilent` is asked again after the node was read. `fence` is the token of the leader that judges; absent where a
+   * replica judges its own.
+   */
+  return async (
+    silent: Silent,
+    to: "disconnected" | "lost",
+    stillSilent: () => boolean,
+    fence?: number,
+  ): Promise<Outcome> => {
+    const node = await repository.find(silent.nodeId);
+    const own = node?.session_epoch === silent.epoch && node.session_replica === silent.replica;
+    if (node === null || !own) return { kind: "foreign", node: node ?? undefined };
+    const withheld = to === "lost" && node.pool_id !== undefined && (await parts.withholdsLoss(node.pool_id));
+    if (withheld) return { kind: "withheld" };
+    if (!stillSilent()) return { kind: "moved" };
+    const guard: Filter = {
+      session_epoch: silent.epoch,
+      session_replica: silent.replica,
+      last_heartbeat: { $lte: silent.heardAt },
+    };
+    const patch = silenced(to, clock.now());
+    const changed =
+      fence === undefined
+        ? await repository.compareAndSet(node, patch, clock.now(), guard)
+        : await repository.compareAndSet(node, ...asLeader(patch, fence, clock.now(), guard));
+    if (changed === null) return { kind: "moved" };
+    parts.changed(changed);
+    return { kind: "expired", node: changed };
+  };
+}
+
+/** A leader's write carries its fencing token, and does not follow one of a later leader. */
+export function asLeader<P extends { readonly set?: Partial<NodeDocument> }>(
+  patch: P,
+  fence: number,
+  now: Date,
+  guard: Filter = {},
+): [patch: P, now: Date, guard: Filter] {
+  const notFenced: Filter = { $or: [{ fence: { $exists: false } }, { fence: { $lte: fence } }] };
+  return [{ ...patch, set: { ...patch.set, fence } }, now, { ...guard, ...notFenced }];
+}

@@ -1,0 +1,122 @@
+// Mass failure: a pool that falls silent as one is likelier cut off than dead. The leader marks it, so that nobody acts on
+// the silence, and no node of it is declared LOST meanwhile.
+import type { Clock } from "../clock.js";
+import type { Chunk } from "../nodes/feed.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Cursor } from "../storage/collection.js";
+import type { Task } from "../task.js";
+import { disruptionMsMax, isDisrupted } from "./pool.js";
+import type { PoolRepository } from "./repository.js";
+
+export type Disruption = ReturnType<typeof createDisruption>;
+
+const turnMs = 1000;
+/** A pool's members are read once for all that ask within this time. */
+const rememberedMs = 1000;
+
+export function createDisruption(parts: {
+  readonly pools: PoolRepository;
+  readonly nodes: NodeRepository;
+  readonly leadership: () => Leadership | undefined;
+  readonly clock: Clock;
+  /** How many pools this replica, leading, has found disrupted; 0 when it does not lead. */
+  readonly gauge: { set(value: number): void };
+  readonly log: {
+    info(message: string, context: Record<string, unknown>): void;
+    warn(message: string, context: Record<string, unknown>): void;
+  };
+}) {
+  const { pools, nodes, clock, log } = parts;
+  /** Pools whose members have come or gone since the last turn. */
+  const suspects = new Set<string>();
+  const disrupted = new Set<string>();
+  const withheld = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
+  let token: number | undefined;
+
+  /** What a leader cannot know from the log's tail: how things stood before it led. */
+  const begin = async (leadership: Leadership): Promise<void> => {
+    if (token === leadership.token) return;
+    disrupted.clear();
+    for (const { _id } of await pools.disrupted()) {
+      disrupted.add(_id);
+      suspects.add(_id);
+    }
+    let after: Cursor | undefined;
+    do {
+      const page = await nodes.byConnectivity("disconnected", after);
+      for (const { pool_id } of page.items) if (pool_id !== undefined) suspects.add(pool_id);
+      after = page.next;
+    } while (after !== undefined);
+    token = leadership.token;
+  };
+
+  const assess = async (poolId: string, leadership: Leadership): Promise<void> => {
+    const members = await nodes.membersOf(poolId);
+    const found = isDisrupted(members);
+    if (found === disrupted.has(poolId) || !leadership.holds()) return;
+    const since = found ? clock.now() : undefined;
+    const written = await pools.setDisrupted(poolId, since, leadership.token);
+    if (found) disrupted.add(poolId);
+    else disrupted.delete(poolId);
+    if (!written) return;
+    const context = { pool_id: poolId, nodes: members.length };
+    if (found) log.warn("A pool fell silent as one; nothing is done about its nodes", context);
+    else log.info("A pool is heard again", context);
+  };
+
+  const turn = async (leadership: Leadership): Promise<void> => {
+    await begin(leadership);
+    for (const poolId of [...suspects]) {
+      // Taken out first: what changes while it is looked at makes it suspect again.
+      suspects.delete(poolId);
+      try {
+        await assess(poolId, leadership);
+      } catch (error) {
+        suspects.add(poolId);
+        throw error;
+      }
+    }
+    parts.gauge.set(disrupted.size);
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      const leadership = parts.leadership();
+      if (leadership === undefined) parts.gauge.set(0);
+      // A store that is away is told of by those who write heartbeats.
+      else await turn(leadership).catch(() => undefined);
+      await clock.sleep(turnMs, signal);
+    }
+  };
+
+  const look = async (poolId: string): Promise<boolean> => {
+    const since = (await pools.find(poolId))?.disrupted_since;
+    if (since !== undefined && clock.now().getTime() - since.getTime() > disruptionMsMax) return false;
+    return isDisrupted(await nodes.membersOf(poolId));
+  };
+
+  return {
+    task,
+
+    /** Follows the log. Nodes that are heard again concern only pools that were disrupted. */
+    heard: ({ entries }: Chunk): void => {
+      for (const { type, connectivity, pool_id } of entries) {
+        if (pool_id === undefined || type !== "connectivity") continue;
+        if (connectivity === "disconnected" || disrupted.has(pool_id)) suspects.add(pool_id);
+      }
+    },
+
+    /** Whether silence of that pool's nodes means nothing now. It is looked up, not taken from the mark, which lags. */
+    withholdsLoss: (poolId: string): Promise<boolean> => {
+      const nowMs = clock.monotonicMs();
+      const known = withheld.get(poolId);
+      if (known !== undefined && nowMs - known.atMs < rememberedMs) return known.answer;
+      for (const [id, { atMs }] of withheld) if (nowMs - atMs >= rememberedMs) withheld.delete(id);
+      const answer = look(poolId);
+      withheld.set(poolId, { atMs: nowMs, answer });
+      answer.catch(() => withheld.delete(poolId));
+      return answer;
+    },
+  };
+}

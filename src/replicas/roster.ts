@@ -1,0 +1,160 @@
+// Which replicas stand. Each one writes its record about once a second, with its watermark: the store's time up to which
+// every beat it has taken is in the store. Silence is judged by the watcher's own monotonic clock, never by comparing two.
+import type { Clock } from "../clock.js";
+import type { CollectionDefinition, Store } from "../storage/collection.js";
+
+/** `_id` is the replica's. */
+export interface ReplicaDocument {
+  readonly _id: string;
+  readonly started_at: Date;
+  readonly watermark: Date;
+  /** The longest time between beats that it has told a node. */
+  readonly interval_ms: number;
+  readonly coordination: "local" | "redis";
+  /** It has gone in order: nothing more is to come. */
+  readonly left?: true;
+}
+
+export const replicasCollection: CollectionDefinition = {
+  name: "replicas",
+  durability: "durable",
+  dates: ["started_at", "watermark"],
+  indexes: [],
+};
+
+/** A replica that others know, as seen from here. */
+export interface Replica {
+  readonly id: string;
+  readonly alive: boolean;
+  readonly watermark: Date;
+  readonly intervalMs: number;
+}
+
+/** Another replica lives that in-process coordination cannot reach; the message says what to set. */
+export class ReplicaRefusedError extends Error {
+  override readonly name = "ReplicaRefusedError";
+}
+
+export type Roster = Awaited<ReturnType<typeof createRoster>>;
+
+/** Without a new watermark for this long a replica counts as dead; its nodes then get a restart's grace. */
+export const deadAfterMs = 10_000;
+const replicasMax = 1000;
+const lookMs = 500;
+
+export async function createRoster(parts: {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly replicaId: string;
+  readonly coordination: "local" | "redis";
+  /** The store has no other user: every other record is of a process that has ended. */
+  readonly exclusive: boolean;
+}) {
+  const { store, clock, replicaId, coordination, exclusive } = parts;
+  const replicas = await store.collection<ReplicaDocument>(replicasCollection);
+  const startedAt = clock.now();
+  let joined = false;
+  let reported: { readonly watermark: Date; readonly intervalMs: number } | undefined;
+  const seen = new Map<string, { watermark: number; sinceMs: number }>();
+
+  const all = async (): Promise<ReplicaDocument[]> =>
+    (await replicas.page({}, { index: "_id_", limit: replicasMax })).items;
+
+  /** Since when its watermark has stood still, as far as this process has looked. */
+  const stillSinceMs = (record: ReplicaDocument): number => {
+    const watermark = record.watermark.getTime();
+    const known = seen.get(record._id);
+    if (known?.watermark === watermark) return known.sinceMs;
+    const sinceMs = clock.monotonicMs();
+    seen.set(record._id, { watermark, sinceMs });
+    return sinceMs;
+  };
+
+  const isAlive = (record: ReplicaDocument): boolean => {
+    if (record._id === replicaId) return true;
+    if (exclusive || record.left === true) return false;
+    return clock.monotonicMs() - stillSinceMs(record) < deadAfterMs;
+  };
+
+  const toReplica = (record: ReplicaDocument): Replica => ({
+    id: record._id,
+    alive: isAlive(record),
+    watermark: (record._id === replicaId ? reported?.watermark : undefined) ?? record.watermark,
+    intervalMs: record.interval_ms,
+  });
+
+  /** Writes this replica's record; made anew when a leader had given it up. Where nobody else reads it, seldom. */
+  const report = async (watermark: Date, intervalMs: number): Promise<void> => {
+    const known = reported?.intervalMs === intervalMs;
+    reported = { watermark, intervalMs };
+    if (exclusive && known) return;
+    const fields = { watermark, interval_ms: intervalMs };
+    await replicas.updateOne(
+      { _id: replicaId },
+      { $set: fields, $unset: { left: true }, $setOnInsert: { started_at: startedAt, coordination } },
+      { upsert: true },
+    );
+  };
+
+  /** A record that in-process coordination forbids beside ours, while it may be of a living replica. */
+  const conflicts = (record: ReplicaDocument): boolean =>
+    record._id !== replicaId && (coordination === "local" || record.coordination === "local") && isAlive(record);
+
+  const refusal = async (living: ReplicaDocument): Promise<ReplicaRefusedError> => {
+    await replicas.deleteMany({ _id: replicaId }, { limit: 1 });
+    const which = living.coordination === "local" ? "it" : "this one";
+    return new ReplicaRefusedError(
+      `Replica ${living._id} serves from this database, and ${which} has in-process coordination: set REDIS_URL for all replicas`,
+    );
+  };
+
+  return {
+    report,
+
+    /**
+     * Takes a place among the replicas. Where one of two would have in-process coordination, waits until the other's
+     * record has proved to be of a dead process, about 10 s at the most. Asked again it does nothing.
+     * @throws ReplicaRefusedError when the other one lives, StoreUnavailableError
+     */
+    join: async (intervalMs: number, signal: AbortSignal): Promise<void> => {
+      if (joined) return;
+      await report(await store.now(), intervalMs);
+      const first = new Map((await all()).map((record) => [record._id, record.watermark.getTime()]));
+      while (!signal.aborted) {
+        const others = (await all()).filter(conflicts);
+        const living = others.find(({ _id, watermark }) => watermark.getTime() !== first.get(_id));
+        if (living !== undefined) throw await refusal(living);
+        if (others.length === 0) break;
+        await clock.sleep(lookMs, signal);
+      }
+      joined = true;
+    },
+
+    /** All records, this replica's among them. Liveness counts from the first look that this process has had. */
+    look: async (): Promise<Replica[]> => {
+      const records = await all();
+      const ids = new Set(records.map(({ _id }) => _id));
+      for (const id of seen.keys()) if (!ids.has(id)) seen.delete(id);
+      return records.map(toReplica);
+    },
+
+    /** How many live, by the store's clock: for people, nothing is decided by it. */
+    countAlive: async (): Promise<number> => {
+      const now = await store.now();
+      const fresh = (await all()).filter(
+        (record) => record._id !== replicaId && !exclusive && !record.left && +now - +record.watermark < deadAfterMs,
+      );
+      return fresh.length + 1;
+    },
+
+    /** Says that nothing more is to come from this replica. */
+    leave: async (): Promise<void> => {
+      await replicas.updateOne({ _id: replicaId }, { $set: { left: true } });
+    },
+
+    /** Forgets a dead replica that has nothing left to be judged, unless it has come back. */
+    forget: async ({ id, watermark }: Replica): Promise<void> => {
+      await replicas.deleteMany({ _id: id, watermark }, { limit: 1 });
+    },
+  };
+}

@@ -1,0 +1,288 @@
+// The document store at a MongoDB server or replica set: for production and for more than one replica.
+// Whoever starts this service need not have started MongoDB first: it is waited for in the background.
+import assert from "node:assert/strict";
+import { isDeepStrictEqual } from "node:util";
+import { type Document, MongoClient } from "mongodb";
+import { systemClock } from "../clock.js";
+import {
+  type Collection,
+  type CollectionDefinition,
+  type Store,
+  type StoredDocument,
+  StoreUnavailableError,
+} from "./collection.js";
+import { createCollection } from "./mongo-collection.js";
+import { isUnavailable, translateError, unavailable } from "./mongo-errors.js";
+import { ensureIndexes, type IndexLog } from "./mongo-indexes.js";
+import type { Stored } from "./mongo-query.js";
+import { assertDefinition } from "./supported.js";
+
+export interface MongoLog extends IndexLog {
+  warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+export interface MongoStoreOptions {
+  /** mongodb:// or mongodb+srv://, with credentials and TLS in it; it is never logged. */
+  readonly url: string;
+  readonly database: string;
+  readonly log?: MongoLog | undefined;
+  /** How long a server to write to is looked for; 2000 ms when absent. */
+  readonly serverSelectionMs?: number | undefined;
+  /** What one operation may take in all, retries included; 5000 ms when absent. */
+  readonly operationMs?: number | undefined;
+  /** For tests: told each command that is sent. */
+  readonly onCommand?: ((command: Document) => void) | undefined;
+}
+
+interface Opened {
+  readonly definition: CollectionDefinition;
+  readonly collection: Promise<Collection<StoredDocument>>;
+}
+
+interface Connection {
+  readonly client: MongoClient;
+  readonly hosts: string;
+  readonly database: string;
+  readonly log: MongoLog | undefined;
+  readonly operationMs: number;
+  /** Aborted when the store closes. */
+  readonly closing: AbortSignal;
+  /** What has not ended yet. */
+  readonly running: Set<Promise<unknown>>;
+  /** Why the server does not answer, until it has answered for the first time. */
+  away: { readonly error: unknown } | undefined;
+}
+
+/** Waiting threads of a server are dear, and Node sends from one thread: more connections would only queue there. */
+const connectionsMax = 50;
+const retryEveryMs = 250;
+
+/**
+ * Opens the database. A server that does not answer is no error: one warning, and it is tried again in the background;
+ * until then operations reject with StoreUnavailableError, each within `serverSelectionMs` or so.
+ * Disposing waits for what has been asked, within `operationMs`; from then on everything rejects with StoreUnavailableError.
+ * @throws Error when the URL cannot be read, without quoting it, or when a file that it names cannot be
+ */
+export async function openMongoStore(options: MongoStoreOptions): Promise<Store> {
+  const { serverSelectionMs = 2000, operationMs = 5000, database, log } = options;
+  const client = createClient(options, serverSelectionMs, operationMs);
+  const control = new AbortController();
+  const { signal: closing } = control;
+  const hosts = hostsOf(client);
+  const connection: Connection = {
+    client,
+    hosts,
+    database,
+    log,
+    operationMs,
+    closing,
+    running: new Set(),
+    away: undefined,
+  };
+  await firstContact(connection);
+  const opened = new Map<string, Opened>();
+  const admin = async (command: Document, limitMs: number, signal?: AbortSignal) => {
+    signal?.throwIfAborted();
+    return run(connection, limitMs, async () => {
+      try {
+        return await client.db("admin").command(command, signal ? { signal } : {});
+      } catch (error) {
+        signal?.throwIfAborted();
+        throw translateError(error, { hosts });
+      }
+    });
+  };
+  return {
+    engine: "mongodb",
+    collection: async <T extends StoredDocument>(definition: CollectionDefinition) => {
+      assertOpen(connection);
+      const known = opened.get(definition.name) ?? open(connection, definition);
+      assert(isDeepStrictEqual(known.definition, definition), `${definition.name} is open with another definition`);
+      opened.set(definition.name, known);
+      known.collection.catch(() => opened.delete(definition.name));
+      return (await known.collection) as unknown as Collection<T>;
+    },
+    now: async () => {
+      const { localTime } = await admin({ hello: 1 }, operationMs);
+      assert(localTime instanceof Date, "a server tells its time");
+      return localTime;
+    },
+    ping: async (signal) => {
+      await admin({ ping: 1 }, serverSelectionMs, signal);
+    },
+    [Symbol.asyncDispose]: async () => {
+      if (closing.aborted) return;
+      control.abort();
+      await Promise.allSettled(connection.running);
+      await client.close();
+    },
+  };
+}
+
+/**
+ * The driver's own limit for a whole operation (timeoutMS) does nothing in release 7, so an answer is waited for by
+ * socket, and `run` bounds the whole. Retries, sessions and monitoring are the driver's.
+ */
+function createClient(
+  { url, onCommand }: MongoStoreOptions,
+  serverSelectionTimeoutMS: number,
+  operationMs: number,
+): MongoClient {
+  try {
+    const client = new MongoClient(url, {
+      appName: "lucid-node",
+      maxPoolSize: connectionsMax,
+      maxConnecting: 4,
+      waitQueueTimeoutMS: serverSelectionTimeoutMS,
+      serverSelectionTimeoutMS,
+      connectTimeoutMS: serverSelectionTimeoutMS,
+      socketTimeoutMS: operationMs,
+      // A server that comes back is noticed within about a second.
+      heartbeatFrequencyMS: 1000,
+      minHeartbeatFrequencyMS: 500,
+      readPreference: "primary",
+      ignoreUndefined: true,
+      promoteValues: true,
+      monitorCommands: onCommand !== undefined,
+    });
+    if (onCommand) client.on("commandStarted", ({ command }) => onCommand(command));
+    return client;
+  } catch (error) {
+    const reason = error instanceof Error && !/[@/]/.test(error.message) ? `: ${error.message}` : "";
+    // The driver quotes the URL, and so the password; its error is no cause to pass on.
+    throw new Error(`The URL of MongoDB cannot be read${reason}`);
+  }
+}
+
+function hostsOf({ options }: MongoClient): string {
+  return options.srvHost ?? options.hosts.map(String).join(",");
+}
+
+/** @throws what is not the server's absence, such as a certificate that cannot be read */
+async function firstContact(connection: Connection): Promise<void> {
+  const { client, hosts, log } = connection;
+  try {
+    await client.connect();
+  } catch (error) {
+    if (!isUnavailable(error)) {
+      await client.close();
+      throw error;
+    }
+    const reason = error instanceof Error ? error.message : String(error);
+    log?.warn(`MongoDB at ${hosts} does not answer: ${reason}; trying again`);
+    connection.away = { error };
+    const waiting = awaitServer(connection);
+    connection.running.add(waiting);
+    waiting.finally(() => connection.running.delete(waiting));
+  }
+}
+
+/** A driver that has never reached its server gives up: only after the first time it looks by itself. */
+async function awaitServer(connection: Connection): Promise<void> {
+  const { client, hosts, log, closing } = connection;
+  while (!closing.aborted) {
+    try {
+      await client.connect();
+      connection.away = undefined;
+      log?.info(`MongoDB at ${hosts} answers`);
+      return;
+    } catch (error) {
+      connection.away = { error };
+      await systemClock.sleep(retryEveryMs, closing);
+    }
+  }
+}
+
+function open(connection: Connection, definition: CollectionDefinition): Opened {
+  assertDefinition(definition);
+  const { client, database, hosts, log, operationMs, closing } = connection;
+  const collection = client.db(database).collection<Stored>(definition.name, concerns(definition, operationMs));
+  const context = { hosts, collection: definition.name, indexes: definition.indexes };
+  const prepare = once(() =>
+    ensureIndexes(collection, definition, log).catch((error: unknown) => {
+      throw closing.aborted ? closed() : translateError(error, context);
+    }),
+  );
+  // Whatever keeps an index from being built, an operation that needs it is not to take for its own refusal.
+  const ready = () =>
+    prepare()?.catch((error: unknown) => {
+      throw error instanceof StoreUnavailableError ? error : unavailable(context, error);
+    });
+  const made = createCollection<StoredDocument>({
+    definition,
+    collection,
+    hosts,
+    maxTimeMS: operationMs,
+    run: (work) =>
+      run(connection, operationMs, async () => {
+        const preparing = ready();
+        if (preparing) await preparing;
+        return work();
+      }),
+  });
+  const prepared = connection.away ? Promise.resolve() : Promise.resolve(prepare());
+  return { definition, collection: prepared.then(() => made) };
+}
+
+/**
+ * Durable: on the disks of a majority before it is acknowledged, and what is read cannot be rolled back. A server alone is
+ * its own majority.
+ */
+function concerns({ durability }: CollectionDefinition, wtimeoutMS: number) {
+  if (durability === "relaxed") return { writeConcern: { w: 1 }, readConcern: { level: "local" } } as const;
+  return {
+    writeConcern: { w: "majority", journal: true, wtimeoutMS },
+    readConcern: { level: "majority" },
+  } as const;
+}
+
+/** Does the work one at a time until it has succeeded; answers the attempt under way, or nothing when it is done. */
+function once(work: () => Promise<void>): () => Promise<void> | undefined {
+  let isDone = false;
+  let attempt: Promise<void> | undefined;
+  return () => {
+    if (isDone) return undefined;
+    attempt ??= work().then(
+      () => {
+        isDone = true;
+      },
+      (error: unknown) => {
+        attempt = undefined;
+        throw error;
+      },
+    );
+    return attempt;
+  };
+}
+
+/**
+ * The work's result, unless it takes longer than the limit: the driver then goes on by itself for at most one more answer,
+ * so that whether a write takes place is as unknown as after a connection that broke.
+ */
+async function run<Result>(connection: Connection, limitMs: number, work: () => Promise<Result>): Promise<Result> {
+  assertOpen(connection);
+  const over = new AbortController();
+  const late = systemClock.sleep(limitMs, over.signal).then(() => {
+    if (over.signal.aborted) return undefined as never;
+    throw unavailable(connection, `no answer within ${limitMs} ms`);
+  });
+  const outcome = Promise.race([work(), late]);
+  connection.running.add(outcome);
+  try {
+    return await outcome;
+  } catch (error) {
+    if (!(error instanceof StoreUnavailableError)) throw error;
+    if (connection.closing.aborted) throw closed();
+    // Between two attempts to reach a server the driver only says that it is closed.
+    throw connection.away ? unavailable(connection, connection.away.error) : error;
+  } finally {
+    over.abort();
+    connection.running.delete(outcome);
+  }
+}
+
+function assertOpen({ closing }: Connection): void {
+  if (closing.aborted) throw closed();
+}
+
+const closed = () => new StoreUnavailableError("The store is closed");

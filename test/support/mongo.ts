@@ -1,0 +1,370 @@
+// The MongoDB that tests run on: MONGODB_TEST_URL when given; else a mongod (MONGOD_BINARY or on PATH) that is started here;
+// else SecantusDB, a server of other makers that speaks MongoDB's wire protocol (docs/decisions/0004-surrogate-mongodb.md).
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Document, MongoClient } from "mongodb";
+import { afterAll } from "vitest";
+import { findTool, toolFor, toolsDirectory } from "./tools.js";
+import { until } from "./until.js";
+
+export interface MongoOptions {
+  /** A user of the database admin who may do everything; the URL logs in as that user. */
+  readonly auth?: { readonly user: string; readonly password: string };
+  /** With a certificate of its own making, which the URL names. */
+  readonly tls?: boolean;
+  /** Allows `failCommand`. */
+  readonly testCommands?: boolean;
+  /** An acknowledged write is on disk, whatever the write concern. */
+  readonly durable?: boolean;
+  /** Not a replica set: the driver then repeats no write. */
+  readonly standalone?: boolean;
+}
+
+export interface MongoUnderTest extends AsyncDisposable {
+  readonly url: string;
+  /** What ran, such as "SecantusDB 0.7.0b3". */
+  readonly name: string;
+  /** Not MongoDB Inc.'s: its plans and a few of its answers differ. */
+  readonly isSurrogate: boolean;
+  /** Undefined where the server is not ours, and while it is down. */
+  readonly pid: number | undefined;
+  /** A database that no other test has; dropped at the end where the server stays. */
+  freshDatabase(): string;
+  /** A client beside the one under test. */
+  client(): MongoClient;
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>;
+  /** Starts it again on the same port and data. */
+  restart(): Promise<void>;
+  /** Ends it as an administrator would. */
+  stop(): Promise<void>;
+  /** Makes commands of the store under test, and of no other client, fail; "off" ends it. Needs `testCommands`. */
+  failCommand(mode: "alwaysOn" | "off" | { readonly times: number }, data?: Document): Promise<void>;
+}
+
+type Kind = "mongod" | "secantus";
+
+interface Program {
+  readonly kind: Kind;
+  readonly file: string;
+}
+
+const startLimitMs = 30_000;
+const replicaSet = "lucid";
+/** As the engine names itself; fail points are bound to it. */
+const appName = "lucid-node";
+
+/**
+ * A server that is there already: MONGODB_TEST_URL, or the one that the whole run shares. Databases in it are dropped
+ * after the file.
+ */
+const givenUrl = process.env.MONGODB_TEST_URL ?? process.env.LUCID_TEST_MONGODB_URL;
+
+function findProgram(tests: string): Program | undefined {
+  const mongod = process.env.MONGOD_BINARY ?? findTool("mongod");
+  if (mongod !== undefined) return { kind: "mongod", file: mongod };
+  const surrogate = toolFor(tests, "secantusd-py");
+  return surrogate === undefined ? undefined : { kind: "secantus", file: surrogate };
+}
+
+let shared: Promise<MongoUnderTest> | undefined;
+
+/**
+ * Whether a server can be had; when not, it says which tests are left out. To be called while the test file is read, not
+ * in a test: it also sees to the end of the server that the file's tests share. @throws Error in CI when there is none
+ */
+export function hasMongo(tests: string): boolean {
+  afterAll(async () => (await shared)?.[Symbol.asyncDispose]());
+  return givenUrl !== undefined || findProgram(tests) !== undefined;
+}
+
+/** Whether a server can be started, to be killed and given options. @throws Error in CI when not */
+export function hasMongoProgram(tests: string): boolean {
+  if (process.env.MONGODB_TEST_URL === undefined) return findProgram(tests) !== undefined;
+  process.stderr.write(`SKIPPED: MONGODB_TEST_URL is not ours to kill or to set up: ${tests}\n`);
+  return false;
+}
+
+/** One server for all tests of a file, started when first asked for. The file has asked `hasMongo`. */
+export function sharedMongo(): Promise<MongoUnderTest> {
+  shared ??= givenUrl === undefined ? startMongo() : useMongo(givenUrl);
+  return shared;
+}
+
+/** Starts a server of its own on a spare port of 127.0.0.1. Ask `hasMongoProgram` first. @throws Error when it does not come up */
+export async function startMongo(options: MongoOptions = {}): Promise<MongoUnderTest> {
+  const program = findProgram("tests that start a MongoDB");
+  if (program === undefined) throw new Error("no MongoDB to start");
+  const home = mkdtempSync(join(tmpdir(), "lucid-mongo-"));
+  try {
+    for (let attempt = 1; ; attempt++) {
+      const server = createProcess(program, home, await sparePort(), options);
+      try {
+        await server.prepare();
+        return underTest(program, home, server, options);
+      } catch (error) {
+        await server.end("SIGKILL");
+        // Whoever took the port between our asking and its start does so rarely.
+        if (attempt === 3) throw error;
+      }
+    }
+  } catch (error) {
+    rmSync(home, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+function underTest(program: Program, home: string, server: Process, options: MongoOptions): MongoUnderTest {
+  const clients = createClients(server.url);
+  const made: MongoUnderTest = {
+    url: server.url,
+    name: nameOf(program),
+    isSurrogate: program.kind === "secantus",
+    get pid() {
+      return server.pid;
+    },
+    freshDatabase,
+    client: clients.get,
+    kill: () => server.end("SIGKILL"),
+    restart: () => server.start(),
+    stop: () => server.end("SIGTERM"),
+    failCommand: async (mode, data = {}) => {
+      if (!options.testCommands) throw new Error("a fail point needs testCommands");
+      const command = mode === "off" ? { mode } : { mode, data: { ...data, appName } };
+      await clients
+        .get()
+        .db("admin")
+        .command({ configureFailPoint: "failCommand", ...command });
+    },
+    [Symbol.asyncDispose]: async () => {
+      await clients.close();
+      await server.end("SIGKILL");
+      rmSync(home, { recursive: true, force: true });
+    },
+  };
+  return made;
+}
+
+async function useMongo(url: string): Promise<MongoUnderTest> {
+  const clients = createClients(url);
+  const databases: string[] = [];
+  const info = await clients.get().db("admin").command({ buildInfo: 1 });
+  const isSurrogate = JSON.stringify(info).toLowerCase().includes("secantus");
+  const notOurs = () => Promise.reject(new Error("the server is not ours"));
+  return {
+    url,
+    name: process.env.MONGODB_TEST_URL === url ? `MONGODB_TEST_URL, ${info.version}` : "the server of this run",
+    isSurrogate: isSurrogate || (process.env.MONGODB_TEST_URL !== url && findTool("mongod") === undefined),
+    pid: undefined,
+    freshDatabase: () => {
+      const name = freshDatabase();
+      databases.push(name);
+      return name;
+    },
+    client: clients.get,
+    kill: notOurs,
+    restart: notOurs,
+    stop: notOurs,
+    failCommand: notOurs,
+    [Symbol.asyncDispose]: async () => {
+      for (const name of databases) await clients.get().db(name).dropDatabase();
+      await clients.close();
+    },
+  };
+}
+
+const freshDatabase = () => `lucid_${randomBytes(8).toString("hex")}`;
+
+function createClients(url: string) {
+  let client: MongoClient | undefined;
+  return {
+    get: () => {
+      client ??= new MongoClient(url, { appName: "lucid-test", serverSelectionTimeoutMS: 10_000 });
+      return client;
+    },
+    close: async () => client?.close(),
+  };
+}
+
+interface Process {
+  readonly url: string;
+  readonly pid: number | undefined;
+  /** The first start, with what a user, a replica set or a certificate needs. */
+  prepare(): Promise<void>;
+  /** Resolves when it answers. */
+  start(): Promise<void>;
+  /** Resolves when the process is gone. */
+  end(signal: NodeJS.Signals): Promise<void>;
+}
+
+function createProcess(program: Program, home: string, port: number, options: MongoOptions): Process {
+  const tls = options.tls ? makeCertificate(home) : undefined;
+  const plain = `127.0.0.1:${port}`;
+  const tlsQuery = tls ? `&tls=true&tlsCAFile=${encodeURIComponent(tls.certificateFile)}` : "";
+  const open = `mongodb://${plain}/?directConnection=true${tlsQuery}`;
+  const login = options.auth
+    ? `${encodeURIComponent(options.auth.user)}:${encodeURIComponent(options.auth.password)}@`
+    : "";
+  const url = `mongodb://${login}${plain}/?${options.auth ? "authSource=admin" : "retryWrites=true"}${tlsQuery}`;
+  let child: ReturnType<typeof spawn> | undefined;
+  let ended: Promise<void> = Promise.resolve();
+
+  const killAtExit = () => child?.kill("SIGKILL");
+  const run = async (auth: boolean) => {
+    const log = openSync(join(home, "server.log"), "a");
+    const commandLine = argumentsOf(program.kind, home, port, { ...options, auth }, tls);
+    const started = spawn(program.file, commandLine, { cwd: home, stdio: ["ignore", log, log] });
+    closeSync(log);
+    child = started;
+    process.once("exit", killAtExit);
+    ended = new Promise((resolve) => {
+      started.once("error", () => resolve());
+      started.once("exit", () => resolve());
+    });
+    ended.then(() => {
+      process.off("exit", killAtExit);
+      if (child === started) child = undefined;
+    });
+    await until(
+      async () => {
+        if (child !== started) throw new Error(`${program.file} ended: ${lastLines(home)}`);
+        return answers(open);
+      },
+      `an answer of ${program.file} on port ${port}: ${lastLines(home)}`,
+      startLimitMs,
+    );
+  };
+  const end = async (signal: NodeJS.Signals) => {
+    child?.kill(signal);
+    await ended;
+  };
+  return {
+    url,
+    get pid() {
+      return child?.pid;
+    },
+    prepare: async () => {
+      await run(false);
+      if (program.kind === "mongod" && isReplicaSet(options)) await initiate(open, plain);
+      if (options.auth === undefined) return;
+      await createUser(open, options.auth);
+      await end("SIGTERM");
+      await run(true);
+    },
+    start: () => run(options.auth !== undefined),
+    end,
+  };
+}
+
+/** A mongod that is a replica set and asks for passwords would need a key file as well. */
+const isReplicaSet = ({ standalone, auth }: MongoOptions) => !standalone && auth === undefined;
+
+interface Certificate {
+  /** Its own authority, and with the key behind it what mongod wants. */
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  readonly bothFile: string;
+}
+
+function argumentsOf(
+  kind: Kind,
+  home: string,
+  port: number,
+  { testCommands, durable, standalone, auth }: Omit<MongoOptions, "auth"> & { readonly auth: boolean },
+  tls: Certificate | undefined,
+): string[] {
+  if (kind === "mongod") {
+    return [
+      ...["--dbpath", home, "--port", String(port), "--bind_ip", "127.0.0.1"],
+      ...(auth ? ["--auth"] : standalone ? [] : ["--replSet", replicaSet]),
+      ...(testCommands ? ["--setParameter", "enableTestCommands=1"] : []),
+      ...(tls ? ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", tls.bothFile] : []),
+    ];
+  }
+  return [
+    ...["--host", "127.0.0.1", "--port", String(port), "--storage-path", join(home, "data"), "--log-level", "WARNING"],
+    ...(auth ? ["--auth"] : []),
+    ...(standalone ? ["--standalone"] : []),
+    ...(testCommands ? ["--enable-test-commands"] : []),
+    ...(durable ? ["--sync-on-commit"] : []),
+    ...(tls ? ["--tls-cert-file", tls.certificateFile, "--tls-key-file", tls.keyFile] : []),
+  ];
+}
+
+/** @throws Error without openssl */
+function makeCertificate(home: string): Certificate {
+  const openssl = findTool("openssl");
+  if (openssl === undefined) throw new Error("openssl is missing");
+  const certificateFile = join(home, "certificate.pem");
+  const keyFile = join(home, "key.pem");
+  const subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"];
+  const files = ["-keyout", keyFile, "-out", certificateFile];
+  const request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+  execFileSync(openssl, [...request, ...files, ...subject], { stdio: "ignore" });
+  const bothFile = join(home, "both.pem");
+  writeFileSync(bothFile, readFileSync(certificateFile, "utf8") + readFileSync(keyFile, "utf8"), { mode: 0o600 });
+  return { certificateFile, keyFile, bothFile };
+}
+
+async function answers(url: string): Promise<boolean> {
+  return withClient(url, async (client) => {
+    await client.db("admin").command({ hello: 1 });
+  }).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function withClient<Result>(url: string, act: (client: MongoClient) => Promise<Result>): Promise<Result> {
+  const client = new MongoClient(url, { serverSelectionTimeoutMS: 500, appName: "lucid-test" });
+  try {
+    return await act(client);
+  } finally {
+    await client.close();
+  }
+}
+
+async function initiate(url: string, host: string): Promise<void> {
+  await withClient(url, async (client) => {
+    const config = { _id: replicaSet, members: [{ _id: 0, host }] };
+    await client.db("admin").command({ replSetInitiate: config });
+    const isPrimary = async () => (await client.db("admin").command({ hello: 1 })).isWritablePrimary === true;
+    await until(isPrimary, "a primary", startLimitMs);
+  });
+}
+
+async function createUser(url: string, { user, password }: { user: string; password: string }): Promise<void> {
+  await withClient(url, (client) =>
+    client.db("admin").command({ createUser: user, pwd: password, roles: [{ role: "root", db: "admin" }] }),
+  );
+}
+
+function sparePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function lastLines(home: string): string {
+  return readFileSync(join(home, "server.log"), "utf8").split("\n").slice(-5).join("\n");
+}
+
+function nameOf({ kind, file }: Program): string {
+  if (kind === "mongod") {
+    const [first = ""] = execFileSync(file, ["--version"], { encoding: "utf8" }).split("\n");
+    return `mongod ${/v(\d[\w.-]*)/.exec(first)?.[1] ?? ""}`;
+  }
+  const libraries = join(toolsDirectory, "python", "lib");
+  const packages = readdirSync(libraries).flatMap((python) => readdirSync(join(libraries, python, "site-packages")));
+  const version = packages.map((name) => /^secantusdb-(.+)\.dist-info$/.exec(name)?.[1]).find((found) => found);
+  return `SecantusDB ${version ?? ""}`;
+}
