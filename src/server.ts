@@ -5,7 +5,7 @@ import { createAdminHandler } from "./admin/handler.js";
 import { createHealth } from "./admin/health.js";
 import { healthReports } from "./admin/reports.js";
 import { loadSecrets } from "./admin/secrets.js";
-import { createTokens } from "./admin/tokens.js";
+import { createTokens, tokensCollection } from "./admin/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createLocalCoordination } from "./coordination/local.js";
@@ -20,21 +20,21 @@ import { createFeed } from "./nodes/feed.js";
 import { createFollower } from "./nodes/follower.js";
 import { createNodeHandler } from "./nodes/handler.js";
 import { nextBeatAfterMs } from "./nodes/heartbeat.js";
-import { createNodeLog } from "./nodes/log.js";
+import { createNodeLog, nodeLogCollection } from "./nodes/log.js";
 import { createMembership } from "./nodes/membership.js";
 import type { NodeDocument } from "./nodes/node.js";
 import { createOrphans } from "./nodes/orphans.js";
 import { createReconciler } from "./nodes/reconciler.js";
-import { createNodeRepository } from "./nodes/repository.js";
+import { createNodeRepository, nodesCollection } from "./nodes/repository.js";
 import { createSessions } from "./nodes/sessions.js";
 import { createSweeper } from "./nodes/sweeper.js";
 import { createWatch } from "./nodes/watch.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createFindPool, createPoolHandler } from "./pools/handler.js";
-import { createPoolRepository } from "./pools/repository.js";
-import { createLease } from "./replicas/lease.js";
-import { createRoster } from "./replicas/roster.js";
+import { createPoolRepository, poolsCollection } from "./pools/repository.js";
+import { createLease, leasesCollection } from "./replicas/lease.js";
+import { createRoster, replicasCollection } from "./replicas/roster.js";
 import { type Collector, systemCollector } from "./resources/collector.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
@@ -366,6 +366,30 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     [Symbol.asyncDispose]: stop,
   };
 }
+
+/**
+ * Makes all collections and their indexes as this version wants them, without serving; answers their names.
+ * @throws StoreUnavailableError, StoreLockedError, DuplicateKeyError where documents forbid a unique index
+ */
+export async function migrateStore(settings: Settings, log: Log): Promise<string[]> {
+  await using store = await openStore(settings, systemClock, log);
+  await store.ping();
+  const names: string[] = [];
+  for (const definition of collections) {
+    await store.collection(definition);
+    names.push(definition.name);
+  }
+  return names;
+}
+
+const collections = [
+  nodesCollection,
+  nodeLogCollection,
+  poolsCollection,
+  tokensCollection,
+  leasesCollection,
+  replicasCollection,
+];
 
 export { ReplicaRefusedError } from "./replicas/roster.js";
 export { StoreLockedError } from "./storage/sqlite.js";

@@ -39,7 +39,10 @@ export interface HealthParts {
   readonly metricsIntervalMs: number;
   /** Told after each round. */
   readonly onRound: (round: { readonly ready: boolean; readonly active: number | undefined }) => void;
-  readonly log: { error(message: string, fields?: Readonly<Record<string, unknown>>): void };
+  readonly log: {
+    info(message: string): void;
+    error(message: string, fields?: Readonly<Record<string, unknown>>): void;
+  };
 }
 
 export type Health = ReturnType<typeof createHealth>;
@@ -54,6 +57,7 @@ export function createHealth(parts: HealthParts) {
   const { clock } = parts;
   const checks = new Map<CheckName, Check>();
   const startedMs = clock.monotonicMs();
+  const failing = new Set<CheckName>();
   let draining = false;
   let active: number | undefined;
 
@@ -61,12 +65,24 @@ export function createHealth(parts: HealthParts) {
     let finding: Finding;
     try {
       finding = await withLimit(look);
+      ended(name);
     } catch (error) {
       // The cause may name hosts or carry credentials: it goes to the log, which redacts, and not to whoever asks.
-      parts.log.error(`Health check failed: ${name}`, { error });
-      finding = { status: "unhealthy", message: `${label[name]} failed`, figures: {} };
+      failed(name, error);
+      // Losing coordination slows nothing down for long and decides nothing, so it never makes the service unhealthy.
+      const status = name === "coordination" ? "degraded" : "unhealthy";
+      finding = { status, message: `${label[name]} failed`, figures: {} };
     }
     checks.set(name, { ...finding, timestamp: clock.now() });
+  };
+
+  /** Once for an outage, however long it takes. */
+  const failed = (name: CheckName, error: unknown): void => {
+    if (!failing.has(name)) parts.log.error(`Health check failed: ${name}`, { error });
+    failing.add(name);
+  };
+  const ended = (name: CheckName): void => {
+    if (failing.delete(name)) parts.log.info(`Health check passes again: ${name}`);
   };
 
   const database = async (signal: AbortSignal): Promise<Finding> => {
@@ -76,15 +92,9 @@ export function createHealth(parts: HealthParts) {
     return { status: "healthy", message: "Database connection successful", figures };
   };
 
-  // Losing it slows nothing down that matters for long and decides nothing, so it never makes the service unhealthy.
   const coordination = async (): Promise<Finding> => {
     const beganMs = clock.monotonicMs();
-    try {
-      await parts.coordination.ping();
-    } catch (error) {
-      parts.log.error("Health check failed: coordination", { error });
-      return { status: "degraded", message: "Coordination does not answer", figures: {} };
-    }
+    await parts.coordination.ping();
     const figures = { response_time_ms: clock.monotonicMs() - beganMs };
     return { status: "healthy", message: "Coordination answers", figures };
   };

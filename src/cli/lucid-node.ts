@@ -5,6 +5,7 @@ import { type Command, UsageError } from "./command.js";
 
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import("./serve.js")).serve,
+  migrate: async () => (await import("./migrate.js")).migrate,
   agent: async () => (await import("./agent.js")).agent,
   simulate: async () => (await import("./simulate.js")).simulate,
   token: async () => (await import("./token.js")).token,

@@ -211,8 +211,8 @@ function createConnection(
 }
 
 /**
- * The driver listens for a socket's first error only. A server whose certificate was refused may answer that with
- * another one, which would end the process as unheard.
+ * The driver listens for a socket's first error only, and one that nobody hears ends the process. Closed during a TLS
+ * handshake in which the certificate is then refused, a socket has two.
  */
 function hearErrors({ stream }: { readonly stream?: Redis["stream"] }): void {
   if (stream && !stream.listeners("error").includes(ignore)) stream.on("error", ignore);

@@ -28,7 +28,7 @@ export const maxNodesDefault = 100;
 /** A deletion takes far less; one that takes longer has died with its process, and the pool is open again. */
 export const closedMsMax = 60_000;
 
-const disruptedShare = 0.55;
+const disruptedPercent = 55;
 const disruptedMin = 3;
 /** After this long nodes of a disrupted pool may be LOST again, step by step. */
 export const disruptionMsMax = 3_600_000;
@@ -44,5 +44,5 @@ export function isDisrupted(
   const silent = members.filter(
     ({ connectivity, silent_since }) => connectivity === "disconnected" && silent_since !== undefined,
   ).length;
-  return heard + silent > disruptedMin && silent >= disruptedShare * (heard + silent);
+  return heard + silent > disruptedMin && silent * 100 >= disruptedPercent * (heard + silent);
 }

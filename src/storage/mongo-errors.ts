@@ -118,7 +118,9 @@ export function writeErrorsOf(error: MongoBulkWriteError): WriteFault[] {
 /** The error in the port's words, with the driver's as its cause; what has no words there stays what it is. */
 export function translateError(error: unknown, context: ErrorContext): unknown {
   if (isUnavailable(error)) return unavailable(context, error);
-  if (!(error instanceof MongoServerError) || error.code !== duplicateKeyCode) return error;
+  // Of a batch, duplicates are an answer: its error is about something else, whatever came first in it.
+  if (error instanceof MongoBulkWriteError || !(error instanceof MongoServerError)) return error;
+  if (error.code !== duplicateKeyCode) return error;
   return new DuplicateKeyError(context.collection ?? "", indexNameOf(error, context), { cause: error });
 }
 

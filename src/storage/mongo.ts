@@ -12,6 +12,7 @@ import {
   StoreUnavailableError,
 } from "./collection.js";
 import { createCollection } from "./mongo-collection.js";
+import { createDeadline, type Deadline } from "./mongo-deadline.js";
 import { isUnavailable, translateError, unavailable } from "./mongo-errors.js";
 import { ensureIndexes, type IndexLog } from "./mongo-indexes.js";
 import type { Stored } from "./mongo-query.js";
@@ -45,6 +46,8 @@ interface Connection {
   readonly database: string;
   readonly log: MongoLog | undefined;
   readonly operationMs: number;
+  /** For one operation. */
+  readonly deadline: Deadline;
   /** Aborted when the store closes. */
   readonly closing: AbortSignal;
   /** What has not ended yet. */
@@ -75,15 +78,17 @@ export async function openMongoStore(options: MongoStoreOptions): Promise<Store>
     database,
     log,
     operationMs,
+    deadline: createDeadline(operationMs),
     closing,
     running: new Set(),
     away: undefined,
   };
   await firstContact(connection);
   const opened = new Map<string, Opened>();
-  const admin = async (command: Document, limitMs: number, signal?: AbortSignal) => {
+  const pingDeadline = createDeadline(serverSelectionMs);
+  const admin = async (command: Document, deadline: Deadline, signal?: AbortSignal) => {
     signal?.throwIfAborted();
-    return run(connection, limitMs, async () => {
+    return run(connection, deadline, async () => {
       try {
         return await client.db("admin").command(command, signal ? { signal } : {});
       } catch (error) {
@@ -103,17 +108,18 @@ export async function openMongoStore(options: MongoStoreOptions): Promise<Store>
       return (await known.collection) as unknown as Collection<T>;
     },
     now: async () => {
-      const { localTime } = await admin({ hello: 1 }, operationMs);
+      const { localTime } = await admin({ hello: 1 }, connection.deadline);
       assert(localTime instanceof Date, "a server tells its time");
       return localTime;
     },
     ping: async (signal) => {
-      await admin({ ping: 1 }, serverSelectionMs, signal);
+      await admin({ ping: 1 }, pingDeadline, signal);
     },
     [Symbol.asyncDispose]: async () => {
       if (closing.aborted) return;
       control.abort();
       await Promise.allSettled(connection.running);
+      for (const deadline of [connection.deadline, pingDeadline]) deadline.end();
       await client.close();
     },
   };
@@ -133,7 +139,7 @@ function createClient(
       appName: "lucid-node",
       maxPoolSize: connectionsMax,
       maxConnecting: 4,
-      waitQueueTimeoutMS: serverSelectionTimeoutMS,
+      waitQueueTimeoutMS: operationMs,
       serverSelectionTimeoutMS,
       connectTimeoutMS: serverSelectionTimeoutMS,
       socketTimeoutMS: operationMs,
@@ -195,7 +201,7 @@ async function awaitServer(connection: Connection): Promise<void> {
 
 function open(connection: Connection, definition: CollectionDefinition): Opened {
   assertDefinition(definition);
-  const { client, database, hosts, log, operationMs, closing } = connection;
+  const { client, database, hosts, log, operationMs, deadline, closing } = connection;
   const collection = client.db(database).collection<Stored>(definition.name, concerns(definition, operationMs));
   const context = { hosts, collection: definition.name, indexes: definition.indexes };
   const prepare = once(() =>
@@ -214,7 +220,7 @@ function open(connection: Connection, definition: CollectionDefinition): Opened 
     hosts,
     maxTimeMS: operationMs,
     run: (work) =>
-      run(connection, operationMs, async () => {
+      run(connection, deadline, async () => {
         const preparing = ready();
         if (preparing) await preparing;
         return work();
@@ -256,17 +262,12 @@ function once(work: () => Promise<void>): () => Promise<void> | undefined {
 }
 
 /**
- * The work's result, unless it takes longer than the limit: the driver then goes on by itself for at most one more answer,
- * so that whether a write takes place is as unknown as after a connection that broke.
+ * The work's result, unless it takes longer than the deadline: the driver then goes on by itself for at most one more
+ * answer, so that whether a write takes place is as unknown as after a connection that broke.
  */
-async function run<Result>(connection: Connection, limitMs: number, work: () => Promise<Result>): Promise<Result> {
+async function run<Result>(connection: Connection, deadline: Deadline, work: () => Promise<Result>): Promise<Result> {
   assertOpen(connection);
-  const over = new AbortController();
-  const late = systemClock.sleep(limitMs, over.signal).then(() => {
-    if (over.signal.aborted) return undefined as never;
-    throw unavailable(connection, `no answer within ${limitMs} ms`);
-  });
-  const outcome = Promise.race([work(), late]);
+  const outcome = deadline.within(work(), () => unavailable(connection, "no answer in time"));
   connection.running.add(outcome);
   try {
     return await outcome;
@@ -276,7 +277,6 @@ async function run<Result>(connection: Connection, limitMs: number, work: () => 
     // Between two attempts to reach a server the driver only says that it is closed.
     throw connection.away ? unavailable(connection, connection.away.error) : error;
   } finally {
-    over.abort();
     connection.running.delete(outcome);
   }
 }

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { HealthStatus, Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { aNode } from "../support/builders.js";
+import { engineNames } from "../support/engines.js";
 import { connectNode } from "../support/node-stream.js";
 import { expectRefusal } from "../support/refusal.js";
 import { openClockedWorld, openWorld } from "../support/world.js";
@@ -60,7 +61,7 @@ describe("the service's word of itself", () => {
     expect(info).toMatchObject({
       service: "node-management-service",
       version: "1.0.0",
-      engines: { storage: "embedded", coordination: "local" },
+      engines: engineNames,
       replicas: 1,
     });
     expect(info.replicaId).toMatch(/^world-/);

@@ -24,7 +24,7 @@ test("the bodies of dependencies are let go of unread, whatever they answer", as
     fetch: async (url) => new Response(endless(String(url)), { status: url === "http://up" ? 200 : 500 }),
     metricsIntervalMs: 1000,
     onRound: () => undefined,
-    log: { error: () => undefined },
+    log: { info: () => undefined, error: () => undefined },
   });
   const task = health.task(stop.signal);
   await until(() => health.checks().has("external_dependencies"), "the dependencies are asked");

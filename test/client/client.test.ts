@@ -6,6 +6,7 @@ import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js"
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient, lucidReason, retryAfterMs } from "../../src/client/index.js";
 import { createTestClock } from "../support/clock.js";
+import { engineNames } from "../support/engines.js";
 import { openWorld, type World } from "../support/world.js";
 
 describe("createLucidClient", () => {
@@ -99,6 +100,6 @@ describe("createLucidClient", () => {
       authorization: `Bearer ${await world.token("worker", { nodeId: "node_any", tokenType: "node_access" })}`,
     };
     const info = await admin.getServiceInfo({}, { headers });
-    expect(info.engines?.storage).toBe("embedded");
+    expect(info.engines).toMatchObject(engineNames);
   });
 });

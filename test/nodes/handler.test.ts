@@ -6,6 +6,7 @@ import type { NodeDocument } from "../../src/nodes/node.js";
 import { nodesCollection } from "../../src/nodes/repository.js";
 import { createLogger } from "../../src/telemetry/log.js";
 import { aHardware, aName, aNode, aPool, otherTronAddress, tronAddress } from "../support/builders.js";
+import { onProductionEngines } from "../support/engines.js";
 import { historyOf, nodeOf, untilStatus } from "../support/look.js";
 import { connectNode } from "../support/node-stream.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
@@ -648,6 +649,8 @@ describe("a time that Timestamp does not allow", () => {
     const { nodeId } = await aNode(world.nodes);
     const first = { seconds: -62_135_596_800n };
     expect((await world.nodes.listNodeEvents({ nodeId, since: first })).events).toHaveLength(1);
+    // The server that stands in for MongoDB does not know the last second (docs/decisions/0004).
+    if (onProductionEngines) return;
     const last = { seconds: 253_402_300_799n, nanos: 999_999_999 };
     expect((await world.nodes.listNodeEvents({ nodeId, since: last })).events).toHaveLength(0);
   });

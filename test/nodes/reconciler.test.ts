@@ -25,6 +25,8 @@ describe("after a crash", () => {
     await expectRefusal(call, "Unavailable 5031");
     world.beforeStore(undefined);
     await world.restart("crash");
+    // Until the lease of the one that crashed has run out, where others might hold it.
+    await world.pass(11_000);
     await untilStatus(world, nodeId, "ACTIVE");
     expect((await historyOf(world, nodeId)).at(-1)?.reason).toContain("completed without a connection");
   });

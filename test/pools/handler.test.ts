@@ -82,15 +82,15 @@ describe("a pool", () => {
     const { nodeId } = await aNode(world.nodes);
     const { pools } = world;
     const calls = [
-      pools.getPool({ poolId }),
-      setMax(poolId, 5),
-      pools.deletePool({ poolId }),
-      pools.addNodeToPool({ poolId, nodeId }),
-      pools.removeNodeFromPool({ poolId, nodeId }),
-      pools.listPoolNodes({ poolId }),
-      pools.scalePool({ poolId, targetSize: 1 }),
+      () => pools.getPool({ poolId }),
+      () => setMax(poolId, 5),
+      () => pools.deletePool({ poolId }),
+      () => pools.addNodeToPool({ poolId, nodeId }),
+      () => pools.removeNodeFromPool({ poolId, nodeId }),
+      () => pools.listPoolNodes({ poolId }),
+      () => pools.scalePool({ poolId, targetSize: 1 }),
     ];
-    for (const call of calls) await expectRefusal(call, "NotFound 5002");
+    for (const call of calls) await expectRefusal(call(), "NotFound 5002");
   });
 
   test("is updated by mask and version; what is cleared is gone", async () => {

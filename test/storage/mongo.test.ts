@@ -242,6 +242,22 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
       expect(commands.length).toBe(10);
     });
 
+    it("begins a page with a seek to its cursor instead of walking there", async () => {
+      const commands: Document[] = [];
+      const store = await open({ onCommand: (command) => void commands.push(command) });
+      const all = await store.collection<Thing>(things);
+      await all.insertMany([1, 2, 3].map((rank) => ({ _id: `n${rank}`, kind: "a", rank })));
+      for (const [descending, bound] of [
+        [false, { $gte: 2 }],
+        [true, { $not: { $gt: 2 } }],
+      ] as const) {
+        const options = { index: "idx_kind_rank", descending, after: ["a", 2, "n2"], limit: 1 };
+        const { items } = await all.page({ kind: "a" }, options);
+        expect(items.map(({ rank }) => rank)).toEqual([descending ? 1 : 3]);
+        expect(commands.at(-1)?.filter.$and).toContainEqual({ rank: bound });
+      }
+    });
+
     it("sends nothing for an empty batch", async () => {
       const commands: Document[] = [];
       const store = await open({ onCommand: (command) => void commands.push(command) });

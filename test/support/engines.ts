@@ -22,6 +22,9 @@ export interface Engines {
 }
 
 export const onProductionEngines = process.env.LUCID_TEST_ENGINES === "production";
+export const engineNames = onProductionEngines
+  ? ({ storage: "mongodb", coordination: "redis" } as const)
+  : ({ storage: "embedded", coordination: "local" } as const);
 
 export const openEngines = (clock: Clock): Promise<Engines> | Engines =>
   onProductionEngines ? productionEngines(clock) : embeddedEngines(clock);
@@ -48,7 +51,8 @@ async function productionEngines(clock: Clock): Promise<Engines> {
   const moved = clock !== systemClock;
   return {
     open: async () => {
-      const store = await openMongoStore({ url: mongo.url, database });
+      // The MongoDB of the tests may be one that is slow; what happens then has tests of its own.
+      const store = await openMongoStore({ url: mongo.url, database, operationMs: 60_000 });
       return {
         store: moved ? { ...store, now: async () => clock.now() } : store,
         coordination: moved

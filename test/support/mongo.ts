@@ -2,13 +2,13 @@
 // else SecantusDB, a server of other makers that speaks MongoDB's wire protocol (docs/decisions/0004-surrogate-mongodb.md).
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Document, MongoClient } from "mongodb";
 import { afterAll } from "vitest";
-import { findTool, toolFor, toolsDirectory } from "./tools.js";
+import { findTool, toolFor } from "./tools.js";
 import { until } from "./until.js";
 
 export interface MongoOptions {
@@ -105,7 +105,7 @@ export async function startMongo(options: MongoOptions = {}): Promise<MongoUnder
       const server = createProcess(program, home, await sparePort(), options);
       try {
         await server.prepare();
-        return underTest(program, home, server, options);
+        return await underTest(home, server, options);
       } catch (error) {
         await server.end("SIGKILL");
         // Whoever took the port between our asking and its start does so rarely.
@@ -118,12 +118,11 @@ export async function startMongo(options: MongoOptions = {}): Promise<MongoUnder
   }
 }
 
-function underTest(program: Program, home: string, server: Process, options: MongoOptions): MongoUnderTest {
+async function underTest(home: string, server: Process, options: MongoOptions): Promise<MongoUnderTest> {
   const clients = createClients(server.url);
-  const made: MongoUnderTest = {
+  return {
     url: server.url,
-    name: nameOf(program),
-    isSurrogate: program.kind === "secantus",
+    ...(await kindOf(clients.get())),
     get pid() {
       return server.pid;
     },
@@ -146,19 +145,17 @@ function underTest(program: Program, home: string, server: Process, options: Mon
       rmSync(home, { recursive: true, force: true });
     },
   };
-  return made;
 }
 
 async function useMongo(url: string): Promise<MongoUnderTest> {
   const clients = createClients(url);
   const databases: string[] = [];
-  const info = await clients.get().db("admin").command({ buildInfo: 1 });
-  const isSurrogate = JSON.stringify(info).toLowerCase().includes("secantus");
+  const kind = await kindOf(clients.get());
   const notOurs = () => Promise.reject(new Error("the server is not ours"));
   return {
     url,
-    name: process.env.MONGODB_TEST_URL === url ? `MONGODB_TEST_URL, ${info.version}` : "the server of this run",
-    isSurrogate: isSurrogate || (process.env.MONGODB_TEST_URL !== url && findTool("mongod") === undefined),
+    ...kind,
+    name: url === process.env.MONGODB_TEST_URL ? `${kind.name} at MONGODB_TEST_URL` : kind.name,
     pid: undefined,
     freshDatabase: () => {
       const name = freshDatabase();
@@ -358,13 +355,9 @@ function lastLines(home: string): string {
   return readFileSync(join(home, "server.log"), "utf8").split("\n").slice(-5).join("\n");
 }
 
-function nameOf({ kind, file }: Program): string {
-  if (kind === "mongod") {
-    const [first = ""] = execFileSync(file, ["--version"], { encoding: "utf8" }).split("\n");
-    return `mongod ${/v(\d[\w.-]*)/.exec(first)?.[1] ?? ""}`;
-  }
-  const libraries = join(toolsDirectory, "python", "lib");
-  const packages = readdirSync(libraries).flatMap((python) => readdirSync(join(libraries, python, "site-packages")));
-  const version = packages.map((name) => /^secantusdb-(.+)\.dist-info$/.exec(name)?.[1]).find((found) => found);
-  return `SecantusDB ${version ?? ""}`;
+/** A surrogate says so beside the version that it stands in for. */
+async function kindOf(client: MongoClient): Promise<Pick<MongoUnderTest, "name" | "isSurrogate">> {
+  const { version, secantusVersion } = await client.db("admin").command({ buildInfo: 1 });
+  const isSurrogate = secantusVersion !== undefined;
+  return { name: isSurrogate ? `SecantusDB ${secantusVersion}` : `mongod ${version}`, isSurrogate };
 }

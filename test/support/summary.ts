@@ -7,6 +7,8 @@ export default class Summary implements Reporter {
     const count = (state: string) => tests.filter((test) => test.result().state === state).length;
     // A file that could not be read has no tests to fail: it counts as one.
     const broken = modules.filter((module) => module.state() === "failed" && module.errors().length > 0).length;
+    const engines = new Set(modules.map(({ project }) => project.name));
+    process.stdout.write(`engines: ${[...engines].join("; ")}\n`);
     process.stdout.write(
       `${count("passed")} passed, ${count("failed") + broken} failed, ${count("skipped")} skipped\n`,
     );

@@ -1,0 +1,27 @@
+// lucid-node migrate: the store made ready for this version, before any replica of it serves.
+import { migrateStore, StoreLockedError } from "../server.js";
+import { parseSettings, readEnvironment } from "../settings.js";
+import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
+import { createLogger } from "../telemetry/log.js";
+import type { Command } from "./command.js";
+
+export const migrate: Command = {
+  summary: "make collections and indexes as this version wants them, then end; serve does it, too",
+  usage: "lucid-node migrate",
+  run: async () => {
+    const settings = parseSettings(readEnvironment());
+    const log = createLogger({ ...settings.log, service: settings.serviceName, version: settings.version });
+    try {
+      const names = await migrateStore(settings, log);
+      process.stdout.write(`ready: ${names.join(", ")}\n`);
+      return 0;
+    } catch (error) {
+      const expected = [StoreUnavailableError, StoreLockedError, DuplicateKeyError].some(
+        (kind) => error instanceof kind,
+      );
+      if (!expected) throw error;
+      process.stderr.write(`${(error as Error).message}\n`);
+      return 1;
+    }
+  },
+};

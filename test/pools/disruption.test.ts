@@ -1,0 +1,157 @@
+// T6, T7, T8: a pool that falls silent as one.
+import { describe, expect, test } from "vitest";
+import { isDisrupted } from "../../src/pools/pool.js";
+import { aNode, aPool } from "../support/builders.js";
+import { connectionsOf, connectivityOf, lastHeartbeatOf } from "../support/look.js";
+import { connectNode, type NodeStream } from "../support/node-stream.js";
+import { type ClockedWorld, openClockedFleet, openClockedWorld, type World } from "../support/world.js";
+
+const silentMs = 62_000;
+const lostMs = 300_000;
+const hourMs = 3_600_000;
+
+interface Member {
+  readonly nodeId: string;
+  readonly stream: NodeStream;
+}
+
+/** A pool of that many nodes, all of which have beaten once. */
+async function aPoolOf(world: World, size: number): Promise<{ poolId: string; members: Member[] }> {
+  const { poolId } = await aPool(world.pools);
+  const members: Member[] = [];
+  for (let place = 0; place < size; place++) {
+    const { nodeId } = await aNode(world.nodes, { initialPoolId: poolId });
+    const stream = await connectNode(world, nodeId);
+    await stream.beat();
+    members.push({ nodeId, stream });
+  }
+  return { poolId, members };
+}
+
+/** Time in which only these beat, once each 20 s. */
+async function passBeating(world: Pick<ClockedWorld, "pass">, beating: readonly Member[], ms: number): Promise<void> {
+  for (let gone = 0; gone < ms; gone += 20_000) {
+    for (const { stream } of beating) await stream.beat();
+    await world.pass(Math.min(20_000, ms - gone));
+  }
+}
+
+const isMarked = async (world: World, poolId: string): Promise<boolean | undefined> =>
+  (await world.pools.getPool({ poolId })).pool?.disrupted;
+
+describe("T6 most of a pool falls silent", () => {
+  test("T6 60 %: marked, DISCONNECTED is recorded, nobody is LOST; other pools are as always", async () => {
+    await using world = await openClockedWorld();
+    const struck = await aPoolOf(world, 5);
+    const other = await aPoolOf(world, 5);
+    const beating = [...struck.members.slice(3), ...other.members.slice(1)];
+    await passBeating(world, beating, silentMs + 2_000);
+    expect(await isMarked(world, struck.poolId)).toBe(true);
+    expect(await isMarked(world, other.poolId)).toBe(false);
+    await passBeating(world, beating, 2 * lostMs);
+    for (const { nodeId } of struck.members.slice(0, 3)) {
+      expect(await connectionsOf(world, nodeId)).toEqual(["CONNECTED connected", "DISCONNECTED silent"]);
+    }
+    expect(await connectivityOf(world, other.members[0]?.nodeId ?? "")).toBe("LOST");
+    expect(await world.count("lucid_node_management_pools_disrupted")).toBe(1);
+  });
+
+  test.each([
+    [5, 2, "less than 55 % of it"],
+    [3, 3, "a pool of three"],
+  ])("T6 of %i nodes %i silent is none: %s", async (size, silent) => {
+    await using world = await openClockedWorld();
+    const { poolId, members } = await aPoolOf(world, size);
+    await passBeating(world, members.slice(silent), silentMs + 2_000);
+    expect(await isMarked(world, poolId)).toBe(false);
+    await passBeating(world, members.slice(silent), lostMs);
+    expect(await connectivityOf(world, members[0]?.nodeId ?? "")).toBe("LOST");
+  });
+
+  test("T6 nodes that said goodbye, and nodes that never came, are not silent", async () => {
+    await using world = await openClockedWorld();
+    const { poolId, members } = await aPoolOf(world, 5);
+    for (let place = 0; place < 5; place++) await aNode(world.nodes, { initialPoolId: poolId });
+    for (const { stream } of members.slice(0, 4)) await stream.leave();
+    await passBeating(world, members.slice(4), silentMs + 2_000);
+    expect(await isMarked(world, poolId)).toBe(false);
+  });
+
+  test("T6 is found by the replica that leads when the nodes are another one's, and by the next leader", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [, two] = fleet.replicas as [World, World];
+    const { poolId, members } = await aPoolOf(two, 4);
+    await fleet.pass(silentMs + 4_000);
+    expect(await isMarked(two, poolId)).toBe(true);
+    await fleet.end(0, "crash");
+    await fleet.pass(12_000);
+    for (const { stream } of members) await stream.beat();
+    await fleet.pass(4_000);
+    expect(await isMarked(two, poolId)).toBe(false);
+  });
+});
+
+describe("T7 all of a pool falls silent, and one comes back", () => {
+  test("T7 nobody is LOST while it lasts, the mark goes when enough are back, and the others are timed anew", async () => {
+    await using world = await openClockedWorld();
+    const { poolId, members } = await aPoolOf(world, 5);
+    await world.pass(silentMs + 2 * lostMs);
+    expect(await isMarked(world, poolId)).toBe(true);
+    const heardAt = await lastHeartbeatOf(world, members[4]?.nodeId ?? "");
+    await passBeating(world, members.slice(0, 1), 4_000);
+    expect(await isMarked(world, poolId)).toBe(true);
+    await passBeating(world, members.slice(0, 3), 40_000);
+    expect(await isMarked(world, poolId)).toBe(false);
+    for (const { nodeId } of members.slice(3)) expect(await connectivityOf(world, nodeId)).toBe("DISCONNECTED");
+    expect(await lastHeartbeatOf(world, members[4]?.nodeId ?? "")).toEqual(heardAt);
+    await passBeating(world, members.slice(0, 3), lostMs + 4_000);
+    for (const { nodeId } of members.slice(3)) {
+      expect(await connectionsOf(world, nodeId)).toEqual([
+        "CONNECTED connected",
+        "DISCONNECTED silent",
+        "LOST silent for too long",
+      ]);
+    }
+  });
+
+  test("T7 after an hour they are LOST again", async () => {
+    await using world = await openClockedWorld({ settings: { NODE_HEARTBEAT_INTERVAL: "1" } });
+    const { poolId, members } = await aPoolOf(world, 5);
+    await world.pass(hourMs - 60_000, 30_000);
+    expect(await isMarked(world, poolId)).toBe(true);
+    for (const { nodeId } of members) expect(await connectivityOf(world, nodeId)).toBe("DISCONNECTED");
+    await world.pass(lostMs + 120_000);
+    for (const { nodeId } of members) expect(await connectivityOf(world, nodeId)).toBe("LOST");
+    expect(await isMarked(world, poolId)).toBe(false);
+  });
+});
+
+describe("T8 scaling while a pool is disrupted", () => {
+  test("T8 nothing of ours changes its size, and the pool says why nobody else should", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPoolOf(world, 5);
+    await world.pools.scalePool({ poolId, targetSize: 5 });
+    const { pool: before } = await world.pools.getPool({ poolId });
+    await world.pass(silentMs + lostMs);
+    const { pool } = await world.pools.getPool({ poolId });
+    expect(pool).toMatchObject({ desiredSize: 5, nodeCount: 5, disrupted: true, version: before?.version });
+  });
+});
+
+describe("a pool is disrupted", () => {
+  const members = (heard: number, silent: number, others = 0) => [
+    ...Array.from({ length: heard }, () => ({ connectivity: "connected" as const })),
+    ...Array.from({ length: silent }, () => ({ connectivity: "disconnected" as const, silent_since: new Date(0) })),
+    ...Array.from({ length: others }, () => ({ connectivity: "disconnected" as const })),
+  ];
+  test.each([
+    [0, 3, false],
+    [0, 4, true],
+    [9, 11, true],
+    [10, 12, false],
+    [46, 54, false],
+    [45, 55, true],
+  ])("%i heard and %i silent: %s", (heard, silent, expected) => {
+    expect(isDisrupted(members(heard, silent, 50))).toBe(expected);
+  });
+});
