@@ -14,6 +14,7 @@ import * as stubs from "../dist/gen/lucid/node/v1/node_service_pb.js";
 import { newJti, signToken } from "../dist/src/admin/jwt.js";
 import { createLucidClient } from "../dist/src/client/index.js";
 import { pinClient, startServer } from "./child.mjs";
+import { measureFlush } from "./flush.mjs";
 import { beatLoad, grpcHeaders, unaryLoad } from "./load.mjs";
 
 const { values: given } = parseArgs({
@@ -21,8 +22,8 @@ const { values: given } = parseArgs({
 });
 const out = given.out ?? fileURLToPath(new URL("results/latest.json", import.meta.url));
 const size = given.quick
-  ? { rounds: 3, roundMs: 300, warmUpMs: 300, streams: 200, few: 20, connections: 10, idle: 100 }
-  : { rounds: 7, roundMs: 1500, warmUpMs: 2000, streams: 1000, few: 100, connections: 10, idle: 1000 };
+  ? { rounds: 3, roundMs: 300, warmUpMs: 300, streams: 200, few: 20, connections: 10, idle: 100, flush: 1000 }
+  : { rounds: 7, roundMs: 1500, warmUpMs: 2000, streams: 1000, few: 100, connections: 10, idle: 1000, flush: 10_000 };
 
 const directory = mkdtempSync(join(tmpdir(), "lucid-bench-"));
 const secret = randomBytes(32).toString("hex");
@@ -229,12 +230,23 @@ async function memory() {
   }
 }
 
+async function flush() {
+  const costs = await measureFlush({ nodes: size.flush, rounds: size.rounds });
+  if (costs === undefined) {
+    notes.push("NOT MEASURED: the heartbeat flush, for want of a MongoDB (MONGODB_TEST_URL, mongod, or make tools).");
+    return;
+  }
+  const what = `heartbeat flush, ${size.flush} nodes`;
+  report(what, "us a node", costs.ours, costs.reference, "", `bulkWrite, driver alone (${costs.server})`);
+}
+
 const notes = [
   "Server CPU per request (schedstat of all threads), server on core 0, client on core 1, interleaved rounds, medians.",
   "ratio = reference / ours, so above 1 ours is cheaper. References do nothing but decode, answer and encode.",
   "GetNode: the whole way with token, rate limit, validation, store, metrics; references answer the same bytes.",
   "Beats come as fast as acks return, each with metrics. Interval 1 s: every beat is validated, counted and acknowledged,",
   "but of one stream's beats at most two a second mark its node for the store, which is written once a second.",
+  "Flush: CPU of the writing process alone, in batches of 1000, majority and journaled, each update under its epoch.",
 ];
 
 const print = (cells) =>
@@ -263,6 +275,7 @@ try {
   await unary();
   await beats();
   await memory();
+  await flush();
 } finally {
   await stopAll();
   rmSync(directory, { recursive: true, force: true });

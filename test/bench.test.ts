@@ -5,9 +5,11 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { requireBuilt } from "./e2e/built.js";
 import { runProgram } from "./e2e/process.js";
+import { hasMongoProgram } from "./support/mongo.js";
 import { toolFor } from "./support/tools.js";
 
 const root = new URL("..", import.meta.url).pathname;
+hasMongoProgram("the benchmark's flush");
 toolFor("the benchmark's pinning to cores; it runs unpinned", "taskset");
 
 interface Results {
@@ -38,6 +40,7 @@ test("measures the service beside stock connect-node and grpc-js", async () => {
     "idle node: heap | connect-node",
     "idle node: RSS | grpc-js",
     "idle node: heap | grpc-js",
+    expect.stringMatching(/^heartbeat flush, 1000 nodes \| bulkWrite, driver alone/),
   ]);
   for (const { ratio } of results) expect(Number.isFinite(ratio)).toBe(true);
   for (const { what } of results) expect(stdout).toContain(what);

@@ -26,9 +26,13 @@ interface Both {
 describe.skipIf(!hasMongo("test/storage/differential.test.ts"))("both engines", () => {
   it(`answer ${operationCount} operations alike`, { timeout: 120_000 + operationCount * 20 }, async () => {
     console.log(`differential.test.ts: DIFFERENTIAL_SEED=${seed} DIFFERENTIAL_OPERATIONS=${operationCount}`);
-    const { url, freshDatabase } = await sharedMongo();
+    await using mongo = await sharedMongo();
     await using embedded = await openSqliteStore({ dir: directory });
-    await using mongodb = await openMongoStore({ url, database: freshDatabase(), operationMs: 30_000 });
+    await using mongodb = await openMongoStore({
+      url: mongo.url,
+      database: mongo.freshDatabase(),
+      operationMs: 30_000,
+    });
     const tally = new Map<string, number>();
     const work = Array.from({ length: lanes }, async (_, lane) => {
       const definition = { ...universe, name: `things_${lane}` };

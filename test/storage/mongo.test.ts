@@ -1,7 +1,7 @@
 // The store at a MongoDB server: the contract of every engine, and what only it promises.
 import { AssertionError } from "node:assert";
 import type { Document, MongoClient } from "mongodb";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../src/storage/collection.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { type MongoStoreOptions, openMongoStore } from "../../src/storage/mongo.js";
@@ -81,9 +81,13 @@ function isOrderOf(key: Document | undefined, sort: Document | Map<string, numbe
 describe.skipIf(!hasMongo(tests))("MongoDB", () => {
   const seen = new Set<string>();
   const queries = new Set(["find", "aggregate", "findAndModify", "update", "delete"]);
+  let mongo: MongoUnderTest;
+  beforeAll(async () => {
+    mongo = await sharedMongo();
+  });
+  afterAll(() => mongo[Symbol.asyncDispose]());
 
   describeStore("mongodb", async () => {
-    const mongo = await sharedMongo();
     const database = mongo.freshDatabase();
     const commands: Document[] = [];
     const onCommand = (command: Document) => {
@@ -91,12 +95,12 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
       seen.add(shapeOf(command));
       commands.push(command);
     };
-    let store = await openMongoStore({ url: mongo.url, database, onCommand });
+    let store = await openMongoStore({ url: mongo.url, database, operationMs: 30_000, onCommand });
     return {
       store,
       reopen: async () => {
         await store[Symbol.asyncDispose]();
-        store = await openMongoStore({ url: mongo.url, database, onCommand });
+        store = await openMongoStore({ url: mongo.url, database, operationMs: 30_000, onCommand });
         return store;
       },
       close: async () => {
@@ -113,11 +117,9 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
   });
 
   describe("a database", () => {
-    let mongo: MongoUnderTest;
     let database: string;
     let opened: Store[];
-    beforeEach(async () => {
-      mongo = await sharedMongo();
+    beforeEach(() => {
       database = mongo.freshDatabase();
       opened = [];
     });
@@ -125,7 +127,8 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
       for (const store of opened) await store[Symbol.asyncDispose]();
     });
     const open = async (options: Partial<MongoStoreOptions> = {}) => {
-      const store = await openMongoStore({ url: mongo.url, database, ...options });
+      // A server that other tests use as well may be slow.
+      const store = await openMongoStore({ url: mongo.url, database, operationMs: 30_000, ...options });
       opened.push(store);
       return store;
     };
@@ -204,7 +207,7 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
 
     it("asks for a majority and the journal where writes are to last, and for neither where not", async () => {
       const commands: Document[] = [];
-      const store = await open({ onCommand: (command) => void commands.push(command) });
+      const store = await open({ operationMs: undefined, onCommand: (command) => void commands.push(command) });
       const durable = await store.collection<Thing>(things);
       const relaxed = await store.collection<Thing>({ ...things, name: "samples", durability: "relaxed" });
       for (const all of [durable, relaxed]) {

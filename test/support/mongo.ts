@@ -7,7 +7,6 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Document, MongoClient } from "mongodb";
-import { afterAll } from "vitest";
 import { findTool, toolFor } from "./tools.js";
 import { until } from "./until.js";
 
@@ -58,11 +57,8 @@ const replicaSet = "lucid";
 /** As the engine names itself; fail points are bound to it. */
 const appName = "lucid-node";
 
-/**
- * A server that is there already: MONGODB_TEST_URL, or the one that the whole run shares. Databases in it are dropped
- * after the file.
- */
-const givenUrl = process.env.MONGODB_TEST_URL ?? process.env.LUCID_TEST_MONGODB_URL;
+/** A server that is there already. */
+const givenUrl = () => process.env.MONGODB_TEST_URL ?? process.env.LUCID_TEST_MONGODB_URL;
 
 function findProgram(tests: string): Program | undefined {
   const mongod = process.env.MONGOD_BINARY ?? findTool("mongod");
@@ -73,13 +69,9 @@ function findProgram(tests: string): Program | undefined {
 
 let shared: Promise<MongoUnderTest> | undefined;
 
-/**
- * Whether a server can be had; when not, it says which tests are left out. To be called while the test file is read, not
- * in a test: it also sees to the end of the server that the file's tests share. @throws Error in CI when there is none
- */
+/** Whether a server can be had; when not, it says which tests are left out. @throws Error in CI when there is none */
 export function hasMongo(tests: string): boolean {
-  afterAll(async () => (await shared)?.[Symbol.asyncDispose]());
-  return givenUrl !== undefined || findProgram(tests) !== undefined;
+  return givenUrl() !== undefined || findProgram(tests) !== undefined;
 }
 
 /** Whether a server can be started, to be killed and given options. @throws Error in CI when not */
@@ -89,9 +81,13 @@ export function hasMongoProgram(tests: string): boolean {
   return false;
 }
 
-/** One server for all tests of a file, started when first asked for. The file has asked `hasMongo`. */
+/**
+ * The server that the whole run shares, or else one for all tests of a file, started when first asked for. Ask `hasMongo`
+ * first, and dispose of it after the tests: that ends what was started here, and drops the databases of one that stays.
+ */
 export function sharedMongo(): Promise<MongoUnderTest> {
-  shared ??= givenUrl === undefined ? startMongo() : useMongo(givenUrl);
+  const url = givenUrl();
+  shared ??= url === undefined ? startMongo() : useMongo(url);
   return shared;
 }
 
@@ -210,7 +206,11 @@ function createProcess(program: Program, home: string, port: number, options: Mo
   let child: ReturnType<typeof spawn> | undefined;
   let ended: Promise<void> = Promise.resolve();
 
-  const killAtExit = () => child?.kill("SIGKILL");
+  // For whoever forgets to dispose of it.
+  const killAtExit = () => {
+    child?.kill("SIGKILL");
+    rmSync(home, { recursive: true, force: true, maxRetries: 3 });
+  };
   const run = async (auth: boolean) => {
     const log = openSync(join(home, "server.log"), "a");
     const commandLine = argumentsOf(program.kind, home, port, { ...options, auth }, tls);
