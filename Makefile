@@ -54,8 +54,17 @@ simulate: build ## 100 simulated nodes against the service of `make run`
 	LUCID_TOKEN=$$(node dist/src/cli/lucid-node.js token --role admin) \
 		node dist/src/cli/lucid-node.js simulate --nodes 100 --server http://127.0.0.1:$${PORT:-8083}
 
-soak: check tools build ## the same tests with the full numbers of kills and nodes
-	CRASH_KILLS=200 SIMULATED_NODES=2000 vitest run --config test/vitest.config.ts
+# The numbers of a soak; SOAK_MINUTES is how long the churn of connections lasts.
+soak: export CRASH_KILLS ?= 50
+soak: export SIMULATED_NODES ?= 3000
+soak: export FLEET_KILLS ?= 20
+soak: export PAUSE_SECONDS ?= 60
+soak: export STORM_NODES ?= 5000
+soak: export FAULT_SECONDS ?= 30
+soak: export CHURN_NODES ?= 2000
+soak: export SOAK_MINUTES ?= 60
+soak: check tools build ## the same tests with the full numbers of kills, nodes and minutes; some two hours
+	vitest run --config test/vitest.config.ts
 
 tools: ## install the programs that tests need
 	@.ci/tools

@@ -192,6 +192,8 @@ function relationProblems(settings: Settings): string[] {
     for (const [name, value] of required) {
       if (value === undefined) problems.push(`${name}: required when ENVIRONMENT=production`);
     }
+    const key = Buffer.from(settings.encryptionKey ?? "", "base64");
+    if (key.length > 0 && new Set(key).size < 16) problems.push("ENCRYPTION_KEY: is a known or weak key");
   }
   if (settings.torOnly) problems.push(...torProblems(settings));
   return problems;

@@ -38,11 +38,11 @@ const features = ["nodes", "pools", "poot", "payouts", "resources", "admin"];
 
 /** Rooms that each feature may import from besides itself and the shared floor. */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
-  nodes: ["rpc", "coordination", "storage"],
-  pools: ["rpc", "coordination", "storage", "nodes"],
-  poot: ["rpc", "coordination", "storage", "nodes"],
-  payouts: ["rpc", "coordination", "storage", "poot", "nodes"],
-  resources: ["rpc", "coordination", "storage", "nodes"],
+  nodes: ["rpc", "coordination", "storage", "replicas"],
+  pools: ["rpc", "coordination", "storage", "replicas", "nodes"],
+  poot: ["rpc", "coordination", "storage", "replicas", "nodes"],
+  payouts: ["rpc", "coordination", "storage", "replicas", "poot", "nodes"],
+  resources: ["rpc", "coordination", "storage", "replicas", "nodes"],
   admin: ["rpc", "coordination", "storage"],
 };
 /** Pure files decide and import types only, and other pure files. */
@@ -68,8 +68,8 @@ describe("the house", () => {
     expect(wrong).toEqual([]);
   });
 
-  it("rpc, storage, coordination and telemetry know no feature", () => {
-    const lower = ["rpc", "storage", "coordination", "telemetry"];
+  it("rpc, storage, coordination, replicas and telemetry know no feature", () => {
+    const lower = ["rpc", "storage", "coordination", "replicas", "telemetry"];
     const wrong = imports.filter(
       ({ from, to }) => lower.some((name) => inRoom(name)(from)) && features.some((name) => inRoom(name)(to)),
     );

@@ -12,7 +12,7 @@ import {
   SettingsError,
 } from "../src/settings.js";
 
-const key = Buffer.alloc(32, 9).toString("base64");
+const key = Buffer.from("0123456789abcdefghijklmnopqrstuv").toString("base64");
 const secret = "0123456789-abcdefghij-0123456789";
 
 interface Row {
@@ -260,6 +260,8 @@ describe("production", () => {
     ["JWT_SECRET_KEY", "change-me-please-0123456789-0123456789"],
     ["JWT_PRIVILEGED_SECRET_KEY", "your-secret-key-0123456789-0123456789"],
     ["JWT_SECRET_KEY", `${secret},`],
+    ["ENCRYPTION_KEY", Buffer.alloc(32).toString("base64")],
+    ["ENCRYPTION_KEY", Buffer.alloc(32, "abcdefgh").toString("base64")],
   ])("refuses a weak %s: %s", (name, value) => {
     expect(problemsOf({ ...whole, [name]: value })[0]).toContain(name);
   });

@@ -51,9 +51,9 @@ export function createLucidClient(options: LucidClientOptions): LucidClient {
   const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors, defaultTimeoutMs: timeoutMs });
   // A stream lives as long as its caller wants it.
   const streaming = createGrpcTransport({ baseUrl, sessionManager, interceptors });
-  const nodes = createClient(NodeService, transport);
+  const { heartbeat, watchNodes } = createClient(NodeService, streaming);
   return {
-    nodes: { ...nodes, heartbeat: createClient(NodeService, streaming).heartbeat },
+    nodes: { ...createClient(NodeService, transport), heartbeat, watchNodes },
     pools: createClient(PoolService, transport),
     admin: createClient(AdminService, transport),
     [Symbol.dispose]: () => sessionManager.abort(),

@@ -20,6 +20,7 @@ import type {
   StoredDocument,
   Update,
 } from "./collection.js";
+import { copyOf } from "./copy.js";
 import { boundIds } from "./filter.js";
 import {
   duplicateKeyCode,
@@ -90,7 +91,7 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
   const guarded = (filter: Filter, hint: Hint) => {
     assertSupported(definition, filter);
     const options = { ...hintOf(definition, filter, hint), maxTimeMS };
-    return { query: toQuery(structuredClone(filter)), options };
+    return { query: toQuery(copyOf(filter)), options };
   };
 
   return {
@@ -154,7 +155,7 @@ type Ask = <Result>(work: () => Promise<Result>) => Promise<Result>;
 
 function checkedCopy(definition: CollectionDefinition, document: StoredDocument): Stored {
   assertDocument(definition, document);
-  return structuredClone(document);
+  return copyOf(document);
 }
 
 function checkedChange(
@@ -166,7 +167,7 @@ function checkedChange(
   assertSupported(definition, filter, update);
   if (upsert) assertUpsert(filter);
   const options = { ...hintOf(definition, filter, hint), upsert };
-  const [query, copy] = structuredClone([filter, update] as const);
+  const [query, copy] = copyOf([filter, update] as const);
   return { query: toQuery(query), update: copy as UpdateFilter<Stored>, options };
 }
 
@@ -259,7 +260,7 @@ async function readPage<T extends StoredDocument>(
   assertBetween(skip, 0, skipMax, "skip");
   const walk = orderedWalk(definition, filter, index, descending);
   const position = after === undefined ? [] : behind(definition, walk, after, descending);
-  const query = toQuery(structuredClone(filter));
+  const query = toQuery(copyOf(filter));
   const bounded = position?.length ? { $and: [query, ...position] } : query;
   // One more than asked for tells whether anything follows; a batch of that size brings all in one answer.
   const options = { hint: index, sort: walk.sort, skip, limit: limit + 1, batchSize: limit + 1, maxTimeMS };

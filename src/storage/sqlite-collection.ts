@@ -14,6 +14,7 @@ import {
   StoreUnavailableError,
   type Update,
 } from "./collection.js";
+import { copyOf } from "./copy.js";
 import { boundIds, compileFilter, valueAt } from "./filter.js";
 import { createCodec } from "./sqlite-codec.js";
 import type { CommitQueue } from "./sqlite-commit.js";
@@ -91,7 +92,10 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     },
     bulkUpdate: async (operations) => {
       assertBetween(operations.length, 0, batchMax, "a batch");
-      for (const { filter, update } of operations) assertBulk(definition, filter, update);
+      for (const { filter, update, upsert } of operations) {
+        assertBulk(definition, filter, update);
+        if (upsert) assertUpsert(filter);
+      }
       return summarize(
         await Promise.allSettled(operations.map((one) => changeOne(parts, one.filter, one.update, one))),
       );
@@ -220,7 +224,7 @@ async function changeOne(
   assertSupported(parts.definition, givenFilter, givenUpdate);
   if (upsert) assertUpsert(givenFilter);
   // The caller may change what it handed in before the turn comes.
-  const [filter, update] = structuredClone([givenFilter, givenUpdate] as const);
+  const [filter, update] = copyOf([givenFilter, givenUpdate] as const);
   const source = guarded(parts, filter, index === undefined ? {} : { index });
   const matches = compileFilter(filter);
   for (const size of growing(4)) {

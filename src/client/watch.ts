@@ -1,0 +1,56 @@
+// A watch that goes on: cut off by a restart, a broken connection or its own slowness, it resumes behind the last message
+// it was given, on whichever replica answers.
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import type {
+  NodeService,
+  WatchNodesRequestSchema,
+  WatchNodesResponse,
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import { type Clock, systemClock } from "../clock.js";
+import { retryAfterMs } from "./errors.js";
+
+export interface WatchOptions {
+  /** Ends the watch, without an error. */
+  readonly signal?: AbortSignal;
+  readonly clock?: Clock;
+  /** In [0, 1). */
+  readonly random?: () => number;
+}
+
+const backoffMinMs = 1_000;
+const backoffMaxMs = 30_000;
+
+/**
+ * Messages of WatchNodes without an end. Each change comes once; after a cut too long for the log to bridge (30 days) a
+ * new snapshot begins, told by upserts that snapshot_end follows. A cut within a snapshot begins it anew, too.
+ * @throws ConnectError for what waiting does not mend, such as missing permission
+ */
+export async function* watchNodes(
+  nodes: Pick<Client<typeof NodeService>, "watchNodes">,
+  request: MessageInitShape<typeof WatchNodesRequestSchema> = {},
+  { signal = new AbortController().signal, clock = systemClock, random = Math.random }: WatchOptions = {},
+): AsyncGenerator<WatchNodesResponse, void, undefined> {
+  let { resumeToken = "" } = request;
+  let failures = 0;
+  while (!signal.aborted) {
+    try {
+      for await (const message of nodes.watchNodes({ ...request, resumeToken }, { signal })) {
+        failures = 0;
+        if (message.resumeToken !== "") resumeToken = message.resumeToken;
+        yield message;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      const { code } = ConnectError.from(error);
+      if (code === Code.OutOfRange) resumeToken = "";
+      else if (!isPassing(code)) throw error;
+      const waitMs = retryAfterMs(ConnectError.from(error)) ?? 0;
+      await clock.sleep(waitMs + random() * Math.min(backoffMaxMs, backoffMinMs * 2 ** failures++), signal);
+    }
+  }
+}
+
+/** What a cut looks like. A peer that goes in the middle of an answer may leave any of the last three. */
+const isPassing = (code: Code): boolean =>
+  [Code.Unavailable, Code.ResourceExhausted, Code.Aborted, Code.Canceled, Code.Internal, Code.Unknown].includes(code);
