@@ -21,6 +21,7 @@ import type {
   Update,
 } from "./collection.js";
 import { copyOf } from "./copy.js";
+import { cursorOf } from "./cursor.js";
 import { boundIds } from "./filter.js";
 import {
   duplicateKeyCode,
@@ -33,7 +34,7 @@ import {
   type WriteFault,
   writeErrorsOf,
 } from "./mongo-errors.js";
-import { behind, cursorOf, hintOf, orderedWalk, type Query, type Stored, toQuery } from "./mongo-query.js";
+import { behind, hintOf, orderedWalk, type Query, type Stored, toQuery } from "./mongo-query.js";
 import { assertBetween, assertDocument, assertSupported, assertUpsert } from "./supported.js";
 import { UpdateError } from "./update.js";
 
@@ -267,7 +268,7 @@ async function readPage<T extends StoredDocument>(
   const found = await ask(async () => (position ? collection.find<T>(bounded, options).toArray() : []));
   const items = found.slice(0, limit);
   const last = items.at(-1);
-  return found.length > limit && last ? { items, next: cursorOf(walk, last) } : { items };
+  return found.length > limit && last ? { items, next: cursorOf(walk.index, last) } : { items };
 }
 
 /** The server deletes one or all: so the ids are read first, and those deleted that still match then. */

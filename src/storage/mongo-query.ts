@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import type { Document, Filter as MongoFilter } from "mongodb";
 import type { CollectionDefinition, Cursor, Filter, Hint, IndexDefinition, Scalar } from "./collection.js";
-import { boundIds, requiredDemands, valueAt } from "./filter.js";
+import { cursorPaths, idIndex, indexOf } from "./cursor.js";
+import { boundIds, requiredDemands } from "./filter.js";
 import { assertBetween, assertRepeatsPartial } from "./supported.js";
 
 /** `_id` is text here, where the driver expects an ObjectId. */
@@ -12,15 +13,6 @@ export interface Stored extends Document {
 }
 
 export type Query = MongoFilter<Stored>;
-
-const idIndex: IndexDefinition = { name: "_id_", key: ["_id"], unique: true };
-
-/** The index of that name, or the one over _id. @throws AssertionError */
-export function indexOf({ name, indexes }: CollectionDefinition, index: string): IndexDefinition {
-  const found = index === idIndex.name ? idIndex : indexes.find((one) => one.name === index);
-  assert(found, `${name} has no index ${index}`);
-  return found;
-}
 
 /** The fields of an index at the server. It refuses _id behind the key of a TTL index, and in a unique one it would undo it. */
 export function keyOf({ key, unique, ttlSeconds }: IndexDefinition): readonly string[] {
@@ -80,16 +72,6 @@ export function orderedWalk(
 
 /** A TTL index has no _id to break ties with: the few that page by one pay for a sort at the server. */
 const sortPaths = (index: IndexDefinition) => [...new Set([...index.key, ...(index.unique ? [] : ["_id"])])];
-
-const cursorPaths = ({ key }: IndexDefinition) => [...new Set([...key, "_id"])];
-
-/** Where a document stands in an index. */
-export function cursorOf({ index }: Walk, document: object): Cursor {
-  return cursorPaths(index).map((path) => {
-    const value = valueAt(document, path) as Scalar | undefined;
-    return value instanceof Date ? value.getTime() : (value ?? null);
-  });
-}
 
 /**
  * What stands behind a cursor, or undefined when nothing can.

@@ -9,17 +9,17 @@ import {
   type Hint,
   type Page,
   type PageOptions,
-  type Scalar,
   type StoredDocument,
   StoreUnavailableError,
   type Update,
 } from "./collection.js";
 import { copyOf } from "./copy.js";
+import { cursorOf, cursorPaths, indexOf } from "./cursor.js";
 import { boundIds, compileFilter, valueAt } from "./filter.js";
 import { createCodec } from "./sqlite-codec.js";
 import type { CommitQueue } from "./sqlite-commit.js";
 import type { Statements } from "./sqlite-file.js";
-import { documentStatements, indexedCount, indexOf, orderedWalk, type Position, toSql } from "./sqlite-query.js";
+import { documentStatements, indexedCount, orderedWalk, type Position, toSql } from "./sqlite-query.js";
 import { breathe, candidates, chunkMax, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
 import { assertBetween, assertDocument, assertIndexed, assertSupported, assertUpsert } from "./supported.js";
 import { applyUpdate, documentFromFilter } from "./update.js";
@@ -186,18 +186,7 @@ async function readPage(parts: Parts, filter: Filter, options: PageOptions): Pro
   });
   const items = found.slice(0, limit);
   const last = items.at(-1);
-  return found.length > limit && last ? { items, next: cursorOf(parts.definition, index, last) } : { items };
-}
-
-const cursorPaths = (definition: CollectionDefinition, index: string) => [
-  ...new Set([...indexOf(definition, index).key, "_id"]),
-];
-
-function cursorOf(definition: CollectionDefinition, index: string, document: object): Cursor {
-  return cursorPaths(definition, index).map((path) => {
-    const value = valueAt(document, path) as Scalar | undefined;
-    return value instanceof Date ? value.getTime() : (value ?? null);
-  });
+  return found.length > limit && last ? { items, next: cursorOf(indexOf(parts.definition, index), last) } : { items };
 }
 
 function positionBehind(
@@ -206,7 +195,7 @@ function positionBehind(
   order: readonly string[],
   after: Cursor,
 ): Position {
-  const paths = cursorPaths(definition, index);
+  const paths = cursorPaths(indexOf(definition, index));
   assertBetween(after.length, paths.length, paths.length, `values of a cursor of ${index}`);
   return order.map((path) => toSql(after[paths.indexOf(path)]));
 }

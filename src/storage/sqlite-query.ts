@@ -1,7 +1,5 @@
-// Filters as SQL. The SQL answers a superset in the order of one index; filter.ts judges what comes back, because SQL
-// holds true for 1 and null for missing. Every statement seeks in its index: nothing is scanned or sorted.
-import assert from "node:assert/strict";
 import type { CollectionDefinition, Filter, IndexDefinition, Scalar } from "./collection.js";
+import { idIndex, indexOf } from "./cursor.js";
 import { type Demand, isFields, requiredDemands } from "./filter.js";
 import type { SqlValue } from "./sqlite-file.js";
 import { assertRepeatsPartial } from "./supported.js";
@@ -35,7 +33,6 @@ export interface Query {
 
 const quoted = (name: string) => `"${name}"`;
 const sqlIndexName = (collection: string, index: string) => quoted(`${collection}.${index}`);
-const idIndex: IndexDefinition = { name: "_id_", key: ["_id"], unique: true };
 const comparisons = { $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
 
 /** The value of a path in SQL; the text is the same in index and query, or SQLite would not see that they agree. */
@@ -83,13 +80,6 @@ function partialCondition({ partial = {} }: IndexDefinition): string {
     return `${expression(path)} = ${typeof value === "string" ? literal(value) : value}`;
   });
   return conditions.join(" AND ");
-}
-
-/** The index of that name, or the one over _id. */
-export function indexOf({ name, indexes }: CollectionDefinition, index: string): IndexDefinition {
-  const found = index === idIndex.name ? idIndex : indexes.find((one) => one.name === index);
-  assert(found, `${name} has no index ${index}`);
-  return found;
 }
 
 /** The one walk that goes through all matches in order: equality fixes the first fields, the others order. */
