@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { replicasCollection } from "../../src/replicas/roster.js";
 import { aNode } from "../support/builders.js";
+import { anIdentity } from "../support/enroll.js";
 import { connectionsOf, connectivityOf, historyOf, nodeOf, statusOf, untilStatus } from "../support/look.js";
 import { connectNode, type NodeStream } from "../support/node-stream.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
@@ -312,6 +313,30 @@ describe("the leader", () => {
 });
 
 describe("the replicas", () => {
+  test("share rate limits", async () => {
+    const settings = { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_PER_MINUTE: "10" };
+    await using fleet = await openClockedFleet(2, { settings });
+    const [one, two] = pairOf(fleet);
+    const token = await one.token("operator");
+    for (let call = 0; call < 10; call++) await (call % 2 === 0 ? one : two).as(token).nodes.listNodes({});
+    for (const world of [one, two]) await expectRefusal(world.as(token).nodes.listNodes({}), "ResourceExhausted 4291");
+    await fleet.pass(60_000);
+    await one.as(token).nodes.listNodes({});
+  });
+
+  test("take each other's challenges, each once", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { publicKey, sign } = anIdentity("node_seed");
+    const { nodeId } = await aNode(one.nodes, { publicKey });
+    const { challenge } = await one.as(undefined).nodes.beginEnrollment({ nodeId, publicKey });
+    const answer = { nodeId, challenge, signature: sign(challenge) };
+    expect((await two.as(undefined).nodes.completeEnrollment(answer)).accessToken).not.toBe("");
+    for (const world of [one, two]) {
+      await expectRefusal(world.as(undefined).nodes.completeEnrollment(answer), "Unauthenticated 4011");
+    }
+  });
+
   test("are counted while they live", async () => {
     await using fleet = await openClockedFleet(2);
     const [one] = pairOf(fleet);
