@@ -305,7 +305,8 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date, writeId: string):
       ...patch.set,
       updated_at: now,
       write_id: writeId,
-      ...(node.unlogged_since === undefined ? { unlogged_since: now } : {}),
+      // Written in any case: that it stands may be over by now, for moving changes to the log does not touch the version.
+      unlogged_since: node.unlogged_since ?? now,
     },
     ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
     $inc: { version: 1, change: 1 },

@@ -5,7 +5,7 @@ import {
   answered,
   type ConnectivityState,
   configurationVersion,
-  type desiredStatus,
+  desiredStatus,
   fail,
   type Json,
   type NodeDocument,
@@ -115,6 +115,29 @@ export interface Session {
 
 export type Beat = Extract<Incoming, { kind: "beat" }>;
 export type Result = Extract<Incoming, { kind: "result" }>;
+
+/** A session that nobody here has opened knowingly: its node counts as heard now. */
+export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number): Session => ({
+  nodeId: node._id as NodeId,
+  sessionId: "",
+  epoch: node.session_epoch,
+  bootId: node.session_boot_id ?? "",
+  jti: "",
+  unary: false,
+  version: node.version,
+  link: undefined,
+  renewAtMs: Number.POSITIVE_INFINITY,
+  connectivity: node.connectivity,
+  desired: desiredStatus(node.status),
+  intervalMs,
+  lastSequence: 0n,
+  lastHeardMs: nowMs,
+  presumedMs: Number.NEGATIVE_INFINITY,
+  lastCountedMs: Number.NEGATIVE_INFINITY,
+  lastHeardAt: node.last_heartbeat,
+  lastSampleMs: Number.NEGATIVE_INFINITY,
+  told: undefined,
+});
 
 /**
  * What opening a session changes: the node is connected, and may have told something new of itself. Nothing for a node

@@ -7,6 +7,7 @@ import type { Coordination } from "../coordination/coordination.js";
 import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthenticated, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import { createAdmission } from "./admission.js";
+import { createDoubts } from "./doubts.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "./heartbeat.js";
 import { desiredStatus, type NodeDocument, type Patch, pendingCommands } from "./node.js";
 import { type NodeRepository, unaryReplica } from "./repository.js";
@@ -19,6 +20,7 @@ import {
   left,
   type Opening,
   openingPatch,
+  presumed,
   type Result,
   resulted,
   type Sample,
@@ -103,30 +105,29 @@ export function createSessions(parts: {
     forget(older);
   };
 
+  const doubts = createDoubts({
+    repository,
+    replicaId: parts.replicaId,
+    epochOf: (nodeId) => sessions.get(nodeId)?.epoch,
+    adopt: (node) => {
+      const older = sessions.get(node._id);
+      if (older !== undefined) giveWay(older, node.session_boot_id);
+      sessions.set(node._id, presumed(node, pace(), clock.monotonicMs()));
+    },
+  });
+
   const remember = (node: NodeDocument, opening: Opening, link: Link | undefined): Session => {
     const nowMs = clock.monotonicMs();
     const lifetimeMs = settings.streamLifetimeMs * (0.8 + 0.4 * random());
     const tokenMs = opening.bearer.expiresAt.getTime() - clock.now().getTime();
     const session: Session = {
-      nodeId: opening.nodeId,
+      ...presumed(node, pace(), nowMs),
       sessionId: randomUUID(),
-      epoch: node.session_epoch,
       bootId: opening.bootId,
       jti: opening.bearer.jti,
       unary: link === undefined,
-      version: node.version,
       link,
       renewAtMs: nowMs + Math.min(lifetimeMs, Math.max(0, tokenMs)),
-      connectivity: node.connectivity,
-      desired: desiredStatus(node.status),
-      intervalMs: pace(),
-      lastSequence: 0n,
-      lastHeardMs: nowMs,
-      presumedMs: Number.NEGATIVE_INFINITY,
-      lastCountedMs: Number.NEGATIVE_INFINITY,
-      lastHeardAt: node.last_heartbeat,
-      lastSampleMs: Number.NEGATIVE_INFINITY,
-      told: undefined,
     };
     sessions.set(opening.nodeId, session);
     connectedCount++;
@@ -145,11 +146,14 @@ export function createSessions(parts: {
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
     await admission.admit(opening.nodeId);
-    const opened = await repository.openSession(opening.nodeId, {
-      bootId: opening.bootId,
-      replica: link === undefined ? unaryReplica : parts.replicaId,
-      at: clock.now(),
-    });
+    const replica = link === undefined ? unaryReplica : parts.replicaId;
+    const at = clock.now();
+    const opened = await repository
+      .openSession(opening.nodeId, { bootId: opening.bootId, replica, at })
+      .catch((error: unknown) => {
+        if (link !== undefined) doubts.note(opening.nodeId);
+        throw error;
+      });
     if (opened === null) throw await refusal(opening.nodeId);
     const older = sessions.get(opening.nodeId);
     if (older !== undefined && older.epoch > opened.session_epoch) throw sessionSuperseded();
@@ -397,6 +401,8 @@ export function createSessions(parts: {
         if (from + perStep < open.length) await clock.sleep(stepMs, signal);
       }
     },
+
+    settleDoubts: doubts.settle,
 
     /** What the sweeper works on. */
     all: (): IterableIterator<Session> => sessions.values(),

@@ -118,6 +118,7 @@ export function createSweeper(parts: {
     }
     try {
       await flush();
+      await sessions.settleDoubts();
       stall.storeAnswered();
       await sweep();
       stall.turnEnds();

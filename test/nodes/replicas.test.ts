@@ -1,14 +1,17 @@
 // Several replicas over one store: who takes over, who judges whom, and who acts for all.
 import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
+import { nodesCollection } from "../../src/nodes/repository.js";
 import { replicasCollection } from "../../src/replicas/roster.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aNode } from "../support/builders.js";
 import { anIdentity } from "../support/enroll.js";
 import { connectionsOf, connectivityOf, historyOf, nodeOf, statusOf, untilStatus } from "../support/look.js";
 import { connectNode, type NodeStream } from "../support/node-stream.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
 import { until } from "../support/until.js";
-import { type ClockedFleet, openClockedFleet, type World } from "../support/world.js";
+import { type ClockedFleet, openClockedFleet, openClockedWorld, type World } from "../support/world.js";
 
 /** Interval and grace of the default settings, with the 10 % that an interval may be longer. */
 const silentMs = 63_000;
@@ -178,6 +181,30 @@ describe("who judges whom", () => {
       "DISCONNECTED silent",
       "CONNECTED heard again",
     ]);
+  });
+});
+
+describe("a session whose opening was never answered", () => {
+  test("is judged like any other: a node that died with it is found DISCONNECTED", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId } = await aNode(world.nodes);
+    const stream = await connectNode(world, nodeId, { bootId: "a" });
+    await stream.beat();
+    await world.pass(2_000);
+    const { replicaId } = await world.admin.getServiceInfo({});
+    const nodes = await world.store.collection<NodeDocument>(nodesCollection);
+    world.beforeStore(async (operation) => {
+      if (operation !== "findOneAndUpdate") return;
+      world.beforeStore(undefined);
+      const $set = { session_boot_id: "a", session_replica: replicaId };
+      await nodes.findOneAndUpdate({ _id: nodeId }, { $inc: { session_epoch: 1 }, $set });
+      throw new StoreUnavailableError("the connection broke");
+    });
+    await expectRefusal(connectNode(world, nodeId, { bootId: "a" }), "Unavailable 5031");
+    await world.pass(2_000);
+    expect(await stream.ended()).toBeUndefined();
+    await world.pass(silentMs + 2_000);
+    expect(await connectionsOf(world, nodeId)).toEqual(["CONNECTED connected", "DISCONNECTED silent"]);
   });
 });
 
