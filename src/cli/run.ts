@@ -6,7 +6,7 @@ import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node
 import { loadCredentials } from "../agent/credentials.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
-import { type RunningServer, StoreLockedError, startServer } from "../server.js";
+import { ReplicaRefusedError, type RunningServer, StoreLockedError, startServer } from "../server.js";
 import { parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
 import { openCredentials, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";
@@ -24,7 +24,7 @@ export const run: Command = {
     try {
       server = await startServer(settings);
     } catch (error) {
-      const expected = error instanceof SettingsError || error instanceof StoreLockedError;
+      const expected = [SettingsError, StoreLockedError, ReplicaRefusedError].some((kind) => error instanceof kind);
       if (!expected && !(error instanceof Error && "syscall" in error)) throw error;
       process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
       return 1;

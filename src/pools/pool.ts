@@ -19,6 +19,8 @@ export interface PoolDocument {
   readonly disrupted_since?: Date;
   /** The fencing token of the leader that last said so or the contrary. */
   readonly fence?: number;
+  /** Of the last change, to find out whether one whose answer was lost took place. */
+  readonly write_id?: string;
   readonly version: number;
   readonly created_at: Date;
   readonly updated_at: Date;

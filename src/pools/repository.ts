@@ -1,4 +1,5 @@
 // What is remembered of pools.
+import { randomUUID } from "node:crypto";
 import { poolExists, poolNotFound, unavailable } from "../failure.js";
 import {
   type CollectionDefinition,
@@ -6,6 +7,7 @@ import {
   DuplicateKeyError,
   type Page,
   type Store,
+  StoreUnavailableError,
 } from "../storage/collection.js";
 import type { PoolDocument } from "./pool.js";
 
@@ -47,6 +49,31 @@ export async function createPoolRepository(store: Store) {
     return pool;
   };
 
+  /**
+   * Applies the patch if the pool still has that version. Null: it has moved on. Where the store fell silent over the
+   * write, the pool itself is asked whether it took place.
+   * @throws DuplicateKeyError, StoreUnavailableError when nothing can be known
+   */
+  const compareAndSet = async (pool: PoolDocument, patch: PoolPatch, now: Date): Promise<PoolDocument | null> => {
+    const writeId = randomUUID();
+    const unset = patch.unset ?? [];
+    try {
+      return await pools.findOneAndUpdate(
+        { _id: pool._id, version: pool.version },
+        {
+          $set: { ...patch.set, updated_at: now, write_id: writeId },
+          ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
+          $inc: { version: 1 },
+        },
+      );
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError)) throw error;
+      const found = await find(pool._id).catch(() => null);
+      if (found?.write_id === writeId) return found;
+      throw error;
+    }
+  };
+
   return {
     find,
     get,
@@ -75,14 +102,8 @@ export async function createPoolRepository(store: Store) {
         const pool = await get(poolId);
         const patch = decide(pool);
         if (patch === undefined) return pool;
-        const unset = patch.unset ?? [];
-        const update = {
-          $set: { ...patch.set, updated_at: now() },
-          ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
-          $inc: { version: 1 },
-        };
         try {
-          const changed = await pools.findOneAndUpdate({ _id: poolId, version: pool.version }, update);
+          const changed = await compareAndSet(pool, patch, now());
           if (changed !== null) return changed;
         } catch (error) {
           throw error instanceof DuplicateKeyError ? poolExists(patch.set?.name ?? pool.name) : error;

@@ -96,8 +96,12 @@ function isBulkUnavailable(error: MongoBulkWriteError): boolean {
   );
 }
 
+/** Of connections that broke, which the driver sometimes passes on as they are; Node names no syscall with EPIPE. */
+const brokenCodes: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT"]);
+
 /** Names that do not resolve come from the resolver as they are; a certificate that cannot be read is no weather. */
 function isSystemError(error: Error): boolean {
+  if ("code" in error && brokenCodes.has(error.code)) return true;
   return (
     "syscall" in error && typeof error.syscall === "string" && error.syscall !== "open" && error.syscall !== "read"
   );

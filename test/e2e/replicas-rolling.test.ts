@@ -6,7 +6,14 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { LucidClient } from "../../src/client/client.js";
 import { aNode } from "../support/builders.js";
 import { historyOf } from "../support/look.js";
-import { canStartReplicas, eventually, openReplicas, type Replicas, sizeOf } from "../support/replicas.js";
+import {
+  canStartReplicas,
+  eventually,
+  openReplicas,
+  type Replicas,
+  type ReplicaUnderTest,
+  sizeOf,
+} from "../support/replicas.js";
 import {
   allLogged,
   asHeard,
@@ -20,9 +27,9 @@ import {
 import { inParallel } from "../support/until.js";
 import { requireBuilt } from "./built.js";
 
-const nodes = sizeOf("SIMULATED_NODES", 150);
-/** The surrogate of the database carries about a hundred beats a second beside everything else. */
-const intervalMs = Math.max(2, Math.ceil(nodes / 100)) * 1000;
+const nodes = sizeOf("SIMULATED_NODES", 60);
+/** The surrogate of the database carries some fifty beats a second beside everything else. */
+const intervalMs = Math.max(2, Math.ceil(nodes / 50)) * 1000;
 const graceMs = Math.max(intervalMs, 10_000);
 const drainMs = 2_000;
 const boundMs = 2 * intervalMs + graceMs + drainMs;
@@ -51,7 +58,7 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
       await using watch = await watchThroughout(fleet.balancer.baseUrl, fleet.adminToken);
       fleet.simulate(nodes, "sim", Math.max(5, Math.ceil(nodes / 100)));
       const victim = fleet.simulate(victims, "victim", 1);
-      const joinMs = await eventually(connectedAgain(fleet, "sim", nodes), "all nodes join", 60_000 + nodes * 60);
+      const joinMs = await eventually(connectedAgain(fleet, "sim", nodes), "all nodes join", 120_000 + nodes * 150);
       await eventually(connectedAgain(fleet, "victim", victims), "the victims join", 30_000);
 
       const spells: Spell[] = [];
@@ -63,17 +70,7 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
           await admin.nodes.startNode({ nodeId: node?._id ?? "" });
         }
         resting.push(...(await restInMaintenance(admin)));
-        const beganMs = performance.now();
-        expect(await replica.end()).toBe(0);
-        const endedMs = performance.now();
-        await replica.start();
-        const servesMs = performance.now();
-        await eventually(
-          connectedAgain(fleet, "sim", nodes),
-          `all are CONNECTED again after ${replica.name}`,
-          boundMs * 4,
-        );
-        spells.push({ ends: endedMs - beganMs, serves: servesMs - endedMs, whole: performance.now() - beganMs });
+        spells.push(await restart(fleet, replica));
       }
       const restartedAt = new Date();
       await eventually(connectedAgain(fleet, "sim", nodes, restartedAt), "all have beaten since", boundMs * 2);
@@ -85,12 +82,12 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
       await eventually(async () => watch.heard.length >= log.length || `${watch.heard.length}`, "all is heard", 20_000);
       console.log(
         `rolling restart: ${nodes} nodes, beat each ${intervalMs / 1000} s, joined in ${seconds(joinMs)}; ` +
-          `CONNECTED again after ${spells.map(({ whole }) => seconds(whole)).join(", ")} (bound ${seconds(boundMs)}), ` +
-          `of which ending ${spells.map(({ ends }) => seconds(ends)).join(", ")} and starting ` +
-          `${spells.map(({ serves }) => seconds(serves)).join(", ")}; log ${log.length} entries, ` +
-          `watcher heard ${watch.heard.length} on ${watch.resumed + 1} streams`,
+          `CONNECTED again ${spells.map(({ movedMs }) => seconds(movedMs)).join(", ")} after SIGTERM ` +
+          `(bound ${seconds(boundMs)}); process gone after ${spells.map(({ endedMs }) => seconds(endedMs)).join(", ")}, ` +
+          `serving again after ${spells.map(({ startedMs }) => seconds(startedMs)).join(", ")}; ` +
+          `log ${log.length} entries, watcher heard ${watch.heard.length} on ${watch.resumed + 1} streams`,
       );
-      for (const { whole } of spells) expect(whole).toBeLessThan(boundMs);
+      for (const { movedMs } of spells) expect(movedMs).toBeLessThan(boundMs);
       expect(watch.heard).toEqual(log.map(asHeard));
       expect(watch.resumed).toBeGreaterThan(0);
 
@@ -100,14 +97,30 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
       expect(others).toEqual([]);
       await expectEnds(fleet, resting);
     },
-    600_000 + nodes * 200,
+    600_000 + nodes * 400,
   );
 });
 
+/** Milliseconds that it took. */
 interface Spell {
-  readonly ends: number;
-  readonly serves: number;
-  readonly whole: number;
+  /** From SIGTERM until all nodes are held by others. */
+  readonly movedMs: number;
+  /** From SIGTERM until the process is gone. */
+  readonly endedMs: number;
+  /** From its start until it serves. */
+  readonly startedMs: number;
+}
+
+async function restart(fleet: Replicas, replica: ReplicaUnderTest): Promise<Spell> {
+  const beganMs = performance.now();
+  const gone = replica.end().then((code) => ({ code, endedMs: performance.now() - beganMs }));
+  const what = `all are CONNECTED again after the end of ${replica.name}`;
+  const movedMs = await eventually(connectedAgain(fleet, "sim", nodes), what, 4 * boundMs);
+  const { code, endedMs } = await gone;
+  expect(code).toBe(0);
+  const startsMs = performance.now();
+  await replica.start();
+  return { movedMs, endedMs, startedMs: performance.now() - startsMs };
 }
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;

@@ -10,7 +10,7 @@ import { connectNode, openNodeStream } from "../support/node-stream.js";
 import { openProxy } from "../support/proxy.js";
 import { toRefusal } from "../support/refusal.js";
 import { inParallel, until } from "../support/until.js";
-import { openClockedWorld, openWorld } from "../support/world.js";
+import { lostAfterMs, openClockedWorld, openWorld } from "../support/world.js";
 
 const handled = "grpc_server_handled_total";
 const heartbeats = { grpc_method: "Heartbeat" };
@@ -81,7 +81,7 @@ describe("T14 ends of a client", () => {
     const { nodeId } = await aNode(world.nodes);
     await (await connectNode(world, nodeId)).leave("");
     await untilConnectivity(world, nodeId, "DISCONNECTED");
-    await world.pass(290_000);
+    await world.pass(lostAfterMs - 10_000);
     expect(await connectivityOf(world, nodeId)).toBe("DISCONNECTED");
     await world.pass(60_000);
     const connections = await connectionsOf(world, nodeId);

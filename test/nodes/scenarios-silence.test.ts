@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { nodesCollection } from "../../src/nodes/repository.js";
 import { aNode } from "../support/builders.js";
+import { onProductionEngines } from "../support/engines.js";
 import {
   connectionsOf,
   connectivityOf,
@@ -16,12 +17,12 @@ import {
 import { connectNode, type NodeStream } from "../support/node-stream.js";
 import { openProxy } from "../support/proxy.js";
 import { inParallel, until } from "../support/until.js";
-import { openClockedWorld, openWorld, type World } from "../support/world.js";
+import { lostAfterMs, openClockedWorld, openWorld, type World } from "../support/world.js";
 
 /** Interval and grace of the default settings. */
 const graceEndsMs = 60_000;
 const tickMs = 1_000;
-const lostMs = 300_000;
+const lostMs = lostAfterMs;
 
 async function aConnectedNode(world: World): Promise<{ nodeId: string; stream: NodeStream }> {
   const { nodeId } = await aNode(world.nodes);
@@ -140,7 +141,9 @@ describe("T3 a beat and its expiry", () => {
 });
 
 describe("T4 a restart", () => {
-  const fleet = Number(process.env.SIMULATED_NODES ?? 150);
+  const fleet = onProductionEngines ? 40 : Number(process.env.SIMULATED_NODES ?? 150);
+  // Where other replicas may live, the lease of one that died runs out first, and then its silence is noticed.
+  const foundDeadMs = onProductionEngines ? 26_000 : 0;
 
   test(`T4 with ${fleet} nodes disconnects nobody before the grace is over, and loses nobody before its time`, {
     timeout: 30_000 + 300 * fleet,
@@ -160,7 +163,7 @@ describe("T4 a restart", () => {
     const back = nodeIds.filter((_, place) => place % 2 === 0);
     const streams = await inParallel(back, 64, async (nodeId) => connectNode(world, nodeId));
     await inParallel(streams, 64, (stream) => stream.beat());
-    await world.pass(10 * tickMs, 500);
+    await world.pass(10 * tickMs + foundDeadMs, 500);
     const rest = fleet - back.length;
     expect(await fleetOf(world)).toEqual({ CONNECTED: back.length, DISCONNECTED: rest });
     for (let silentMs = graceEndsMs + 8 * tickMs; silentMs < lostMs - 3 * tickMs; silentMs += 20_000) {
@@ -168,7 +171,8 @@ describe("T4 a restart", () => {
       expect(await fleetOf(world)).toEqual({ CONNECTED: back.length, DISCONNECTED: rest });
       await world.pass(20_000);
     }
-    await world.pass(20 * tickMs);
+    await inParallel(streams, 64, (stream) => stream.beat());
+    await world.pass(20 * tickMs + foundDeadMs);
     expect(await fleetOf(world)).toEqual({ CONNECTED: back.length, LOST: rest });
     const active = await world.nodes.listNodes({ limit: 1, status: 3 });
     expect(active.pagination?.total).toBe(fleet);

@@ -38,7 +38,7 @@ export const historyIn = (database: Db): Promise<LogEntry[]> =>
 
 /** For `eventually`: no change waits to be logged any more. */
 export const allLogged = (database: Db) => async (): Promise<true | string> => {
-  const waiting = await nodesOf(database).countDocuments({ unlogged_since: { $exists: true } });
+  const waiting = await nodesOf(database).countDocuments({ "unlogged.change": { $exists: true } });
   return waiting === 0 || `${waiting} nodes have changes that are not logged`;
 };
 

@@ -1,6 +1,8 @@
 // Real processes of `lucid-node serve` over one MongoDB and one Redis, behind a balancer: to be ended, killed, stopped in
 // their tracks and started again, and looked at from beside.
-import { readFileSync } from "node:fs";
+// REPLICAS_OUTPUT: a directory where what they print is kept.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Db } from "mongodb";
 import { newJti, signToken } from "../../src/admin/jwt.js";
@@ -14,6 +16,8 @@ import { hasMongoProgram, type MongoUnderTest, startMongo } from "./mongo.js";
 import { canStartRedis, type RedisUnderTest, startRedis } from "./redis.js";
 import { until, within } from "./until.js";
 import { commonSecret } from "./world.js";
+
+const outputDirectory = process.env.REPLICAS_OUTPUT;
 
 type Environment = Readonly<Record<string, string>>;
 
@@ -33,7 +37,7 @@ export interface ReplicaUnderTest {
   start(): Promise<void>;
   /** By SIGKILL; resolves when it is gone. */
   kill(): Promise<void>;
-  /** By SIGTERM; answers its exit code. */
+  /** By SIGTERM, and no longer counted among those that run from then on; answers its exit code. */
   end(limitMs?: number): Promise<number | NodeJS.Signals | null>;
   /** Stands still with all its connections, as under a hypervisor that halts it. */
   freeze(): Promise<void>;
@@ -151,6 +155,7 @@ function createReplica(
   nodeArguments: readonly string[] = [],
 ): ReplicaUnderTest & AsyncDisposable {
   let running: { readonly program: Program; readonly pid: number; facts: Facts | undefined } | undefined;
+  let leaving = false;
   let output = "";
   const current = () => {
     if (running === undefined) throw new Error(`${name} does not run`);
@@ -168,12 +173,13 @@ function createReplica(
     output += ending.stdout + ending.stderr;
     running = undefined;
     process.off("exit", killAtExit);
+    if (outputDirectory !== undefined) writeFileSync(join(outputDirectory, `${name}.log`), output);
     return ending.code;
   };
   return {
     name,
     get runs() {
-      return running?.facts !== undefined;
+      return running?.facts !== undefined && !leaving;
     },
     get pid() {
       return current().pid;
@@ -195,6 +201,7 @@ function createReplica(
         env: { ...environment, HOSTNAME: name },
       });
       if (program.pid === undefined) throw new Error(`${name} could not be started`);
+      leaving = false;
       const started = { program, pid: program.pid, facts: undefined as Facts | undefined };
       running = started;
       process.once("exit", killAtExit);
@@ -208,6 +215,7 @@ function createReplica(
     },
     end: async (limitMs = 30_000) => {
       const { program } = current();
+      leaving = true;
       program.kill("SIGTERM");
       return gone(program, limitMs);
     },
