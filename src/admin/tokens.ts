@@ -13,6 +13,8 @@ interface TokenDocument {
   readonly _id: string;
   readonly kind: "revoked" | "refresh" | "enrollment" | "challenge";
   readonly at: Date;
+  /** Of an enrolment token: the fingerprint of the key it was spent for. */
+  readonly spent_for?: string;
   /** Absent for revocations: only the jti is known of those, and a token may live as long as its maker likes. */
   readonly expires_at?: Date;
 }
@@ -116,17 +118,18 @@ export async function createTokens(parts: {
     kind: "refresh" | "enrollment" | "challenge",
     id: string,
     expiresAt: Date,
-  ): Promise<{ first: boolean; at: Date }> => {
+    spent_for?: string,
+  ): Promise<{ first: boolean; at: Date; spentFor?: string | undefined }> => {
     const at = clock.now();
     const _id = `${kind}:${id}`;
     try {
       const expires_at = new Date(expiresAt.getTime() + spentMarginMs);
-      await documents.insertOne({ _id, kind, at, expires_at });
+      await documents.insertOne({ _id, kind, at, expires_at, ...(spent_for === undefined ? {} : { spent_for }) });
       return { first: true, at };
     } catch (error) {
       if (!(error instanceof DuplicateKeyError)) throw error;
       const used = await documents.findOne({ _id });
-      return { first: false, at: used?.at ?? new Date(0) };
+      return { first: false, at: used?.at ?? new Date(0), spentFor: used?.spent_for };
     }
   };
 
@@ -201,7 +204,12 @@ export async function createTokens(parts: {
       return {
         nodeId: claims.nodeId,
         subject: claims.subject,
-        spend: async () => (await spend("enrollment", claims.jti, claims.expiresAt)).first,
+        issuedAt: claims.issuedAt,
+        // The same key may spend it again: the pinning that was to follow may have failed.
+        spend: async (fingerprint: string) => {
+          const { first, spentFor } = await spend("enrollment", claims.jti, claims.expiresAt, fingerprint);
+          return first || spentFor === fingerprint;
+        },
       };
     },
 

@@ -12,8 +12,10 @@ import type { NodeRepository } from "./repository.js";
 export interface EnrollmentToken {
   readonly nodeId: string;
   readonly subject: string;
-  /** Spends it; false when it was spent before. */
-  spend(): Promise<boolean>;
+  /** To the second. */
+  readonly issuedAt: Date;
+  /** Spends it for the key of that fingerprint; false when it was spent before, for another one. */
+  spend(fingerprint: string): Promise<boolean>;
 }
 
 /** The token that a call brings, verified when asked for; undefined when it brings none. @throws Failure 4011 */
@@ -55,6 +57,11 @@ export function createEnrollment(parts: {
     const token = await bring();
     if (token === undefined) throw unauthenticated("An enrolment token for this node is required");
     if (token.nodeId !== node._id) throw notAllowed("The enrolment token is for another node");
+    // Or whoever was shut out by the reset would come back with the token that had let it in.
+    const resetSecond = Math.floor((node.enrollment_reset_at?.getTime() ?? 0) / 1000);
+    if (token.issuedAt.getTime() / 1000 < resetSecond) {
+      throw unauthenticated("The enrolment token is older than the last reset of the node's enrolment");
+    }
     if (node.public_key !== undefined) throw notAllowed("Another key is pinned for this node");
     return token;
   };
@@ -116,7 +123,7 @@ export function createEnrollment(parts: {
         throw unauthenticated("The challenge was used before");
       }
       if (token === undefined) return node;
-      if (!(await token.spend())) throw unauthenticated("The enrolment token was used before");
+      if (!(await token.spend(sha256Hex(publicKey)))) throw unauthenticated("The enrolment token was used before");
       const pinned = await repository.change(nodeId, clock.now, async (current) => {
         await authorise(current, publicKey, async () => token);
         return current.public_key === undefined ? pin(publicKey, token.subject) : undefined;

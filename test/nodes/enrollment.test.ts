@@ -1,6 +1,7 @@
 // Proofs of identity: challenges that are replayed, forged, old or for somebody else.
 import { describe, expect, test } from "vitest";
 import { createVault } from "../../src/crypto.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aNode } from "../support/builders.js";
 import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
 import { nodeOf } from "../support/look.js";
@@ -68,6 +69,33 @@ describe("an enrolment", () => {
     await world.nodes.resetEnrollment({ nodeId });
     await expectRefusal(enroll(clients, anIdentity(nodeId)), "Unauthenticated 4011");
     await enroll(world.as(await enrollmentToken(world, nodeId)), anIdentity(nodeId));
+  });
+
+  test("that the store cut short after the token was spent may be tried again by the same key, and by no other", async () => {
+    await using world = await openWorld();
+    const { nodeId } = await aNode(world.nodes);
+    const clients = world.as(await enrollmentToken(world, nodeId));
+    const identity = anIdentity(nodeId);
+    world.beforeStore((operation) => {
+      if (operation === "findOneAndUpdate") throw new StoreUnavailableError("cut off");
+      return undefined;
+    });
+    await expectRefusal(enroll(clients, identity), "Unavailable 5031");
+    world.beforeStore(undefined);
+    await expectRefusal(enroll(clients, anIdentity(nodeId)), "Unauthenticated 4011");
+    await enroll(clients, identity);
+  });
+
+  test("with the very key and token of before is refused once the enrolment was reset", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId } = await aNode(world.nodes);
+    const clients = world.as(await enrollmentToken(world, nodeId));
+    const identity = anIdentity(nodeId);
+    await enroll(clients, identity);
+    await world.pass(2_000);
+    await world.nodes.resetEnrollment({ nodeId });
+    await expectRefusal(enroll(clients, identity), "Unauthenticated 4011");
+    await enroll(world.as(await enrollmentToken(world, nodeId)), identity);
   });
 
   test("with a token that has run out is refused", async () => {

@@ -146,7 +146,7 @@ describe("T4 a restart", () => {
   const foundDeadMs = onProductionEngines ? 26_000 : 0;
 
   test(`T4 with ${fleet} nodes disconnects nobody before the grace is over, and loses nobody before its time`, {
-    timeout: 30_000 + 300 * fleet,
+    timeout: 180_000 + 300 * fleet,
   }, async () => {
     await using world = await openClockedWorld();
     const nodeIds = await inParallel(Array.from({ length: fleet }), 64, async () => {

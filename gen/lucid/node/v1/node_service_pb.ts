@@ -3024,8 +3024,9 @@ export const NodeService: GenService<{
     output: typeof CompleteEnrollmentResponseSchema;
   },
   /**
-   * Forgets the pinned key; the next enrolment token pins anew. The node's stream ends and its refresh tokens serve no
-   * more; an access token runs out within the hour, and BanNode shuts out at once. Permission node:admin. Errors: 5001.
+   * Forgets the pinned key; the next enrolment token pins anew. The node's stream ends, and its refresh tokens and the
+   * enrolment tokens from before serve no more; an access token runs out within the hour, and BanNode shuts out at once.
+   * Permission node:admin. Errors: 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.ResetEnrollment
    */
