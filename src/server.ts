@@ -19,7 +19,7 @@ import { createExpire } from "./nodes/expire.js";
 import { createFeed } from "./nodes/feed.js";
 import { createFollower } from "./nodes/follower.js";
 import { createNodeHandler } from "./nodes/handler.js";
-import { nextBeatAfterMs } from "./nodes/heartbeat.js";
+import { lostAfterMs, nextBeatAfterMs } from "./nodes/heartbeat.js";
 import { createNodeLog, nodeLogCollection } from "./nodes/log.js";
 import { createMembership } from "./nodes/membership.js";
 import type { NodeDocument } from "./nodes/node.js";
@@ -151,6 +151,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...led,
     pools,
     nodes: repository,
+    lostAfterMs: lostAfterMs(heartbeat, heartbeat.intervalMs),
     gauge: metrics.poolsDisrupted,
     log: log.module("disruption"),
   });
@@ -182,7 +183,10 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     store,
     clock,
     rings: secrets.rings,
-    onRevoked: (jti) => sessions.endToken(jti, unauthenticated("The token was revoked")),
+    onRevoked: (jti) => {
+      sessions.endToken(jti, unauthenticated("The token was revoked"));
+      watch.endToken(jti, unauthenticated("The token was revoked"));
+    },
   });
   // A store that is away now is waited for: nobody is let in before, and nothing says ready.
   await tokens.load().catch(ifUnavailable);

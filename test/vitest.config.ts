@@ -5,8 +5,9 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 
 /** What talks to the service as a whole: it must be the same on every engine. */
 const throughTheService = ["test/{admin,agent,client,nodes,pools}/**/*.test.ts", "test/contract-rules.test.ts"];
+/** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
+const fleets = ["test/e2e/{replicas,faults}-*.test.ts"];
 
-// Files that kill processes, hold thousands of streams or listen to timing run beside one other at the most.
 export default defineConfig({
   root,
   test: {
@@ -14,7 +15,15 @@ export default defineConfig({
     maxWorkers: 2,
     globalSetup: ["test/support/servers.ts"],
     projects: [
-      { test: { ...shared, name: "embedded", include: ["test/**/*.test.ts"] } },
+      {
+        test: {
+          ...shared,
+          name: "embedded",
+          include: ["test/**/*.test.ts"],
+          exclude: fleets,
+          sequence: { groupOrder: 0 },
+        },
+      },
       {
         test: {
           ...shared,
@@ -25,8 +34,10 @@ export default defineConfig({
           env: { LUCID_TEST_ENGINES: "production" },
           // The MongoDB of the tests may be one that is far slower than MongoDB.
           testTimeout: 180_000,
+          sequence: { groupOrder: 1 },
         },
       },
+      { test: { ...shared, name: "fleets", include: fleets, maxWorkers: 1, sequence: { groupOrder: 2 } } },
     ],
   },
 });

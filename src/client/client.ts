@@ -102,9 +102,9 @@ function authorising(tokens: TokenSource): Interceptor {
     try {
       return await next(request);
     } catch (error) {
-      // A stream's messages may be gone already; its caller opens it anew.
-      if (ConnectError.from(error).code !== Code.Unauthenticated || request.stream) throw error;
-      if (!(await tokens.renew(token))) throw error;
+      if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+      // A stream's messages may be gone already: its caller opens it anew, with the new token.
+      if (!(await tokens.renew(token)) || request.stream) throw error;
       request.header.set("authorization", `Bearer ${tokens.current()}`);
       return next(request);
     }

@@ -33,20 +33,31 @@ export async function* watchNodes(
 ): AsyncGenerator<WatchNodesResponse, void, undefined> {
   let { resumeToken = "" } = request;
   let failures = 0;
+  let refused = false;
   while (!signal.aborted) {
+    // Of this attempt alone: whoever stops reading leaves the call open otherwise.
+    const over = new AbortController();
     try {
-      for await (const message of nodes.watchNodes({ ...request, resumeToken }, { signal })) {
-        failures = 0;
-        if (message.resumeToken !== "") resumeToken = message.resumeToken;
+      const options = { signal: AbortSignal.any([signal, over.signal]) };
+      for await (const message of nodes.watchNodes({ ...request, resumeToken }, options)) {
+        if (message.resumeToken !== "") {
+          resumeToken = message.resumeToken;
+          failures = 0;
+          refused = false;
+        }
         yield message;
       }
     } catch (error) {
       if (signal.aborted) return;
       const { code } = ConnectError.from(error);
       if (code === Code.OutOfRange) resumeToken = "";
+      // The client has renewed its token by now, if it can.
+      else if (code === Code.Unauthenticated && !refused) refused = true;
       else if (!isPassing(code)) throw error;
       const waitMs = retryAfterMs(ConnectError.from(error)) ?? 0;
       await clock.sleep(waitMs + random() * Math.min(backoffMaxMs, backoffMinMs * 2 ** failures++), signal);
+    } finally {
+      over.abort();
     }
   }
 }

@@ -28,7 +28,8 @@ export function createDoubts(parts: {
         doubtful.delete(nodeId);
         const node = nodes.get(nodeId);
         const own = node?.session_replica === parts.replicaId;
-        if (own && parts.epochOf(nodeId) !== node.session_epoch) parts.adopt(node);
+        // One that was opened while the nodes were read is newer than what was read.
+        if (own && (parts.epochOf(nodeId) ?? 0) < node.session_epoch) parts.adopt(node);
       }
     },
   };

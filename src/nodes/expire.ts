@@ -20,8 +20,8 @@ export type Outcome =
   | { readonly kind: "expired"; readonly node: NodeDocument }
   /** Another session, another replica or a later beat: it is no longer this judge's. Absent: the node is gone. */
   | { readonly kind: "foreign"; readonly node: NodeDocument | undefined }
-  /** Not now: its whole pool is silent. */
-  | { readonly kind: "withheld" }
+  /** Not now: its whole pool is silent, or was until that long ago, from when on the node is to be timed. */
+  | { readonly kind: "withheld"; readonly agoMs: number }
   /** Heard, or changed by somebody, while the verdict was on its way: judge anew. */
   | { readonly kind: "moved" };
 
@@ -30,8 +30,11 @@ export type Expire = ReturnType<typeof createExpire>;
 export function createExpire(parts: {
   readonly repository: NodeRepository;
   readonly clock: Clock;
-  /** Whether nodes of that pool may not be declared LOST, because the pool fell silent as one. */
-  readonly withholdsLoss: (poolId: string) => Promise<boolean>;
+  /**
+   * How long ago the silence of that pool's nodes began to mean something: 0 while the pool is silent as one. Undefined
+   * when it means what it always does.
+   */
+  readonly withholdsLoss: (poolId: string) => Promise<number | undefined>;
   readonly changed: (node: NodeDocument) => void;
 }) {
   const { repository, clock } = parts;
@@ -49,8 +52,8 @@ export function createExpire(parts: {
     const node = await repository.find(silent.nodeId);
     const own = node?.session_epoch === silent.epoch && node.session_replica === silent.replica;
     if (node === null || !own) return { kind: "foreign", node: node ?? undefined };
-    const withheld = to === "lost" && node.pool_id !== undefined && (await parts.withholdsLoss(node.pool_id));
-    if (withheld) return { kind: "withheld" };
+    const agoMs = to === "lost" && node.pool_id !== undefined ? await parts.withholdsLoss(node.pool_id) : undefined;
+    if (agoMs !== undefined) return { kind: "withheld", agoMs };
     if (!stillSilent()) return { kind: "moved" };
     const guard: Filter = {
       session_epoch: silent.epoch,

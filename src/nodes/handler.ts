@@ -11,7 +11,7 @@ import {
 import type { TokenPair } from "../admin/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Vault } from "../crypto.js";
-import { malformed, unauthenticated } from "../failure.js";
+import { malformed } from "../failure.js";
 import { type Caller, callerOf } from "../rpc/caller.js";
 import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
@@ -31,6 +31,7 @@ import {
   type Operation,
   type Patch,
   remove,
+  resetEnrollment,
 } from "./node.js";
 import type { Reconciler } from "./reconciler.js";
 import type { NodeRepository } from "./repository.js";
@@ -318,14 +319,10 @@ export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof N
         return { accessToken, refreshToken, expiresAt: timestampFromDate(expiresAt) };
       }),
     resetEnrollment: async ({ nodeId }, context) => {
-      const event = { type: "updated", reason: "enrolment reset", actor: callerOf(context).subject } as const;
-      const node = await change("reset_enrollment", nodeId, () => ({
-        set: { enrollment_reset_at: clock.now() },
-        unset: ["public_key", "key_fingerprint"],
-        event,
-      }));
-      parts.sessions.endNode(nodeId, unauthenticated("The node's enrolment was reset"));
-      return { node: nodeToWire(node) };
+      const actor = callerOf(context).subject;
+      return {
+        node: nodeToWire(await change("reset_enrollment", nodeId, (node) => resetEnrollment(node, actor, clock.now()))),
+      };
     },
 
     ...heartbeatHandlers(parts),

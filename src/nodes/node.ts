@@ -113,6 +113,8 @@ export interface Patch {
   readonly set?: Partial<NodeDocument>;
   readonly unset?: readonly (keyof NodeDocument)[];
   readonly event: { readonly type: EventType; readonly reason: string; readonly actor: string };
+  /** Of this session alone: opening a newer one is no change of the node, so its version would not tell. */
+  readonly ofEpoch?: number;
 }
 
 /** What a lifecycle call comes to: a change, or nothing because it is so already. */
@@ -243,6 +245,16 @@ export function ban(node: NodeDocument, actor: string, reason: string): Patch | 
     set: { banned: true, ...(disconnects ? { connectivity: "disconnected" } : {}) },
     unset: ["silent_since"],
     event: { type: "banned", reason, actor },
+  };
+}
+
+/** Forgets the pinned key. The node's session ends with it, and nobody will judge its silence: the same write disconnects it. */
+export function resetEnrollment(node: NodeDocument, actor: string, now: Date): Patch {
+  const disconnects = node.connectivity === "connected";
+  return {
+    set: { enrollment_reset_at: now, ...(disconnects ? { connectivity: "disconnected" } : {}) },
+    unset: ["public_key", "key_fingerprint", "silent_since"],
+    event: { type: "updated", reason: "enrolment reset", actor },
   };
 }
 

@@ -85,14 +85,14 @@ export function createOrphans(parts: {
   /** Takes in the nodes of replicas that have died, and gives those back whose replica has returned. */
   const adopt = async (replicas: readonly Replica[], at: Date): Promise<void> => {
     for (const replica of replicas) {
-      if (!replica.alive) await adoptFrom(replica, at);
-      else if (taken.has(replica.id)) giveBack(replica);
+      if (replica.alive && taken.has(replica.id)) giveBack(replica);
+      if (!replica.alive && !taken.has(replica.id)) await adoptFrom(replica, at);
     }
     for (const id of taken) if (!replicas.some((replica) => replica.id === id)) taken.delete(id);
   };
 
-  const adoptFrom = async (replica: Replica, at: Date): Promise<void> => {
-    if (taken.has(replica.id)) return;
+  /** Answers how many there were. */
+  const adoptFrom = async (replica: Replica, at: Date): Promise<number> => {
     let count = 0;
     for (const connectivity of judged) {
       let after: Cursor | undefined;
@@ -106,7 +106,10 @@ export function createOrphans(parts: {
     taken.add(replica.id);
     // It may have taken beats of nodes without a stream that it never wrote.
     for (const orphan of orphans.values()) if (orphan.replica === unaryReplica) orphan.observedMs = clock.monotonicMs();
-    log.info("A replica is gone; its nodes have a restart's grace", { replica_id: replica.id, nodes: count });
+    if (count > 0) {
+      log.info("A replica is gone; its nodes have a restart's grace", { replica_id: replica.id, nodes: count });
+    }
+    return count;
   };
 
   const giveBack = (replica: Replica): void => {
@@ -158,7 +161,7 @@ export function createOrphans(parts: {
   const settle = async (orphan: Orphan, to: "disconnected" | "lost", stillSilent: () => boolean, fence: number) => {
     const outcome = await parts.expire(orphan, to, stillSilent, fence);
     if (orphans.get(orphan.nodeId) !== orphan) return;
-    if (outcome.kind === "withheld") orphan.observedMs = clock.monotonicMs();
+    if (outcome.kind === "withheld") orphan.observedMs = clock.monotonicMs() - outcome.agoMs;
     else if (outcome.kind === "foreign" || (outcome.kind === "expired" && to === "lost")) orphans.delete(orphan.nodeId);
     else if (outcome.kind === "expired") orphan.connectivity = to;
     else if (outcome.kind === "moved") await lookAgain(orphan);
@@ -173,11 +176,13 @@ export function createOrphans(parts: {
   };
 
   /** A dead replica goes from the roster when nothing of it is left to be judged. */
-  const forgetDone = async (replicas: readonly Replica[]): Promise<void> => {
+  const forgetDone = async (replicas: readonly Replica[], at: Date): Promise<void> => {
     const waiting = new Set([...orphans.values()].map(({ replica }) => replica));
     for (const replica of replicas) {
       if (replica.alive || !taken.has(replica.id) || waiting.has(replica.id)) continue;
-      await parts.forgetReplica(replica);
+      // It may have opened sessions after its nodes were read, before it died for good.
+      taken.delete(replica.id);
+      if ((await adoptFrom(replica, at)) === 0) await parts.forgetReplica(replica);
     }
   };
 
@@ -190,7 +195,7 @@ export function createOrphans(parts: {
     await observeUnary(at);
     stall.storeAnswered();
     await sweep(leadership, replicas);
-    await forgetDone(replicas);
+    await forgetDone(replicas, at);
     stall.turnEnds();
   };
 

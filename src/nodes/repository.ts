@@ -115,7 +115,8 @@ export async function createNodeRepository(store: Store) {
     guard: Filter = {},
   ): Promise<NodeDocument | null> => {
     const writeId = randomUUID();
-    const filter = { _id: node._id, version: node.version, live: true, ...guard };
+    const ofSession = patch.ofEpoch === undefined ? {} : { session_epoch: patch.ofEpoch };
+    const filter = { _id: node._id, version: node.version, live: true, ...ofSession, ...guard };
     try {
       return await nodes.findOneAndUpdate(filter, toUpdate(node, patch, now, writeId));
     } catch (error) {

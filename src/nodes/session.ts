@@ -88,6 +88,8 @@ export interface Session {
   readonly epoch: number;
   readonly bootId: string;
   readonly jti: string;
+  /** When it was opened, by this replica's clock. */
+  readonly openedAt: Date;
   /** By unary calls, which may reach another replica next: its silence is the leader's to judge. */
   readonly unary: boolean;
   /** The newest version of the node that it has been told of. */
@@ -117,12 +119,13 @@ export type Beat = Extract<Incoming, { kind: "beat" }>;
 export type Result = Extract<Incoming, { kind: "result" }>;
 
 /** A session that nobody here has opened knowingly: its node counts as heard now. */
-export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number): Session => ({
+export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number, now: Date): Session => ({
   nodeId: node._id as NodeId,
   sessionId: "",
   epoch: node.session_epoch,
   bootId: node.session_boot_id ?? "",
   jti: "",
+  openedAt: now,
   unary: false,
   version: node.version,
   link: undefined,
@@ -193,6 +196,7 @@ export const heardAgain = (node: NodeDocument, epoch: number, at: Date): Patch |
         set: { connectivity: "connected", last_heartbeat: at },
         unset: ["silent_since"],
         event: { type: "connectivity", reason: "heard again", actor: node._id },
+        ofEpoch: epoch,
       };
 
 /** What silence changes of a node. */
@@ -212,7 +216,7 @@ export const silenced = (to: "disconnected" | "lost", now: Date): Patch =>
 export function left(node: NodeDocument, epoch: number, reason: string): Patch | undefined {
   if (node.session_epoch !== epoch || node.connectivity === "disconnected") return undefined;
   const event = { type: "connectivity", reason: reason === "" ? "left" : `left: ${reason}`, actor: node._id } as const;
-  return { set: { connectivity: "disconnected" }, event };
+  return { set: { connectivity: "disconnected" }, event, ofEpoch: epoch };
 }
 
 /** What came of a command. One that the agent does not know leaves it nothing to do: what was asked is taken as so. */

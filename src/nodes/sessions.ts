@@ -112,7 +112,7 @@ export function createSessions(parts: {
     adopt: (node) => {
       const older = sessions.get(node._id);
       if (older !== undefined) giveWay(older, node.session_boot_id);
-      sessions.set(node._id, presumed(node, pace(), clock.monotonicMs()));
+      sessions.set(node._id, presumed(node, pace(), clock.monotonicMs(), clock.now()));
     },
   });
 
@@ -121,7 +121,7 @@ export function createSessions(parts: {
     const lifetimeMs = settings.streamLifetimeMs * (0.8 + 0.4 * random());
     const tokenMs = opening.bearer.expiresAt.getTime() - clock.now().getTime();
     const session: Session = {
-      ...presumed(node, pace(), nowMs),
+      ...presumed(node, pace(), nowMs, clock.now()),
       sessionId: randomUUID(),
       bootId: opening.bootId,
       jti: opening.bearer.jti,
@@ -337,6 +337,10 @@ export function createSessions(parts: {
       else if (node.banned) endNode(node._id, notAllowed("The node is banned"));
       const session = sessions.get(node._id);
       if (session === undefined || session.epoch !== node.session_epoch) return;
+      if (node.enrollment_reset_at !== undefined && session.openedAt <= node.enrollment_reset_at) {
+        endNode(node._id, unauthenticated("The node's enrolment was reset"));
+        return;
+      }
       if (node.version < session.version) return;
       session.version = node.version;
       // A leader may have given it up while this replica stood still; the next beat brings it back.

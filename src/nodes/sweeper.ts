@@ -21,6 +21,8 @@ const tickMs = 1000;
 const flushMax = 1000;
 /** More of them wait for the next turn: a fleet that is lost is written down step by step. */
 const lossesPerTurn = 50;
+/** Beats must be written, and the watermark moved, however many fall silent at once. */
+const expiriesPerTurn = 500;
 const expiriesAtOnce = 50;
 
 export function createSweeper(parts: {
@@ -84,7 +86,7 @@ export function createSweeper(parts: {
     const silent = { nodeId, epoch, replica: parts.replicaId, heardAt };
     const outcome = await parts.expire(silent, to, () => judge(session) !== "alive");
     if (outcome.kind === "foreign") dropForeign(session, outcome.node);
-    else if (outcome.kind === "withheld") session.presumedMs = clock.monotonicMs();
+    else if (outcome.kind === "withheld") session.presumedMs = clock.monotonicMs() - outcome.agoMs;
     else if (outcome.kind === "expired") {
       session.connectivity = to;
       if (judge(session) === "alive") await sessions.restore(session);
@@ -103,6 +105,7 @@ export function createSweeper(parts: {
         continue;
       if (found === "lost" && losses++ >= lossesPerTurn) continue;
       due.push([session, found]);
+      if (due.length === expiriesPerTurn) break;
     }
     for (let from = 0; from < due.length; from += expiriesAtOnce) {
       await Promise.all(due.slice(from, from + expiriesAtOnce).map(([session, to]) => settle(session, to)));

@@ -3,8 +3,8 @@
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { NodeService, WatchNodesRequest } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { Clock } from "../clock.js";
-import { Failure, malformed, unavailable } from "../failure.js";
-import { peerKey } from "../rpc/caller.js";
+import { Failure, malformed, tooMany, unauthenticated, unavailable } from "../failure.js";
+import { type Caller, callerOf, peerKey } from "../rpc/caller.js";
 import type { Paging } from "../rpc/paging.js";
 import type { Cursor, Page } from "../storage/collection.js";
 import type { Chunk, Feed } from "./feed.js";
@@ -21,10 +21,12 @@ export type Watch = ReturnType<typeof createWatch>;
 const bookmarkMs = 30_000;
 const snapshotPage = 200;
 const watchersMax = 1000;
+const watchersOfSubjectMax = 50;
 /** One message not taken for this long: its reader is slow, and from then on gets only the newest state of each node. */
 const slowMs = 5_000;
 /** Not taken for this long: its reader is gone for all we know. */
 const stalledMs = 30_000;
+const tendMs = 5_000;
 
 interface Watched {
   readonly poolId: string;
@@ -48,7 +50,7 @@ export function createWatch(parts: {
 }) {
   const { repository, log, feed, paging, clock } = parts;
   const draining = new AbortController();
-  let watchers = 0;
+  const watchers = new Set<Watcher>();
 
   const token = (place: number, { binding }: Watched): string => paging.seal([place], binding);
 
@@ -115,15 +117,19 @@ export function createWatch(parts: {
 
   async function* changes(from: number, watched: Watched, pace: Pace, signal: AbortSignal): AsyncGenerator<Message> {
     let place = from;
+    let toldMs = clock.monotonicMs();
     while (!signal.aborted) {
-      const chunk = await feed.next(place, bookmarkMs, signal);
+      const chunk = await feed.next(place, Math.max(0, toldMs + bookmarkMs - clock.monotonicMs()), signal);
       if (signal.aborted) return;
-      if (chunk === undefined) {
-        yield { resumeToken: token(place, watched), event: { case: "bookmark", value: {} } };
-        continue;
+      place = chunk?.to ?? place;
+      for await (const message of chunk === undefined ? [] : told(chunk, watched, pace)) {
+        yield message;
+        toldMs = clock.monotonicMs();
       }
-      yield* told(chunk, watched, pace);
-      place = chunk.to;
+      // Also where others' changes go by all the time, or the token would grow too old.
+      if (clock.monotonicMs() - toldMs < bookmarkMs) continue;
+      yield { resumeToken: token(place, watched), event: { case: "bookmark", value: {} } };
+      toldMs = clock.monotonicMs();
     }
   }
 
@@ -137,33 +143,64 @@ export function createWatch(parts: {
     }
   }
 
-  const watchNodes = async function* (request: WatchNodesRequest, context: HandlerContext): AsyncGenerator<Message> {
+  /** A place for one more watch. @throws Failure 4291, 5031 */
+  const enter = ({ subject, jti }: Caller): Watcher => {
     if (draining.signal.aborted) throw unavailable("The service is shutting down", 1000);
-    if (watchers >= watchersMax) throw unavailable("This replica has as many watchers as it may", 5000);
+    if (watchers.size >= watchersMax) throw unavailable("This replica has as many watchers as it may", 5000);
+    const own = [...watchers].filter((watcher) => watcher.subject === subject);
+    if (own.length >= watchersOfSubjectMax) throw tooMany("Too many watches of one subject at once", 5000);
+    const watcher = { subject, jti, ended: new AbortController() };
+    watchers.add(watcher);
+    return watcher;
+  };
+
+  const watchNodes = async function* (request: WatchNodesRequest, context: HandlerContext): AsyncGenerator<Message> {
+    const caller = callerOf(context);
     const watched = watchedBy(request);
-    const ended = new AbortController();
-    const signal = AbortSignal.any([context.signal, draining.signal, ended.signal]);
+    const watcher = enter(caller);
+    const signal = AbortSignal.any([context.signal, draining.signal, watcher.ended.signal]);
     const pace = createPace(clock);
-    watchers++;
     // The generator waits in the middle of a message for a reader that does not read, so the end comes from beside it.
-    void pace.stalled(signal).then((stalled) => stalled && context.values.get(peerKey).resetStream());
+    void tend(pace, watcher, caller, signal).then((stalled) => stalled && context.values.get(peerKey).resetStream());
     try {
       const given = request.resumeToken === "" ? undefined : await resume(request.resumeToken, watched);
       const from = given ?? (yield* paced(snapshot(watched), pace, signal));
       if (from !== undefined) yield* paced(changes(from, watched, pace, signal), pace, signal);
+      if (watcher.ended.signal.aborted) throw watcher.ended.signal.reason;
       if (draining.signal.aborted) throw unavailable("The service is shutting down", 1000);
     } finally {
-      watchers--;
-      ended.abort();
+      watchers.delete(watcher);
+      watcher.ended.abort();
     }
   } satisfies Handler;
 
+  /** Looks now and then whether the watch may go on. True once its reader has not read for too long. */
+  const tend = async (pace: Pace, watcher: Watcher, caller: Caller, signal: AbortSignal): Promise<boolean> => {
+    while (!signal.aborted) {
+      await clock.sleep(tendMs, signal);
+      if (caller.expiresAt <= clock.now()) watcher.ended.abort(unauthenticated("The token has expired"));
+      if (pace.isStalled()) return !signal.aborted;
+    }
+    return false;
+  };
+
   return {
     watchNodes,
-    count: (): number => watchers,
+    count: (): number => watchers.size,
+    /** Ends the watches that were opened with this token. */
+    endToken: (jti: string, failure: Failure): void => {
+      for (const watcher of watchers) if (watcher.jti === jti) watcher.ended.abort(failure);
+    },
     /** Ends every watch; their clients resume on another replica. */
     drain: (): void => draining.abort(),
   };
+}
+
+/** An open watch. */
+interface Watcher {
+  readonly subject: string;
+  readonly jti: string;
+  readonly ended: AbortController;
 }
 
 function watchedBy({ poolId, nodeIds }: WatchNodesRequest): Watched {
@@ -211,14 +248,8 @@ function createPace(clock: Clock) {
       handedMs = undefined;
     },
     isSlow: (): boolean => slow,
-    /** True once one message has not been taken for too long; false when the watch ends. */
-    stalled: async (signal: AbortSignal): Promise<boolean> => {
-      while (!signal.aborted) {
-        await clock.sleep(stalledMs / 3, signal);
-        if (handedMs !== undefined && clock.monotonicMs() - handedMs >= stalledMs) return !signal.aborted;
-      }
-      return false;
-    },
+    /** Whether one message has not been taken for too long. */
+    isStalled: (): boolean => handedMs !== undefined && clock.monotonicMs() - handedMs >= stalledMs,
   };
 }
 

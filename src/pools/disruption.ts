@@ -12,14 +12,16 @@ import type { PoolRepository } from "./repository.js";
 export type Disruption = ReturnType<typeof createDisruption>;
 
 const turnMs = 1000;
-/** A pool's members are read once for all that ask within this time. */
-const rememberedMs = 1000;
+/** A pool is looked at once for all that ask within this time. */
+const rememberedMs = 5000;
 
 export function createDisruption(parts: {
   readonly pools: PoolRepository;
   readonly nodes: NodeRepository;
   readonly leadership: () => Leadership | undefined;
   readonly clock: Clock;
+  /** Silence after which a node is LOST. */
+  readonly lostAfterMs: number;
   /** How many pools this replica, leading, has found disrupted; 0 when it does not lead. */
   readonly gauge: { set(value: number): void };
   readonly log: {
@@ -31,7 +33,7 @@ export function createDisruption(parts: {
   /** Pools whose members have come or gone since the last turn. */
   const suspects = new Set<string>();
   const disrupted = new Set<string>();
-  const withheld = new Map<string, { readonly atMs: number; readonly answer: Promise<boolean> }>();
+  const withheld = new Map<string, { readonly atMs: number; readonly answer: Promise<number | undefined> }>();
   let token: number | undefined;
 
   /** What a leader cannot know from the log's tail: how things stood before it led. */
@@ -55,8 +57,7 @@ export function createDisruption(parts: {
     const members = await nodes.membersOf(poolId);
     const found = isDisrupted(members);
     if (found === disrupted.has(poolId) || !leadership.holds()) return;
-    const since = found ? clock.now() : undefined;
-    const written = await pools.setDisrupted(poolId, since, leadership.token);
+    const written = await pools.setDisrupted(poolId, found, clock.now(), leadership.token);
     if (found) disrupted.add(poolId);
     else disrupted.delete(poolId);
     if (!written) return;
@@ -90,10 +91,14 @@ export function createDisruption(parts: {
     }
   };
 
-  const look = async (poolId: string): Promise<boolean> => {
-    const since = (await pools.find(poolId))?.disrupted_since;
-    if (since !== undefined && clock.now().getTime() - since.getTime() > disruptionMsMax) return false;
-    return isDisrupted(await nodes.membersOf(poolId));
+  const look = async (poolId: string): Promise<number | undefined> => {
+    const pool = await pools.find(poolId);
+    const ago = (date: Date | undefined) => clock.now().getTime() - (date?.getTime() ?? Number.NEGATIVE_INFINITY);
+    if (pool?.disrupted_since !== undefined) return ago(pool.disrupted_since) > disruptionMsMax ? undefined : 0;
+    // The mark lags a little behind the silence.
+    if (isDisrupted(await nodes.membersOf(poolId))) return 0;
+    const recoveredMs = ago(pool?.recovered_at);
+    return recoveredMs < parts.lostAfterMs ? Math.max(0, recoveredMs) : undefined;
   };
 
   return {
@@ -107,8 +112,11 @@ export function createDisruption(parts: {
       }
     },
 
-    /** Whether silence of that pool's nodes means nothing now. It is looked up, not taken from the mark, which lags. */
-    withholdsLoss: (poolId: string): Promise<boolean> => {
+    /**
+     * How long ago the silence of that pool's nodes began to mean something: 0 while it is disrupted, the time since it was
+     * heard again until each of its nodes has had its whole time anew. Undefined when there is nothing to withhold.
+     */
+    withholdsLoss: (poolId: string): Promise<number | undefined> => {
       const nowMs = clock.monotonicMs();
       const known = withheld.get(poolId);
       if (known !== undefined && nowMs - known.atMs < rememberedMs) return known.answer;

@@ -17,6 +17,8 @@ export interface PoolDocument {
   readonly closed_at?: Date;
   /** Since when it is disrupted; absent when it is not. */
   readonly disrupted_since?: Date;
+  /** When it was last heard again after a disruption. */
+  readonly recovered_at?: Date;
   /** The fencing token of the leader that last said so or the contrary. */
   readonly fence?: number;
   /** Of the last change, to find out whether one whose answer was lost took place. */

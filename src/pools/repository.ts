@@ -14,7 +14,7 @@ import type { PoolDocument } from "./pool.js";
 export const poolsCollection: CollectionDefinition = {
   name: "node_pools",
   durability: "durable",
-  dates: ["closed_at", "disrupted_since", "created_at", "updated_at"],
+  dates: ["closed_at", "disrupted_since", "recovered_at", "created_at", "updated_at"],
   indexes: [
     { name: "idx_created_at", key: ["created_at"] },
     { name: "idx_name", key: ["name"], unique: true },
@@ -140,19 +140,18 @@ export async function createPoolRepository(store: Store) {
       (await pools.page({ disrupted_since: { $exists: true } }, { index: "idx_disrupted_since", limit: 1000 })).items,
 
     /**
-     * A leader's word that a pool is disrupted since then, or no longer (undefined). No change of the pool: its version
-     * stays. False when it was so already, or a later leader has spoken.
+     * A leader's word that a pool is disrupted from now on, or heard again. No change of the pool: its version stays. False
+     * when it was so already, or a later leader has spoken.
      */
-    setDisrupted: async (poolId: string, since: Date | undefined, fence: number): Promise<boolean> => {
+    setDisrupted: async (poolId: string, disrupted: boolean, now: Date, fence: number): Promise<boolean> => {
       const filter = {
         _id: poolId,
-        disrupted_since: { $exists: since === undefined },
+        disrupted_since: { $exists: !disrupted },
         $or: [{ fence: { $exists: false } }, { fence: { $lte: fence } }],
       };
-      const update =
-        since === undefined
-          ? { $set: { fence }, $unset: { disrupted_since: true as const } }
-          : { $set: { fence, disrupted_since: since } };
+      const update = disrupted
+        ? { $set: { fence, disrupted_since: now }, $unset: { recovered_at: true as const } }
+        : { $set: { fence, recovered_at: now }, $unset: { disrupted_since: true as const } };
       return (await pools.updateOne(filter, update)).matched === 1;
     },
 

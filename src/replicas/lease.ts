@@ -83,7 +83,7 @@ export async function createLease(parts: {
     }
     const token = own ? found.token : (found?.token ?? 0) + 1;
     const written = await write(found, token, new Date(now.getTime() + leaseMs));
-    if (written !== null && held?.token !== token) log.info("This replica leads", { lease: name, token });
+    if (written !== null && held?.token !== token) log.info("This replica leads", { lease: name, term: token });
     held = written === null ? undefined : { token, untilMs: askedMs + leaseMs - marginMs };
   };
 

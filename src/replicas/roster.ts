@@ -8,9 +8,11 @@ export interface ReplicaDocument {
   readonly _id: string;
   readonly started_at: Date;
   readonly watermark: Date;
-  /** The longest time between beats that it has told a node. */
+  /** The longest time between beats that it tells nodes now. */
   readonly interval_ms: number;
   readonly coordination: "local" | "redis";
+  /** It has found nobody that forbids it to serve. */
+  readonly joined?: true;
   /** It has gone in order: nothing more is to come. */
   readonly left?: true;
 }
@@ -87,8 +89,11 @@ export async function createRoster(parts: {
   const report = async (watermark: Date, intervalMs: number): Promise<void> => {
     const known = reported?.intervalMs === intervalMs;
     reported = { watermark, intervalMs };
-    if (exclusive && known) return;
-    const fields = { watermark, interval_ms: intervalMs };
+    if (!exclusive || !known) await announce(watermark, intervalMs);
+  };
+
+  const announce = async (watermark: Date, intervalMs: number): Promise<void> => {
+    const fields = { watermark, interval_ms: intervalMs, ...(joined ? { joined } : {}) };
     await replicas.updateOne(
       { _id: replicaId },
       { $set: fields, $unset: { left: true }, $setOnInsert: { started_at: startedAt, coordination } },
@@ -118,16 +123,20 @@ export async function createRoster(parts: {
      */
     join: async (intervalMs: number, signal: AbortSignal): Promise<void> => {
       if (joined) return;
-      await report(await store.now(), intervalMs);
-      const first = new Map((await all()).map((record) => [record._id, record.watermark.getTime()]));
+      const first = new Map<string, number>();
       while (!signal.aborted) {
+        // Again each time, so that two that come at once see each other live; of those the smaller id stays.
+        await announce(await store.now(), intervalMs);
         const others = (await all()).filter(conflicts);
-        const living = others.find(({ _id, watermark }) => watermark.getTime() !== first.get(_id));
-        if (living !== undefined) throw await refusal(living);
+        for (const { _id, watermark } of others) if (!first.has(_id)) first.set(_id, watermark.getTime());
+        const living = others.filter(({ _id, watermark }) => watermark.getTime() !== first.get(_id));
+        const stronger = living.find(({ _id, joined: stands }) => stands === true || _id < replicaId);
+        if (stronger !== undefined) throw await refusal(stronger);
         if (others.length === 0) break;
         await clock.sleep(lookMs, signal);
       }
       joined = true;
+      await announce(await store.now(), intervalMs);
     },
 
     /** All records, this replica's among them. Liveness counts from the first look that this process has had. */

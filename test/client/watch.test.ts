@@ -40,6 +40,14 @@ test("goes on through restarts: each change once, and one snapshot only", async 
   await watching;
 });
 
+test("left in the middle leaves nothing behind on the server", async () => {
+  await using world = await openWorld();
+  const lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: await world.token("operator") });
+  ends.push(lucid);
+  // More than one subject may hold at once.
+  for (let turn = 0; turn < 60; turn++) for await (const _ of watchNodes(lucid.nodes)) break;
+});
+
 test("takes a new snapshot when its token is too old, and gives up on what waiting does not mend", async () => {
   const asked: string[] = [];
   const answers = [Code.OutOfRange, Code.Unavailable, Code.PermissionDenied];

@@ -93,8 +93,10 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
 
       const beating = await nodesNamed(fleet.database, "sim");
       const histories = await inParallel(beating, 16, ({ _id }) => historyOf(admin, _id));
-      const others = histories.filter((history) => history.map(({ reason }) => reason).join() !== "created,connected");
-      expect(others).toEqual([]);
+      const lives = Object.groupBy(histories, (history) => history.map(({ reason }) => reason).join());
+      expect(Object.entries(lives).map(([life, found]) => `${found?.length} ${life}`)).toEqual([
+        `${nodes} created,connected`,
+      ]);
       await expectEnds(fleet, resting);
     },
     600_000 + nodes * 400,

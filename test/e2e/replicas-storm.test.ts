@@ -17,8 +17,8 @@ const stormNodes = sizeOf("STORM_NODES", 300);
 const churnNodes = sizeOf("CHURN_NODES", 100);
 const soakMinutes = sizeOf("SOAK_MINUTES", 0);
 const perConnection = 20;
-/** Attempts are spread over 1 to 2 s after the cut and, while nobody listens, over a span that doubles from there. */
-const shareMax = 0.9;
+/** The first attempts are spread over a second and, while nobody listens, the next ones over a span that doubles. */
+const shareMax = 0.95;
 const loopDelayMaxMs = 2_000;
 const metric = (name: string) => `lucid_node_management_${name}`;
 
@@ -219,7 +219,7 @@ function watchGauges(replica: ReplicaUnderTest) {
     get residentBytes() {
       return found.residentBytes;
     },
-    busiestSecond: () => Math.max(...bySecond.map((count) => count ?? 0)),
+    busiestSecond: () => Math.max(...Array.from(bySecond, (count) => count ?? 0)),
     stop,
     [Symbol.asyncDispose]: async () => {
       over.abort();

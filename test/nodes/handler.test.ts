@@ -598,7 +598,7 @@ describe("a payout address", () => {
     await set(otherTronAddress);
     const changed = own.clock.now().getTime();
     expect(await usableAt()).toEqual(new Date(changed + day));
-    await own.pass(3_600_000, 600_000);
+    await own.pass(60_000, 10_000);
     await set(otherTronAddress);
     expect(await usableAt()).toEqual(new Date(changed + day));
     await set("");

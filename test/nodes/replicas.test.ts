@@ -96,6 +96,12 @@ describe("what is done on one replica", () => {
     await until(() => startOf(stream) !== undefined, "the node is told to start");
     stream.result(startOf(stream) ?? "", CommandStatus.OK);
     await untilStatus(two, nodeId, "ACTIVE");
+    const reset = await connectNode(one, (await aNode(one.nodes)).nodeId);
+    const { nodeId: resetId } = (await one.nodes.listNodes({ orderBy: "created_at desc", limit: 1 })).nodes[0] ?? {};
+    await two.nodes.resetEnrollment({ nodeId: resetId ?? "" });
+    await fleet.pass(5_000);
+    expect(toRefusal(await reset.ended())).toMatchObject({ code: "Unauthenticated", reason: "4011" });
+    expect(await connectivityOf(two, resetId ?? "")).toBe("DISCONNECTED");
     await two.nodes.banNode({ nodeId, reason: "test" });
     await fleet.pass(5_000);
     expect(toRefusal(await stream.ended())).toMatchObject({ code: "PermissionDenied", reason: "4031" });

@@ -136,6 +136,47 @@ describe("a watch", () => {
     }
   });
 
+  test("ends with its token, and when that is revoked", async () => {
+    await using world = await openClockedWorld();
+    await aNode(world.nodes);
+    const expiresAt = new Date(world.clock.now().getTime() + 20_000);
+    using short = watchNodes(world.as(await world.token("operator", { expiresAt })));
+    using revoked = watchNodes(world.as(await world.token("operator", { jti: "to-be-revoked" })));
+    using other = watchNodes(world);
+    for (const watcher of [short, revoked, other]) await watcher.untilSnapshot();
+    await world.admin.revokeToken({ jti: "to-be-revoked" });
+    expect(toRefusal(await revoked.ended())).toMatchObject({ code: "Unauthenticated", reason: "4011" });
+    await world.pass(26_000);
+    expect(toRefusal(await short.ended())).toMatchObject({ code: "Unauthenticated", reason: "4011" });
+    await aNode(world.nodes);
+    await other.untilChanges(1);
+  });
+
+  test("brings a newer token although only others' nodes change", async () => {
+    await using world = await openClockedWorld();
+    const [watched, other] = [await aNode(world.nodes), await aNode(world.nodes)];
+    using watcher = watchNodes(world, { nodeIds: [watched.nodeId] });
+    await watcher.untilSnapshot();
+    for (let turn = 0; turn < 4; turn++) {
+      await world.pass(10_000);
+      const { nodeId } = other;
+      await (turn % 2 === 0 ? world.nodes.startNode({ nodeId }) : world.nodes.stopNode({ nodeId }));
+    }
+    await until(() => watcher.received.some(({ event }) => event.case === "bookmark"), "a bookmark");
+  });
+
+  test("is refused to one subject that holds fifty", async () => {
+    await using world = await openWorld();
+    const clients = world.as(await world.token("operator", { subject: "greedy" }));
+    const watchers = Array.from({ length: 50 }, () => watchNodes(clients));
+    for (const watcher of watchers) await watcher.untilSnapshot();
+    using refused = watchNodes(clients);
+    expect(toRefusal(await refused.ended())).toMatchObject({ code: "ResourceExhausted", reason: "4291" });
+    using other = watchNodes(world);
+    await other.untilSnapshot();
+    for (const watcher of watchers) watcher.cancel();
+  });
+
   test("is not for node tokens", async () => {
     await using world = await openWorld();
     const { nodeId } = await aNode(world.nodes);

@@ -114,11 +114,24 @@ describe("T7 all of a pool falls silent, and one comes back", () => {
     }
   });
 
+  test("T7 who stays silent is timed anew from the recovery, also where that comes just before its time", async () => {
+    await using world = await openClockedWorld();
+    const { poolId, members } = await aPoolOf(world, 5);
+    await world.pass(lostMs - 6_000);
+    await passBeating(world, members.slice(0, 3), 4_000);
+    expect(await isMarked(world, poolId)).toBe(false);
+    await passBeating(world, members.slice(0, 3), lostMs - 20_000);
+    for (const { nodeId } of members.slice(3)) expect(await connectivityOf(world, nodeId)).toBe("DISCONNECTED");
+    await passBeating(world, members.slice(0, 3), 40_000);
+    for (const { nodeId } of members.slice(3)) expect(await connectivityOf(world, nodeId)).toBe("LOST");
+  });
+
   test("T7 after an hour they are LOST again", async () => {
     await using world = await openClockedWorld({ settings: { NODE_HEARTBEAT_INTERVAL: "1" } });
     const { poolId, members } = await aPoolOf(world, 5);
     await world.pass(silentMs);
-    await world.pass(hourMs - 2 * silentMs, 30_000);
+    await world.clock.stall(hourMs - 3 * silentMs);
+    await world.pass(silentMs);
     expect(await isMarked(world, poolId)).toBe(true);
     for (const { nodeId } of members) expect(await connectivityOf(world, nodeId)).toBe("DISCONNECTED");
     await world.pass(lostMs + 120_000);

@@ -120,8 +120,8 @@ describe("query plans of the stores", () => {
     await pools.findByIdempotencyId("none");
     await pools.find("pool_1");
     await pools.disrupted();
-    await pools.setDisrupted("pool_1", now, 1);
-    await pools.setDisrupted("pool_1", undefined, 1);
+    await pools.setDisrupted("pool_1", true, now, 1);
+    await pools.setDisrupted("pool_1", false, now, 1);
     await pools.reopen("pool_1", now);
     await pools.remove("pool_1", now);
 

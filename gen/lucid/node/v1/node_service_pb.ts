@@ -2412,7 +2412,7 @@ export type WatchNodesResponse = Message<"lucid.node.v1.WatchNodesResponse"> & {
     case: "snapshotEnd";
   } | {
     /**
-     * Nothing happened for 30 s; brings a newer token.
+     * Nothing was told for 30 s; brings a newer token.
      *
      * @generated from field: lucid.node.v1.Bookmark bookmark = 5;
      */
@@ -3060,9 +3060,10 @@ export const NodeService: GenService<{
   /**
    * Nodes as they are, then as they change: a snapshot, snapshot_end, then every change once in the order of the log, on
    * whichever replica it was made. With a resume_token there is no snapshot: it goes on behind the message that brought the
-   * token, on any replica. Permission node:read; refused to node tokens. Errors: 4001 (a token of another watch), 5031
-   * (the answers are not read for 30 s: resume from the last token; full or draining), and OUT_OF_RANGE with 4001 for a
-   * token older than the log, which is 30 days: watch again without one.
+   * token, on any replica. It ends with the caller's token. Permission node:read; refused to node tokens. Errors: 4001 (a
+   * token of another watch), 4011 (the caller's token has expired or was revoked), 4291 (more than 50 watches of one
+   * subject), 5031 (full or draining: resume), and OUT_OF_RANGE with 4001 for a token older than the log, which is 30 days:
+   * watch again without one. A stream that is not read for 30 s is reset (CANCELLED): resume from the last token.
    *
    * @generated from rpc lucid.node.v1.NodeService.WatchNodes
    */

@@ -97,8 +97,8 @@ export type NodePool = Message<"lucid.node.v1.NodePool"> & {
 
   /**
    * 55 % or more of the nodes it hears, and more than 3 of them, went silent together: likelier the network's fault or ours
-   * than theirs. Until it is over nobody may scale the pool or count the silence against its nodes, and none is declared
-   * LOST for an hour.
+   * than theirs. Until it is over nobody should scale the pool or count the silence against its nodes, and none is
+   * declared LOST for an hour.
    *
    * @generated from field: bool disrupted = 11;
    */
