@@ -124,7 +124,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   });
   const changed = (node: NodeDocument): void => {
     sessions.nodeChanged(node);
-    nodeLog.wake();
+    nodeLog.wake(node._id);
   };
   let lastSampleAt = startedAt;
   const sessions = createSessions({

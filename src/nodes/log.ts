@@ -16,6 +16,7 @@ export interface LogEntry extends Change {
 /** Nodes whose changes move at a time. */
 const nodesMax = 200;
 const retentionMs = 30 * 86_400_000;
+const leftoversMs = 3_000;
 
 export const nodeLogCollection: CollectionDefinition = {
   name: "node_log",
@@ -44,7 +45,8 @@ export async function createNodeLog(parts: {
 }) {
   const { store, repository, clock } = parts;
   const log = await store.collection<LogEntry>(nodeLogCollection);
-  let queue = Promise.resolve();
+  const own = new Set<string>();
+  let queue: Promise<unknown> = Promise.resolve();
   let wake: (() => void) | undefined;
 
   const tail = async (): Promise<number> => {
@@ -77,7 +79,7 @@ export async function createNodeLog(parts: {
   };
 
   /** One move at a time in this process, so that its own moves never collide. */
-  const inTurn = (work: () => Promise<void>): Promise<void> => {
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
     const done = queue.then(work);
     queue = done.catch(() => undefined);
     return done;
@@ -92,23 +94,48 @@ export async function createNodeLog(parts: {
     );
   };
 
-  const task: Task = async (signal) => {
-    let purgedMs = Number.NEGATIVE_INFINITY;
-    while (!signal.aborted) {
-      const nodes = await repository.unlogged(nodesMax).catch(() => []);
-      const moved = await inTurn(() => move(nodes)).then(
-        () => true,
-        () => false,
-      );
-      if (clock.monotonicMs() - purgedMs > 3_600_000) {
-        purgedMs = clock.monotonicMs();
-        await purge().catch(() => undefined);
-      }
-      if (!moved || nodes.length < nodesMax) await nextTurn(signal);
+  /** Nodes that this replica has changed: it moves their changes itself, so that replicas seldom meet over one. */
+  const moveOwn = async (): Promise<void> => {
+    const ids = [...own].slice(0, nodesMax);
+    if (ids.length === 0) return;
+    for (const id of ids) own.delete(id);
+    try {
+      await move(await repository.unloggedAmong(ids));
+    } catch (error) {
+      for (const id of ids) own.add(id);
+      throw error;
     }
   };
 
-  /** Until woken, or a second has passed: another replica's leftovers wake nobody. */
+  /** What a replica has left behind that died, or lost its store, before it moved it. Answers whether there may be more. */
+  const moveLeft = async (): Promise<boolean> => {
+    const nodes = await repository.unlogged(nodesMax);
+    await move(nodes);
+    return nodes.length === nodesMax;
+  };
+
+  const task: Task = async (signal) => {
+    let purgedMs = Number.NEGATIVE_INFINITY;
+    let leftMs = Number.NEGATIVE_INFINITY;
+    while (!signal.aborted) {
+      const looks = clock.monotonicMs() - leftMs >= leftoversMs;
+      if (looks) leftMs = clock.monotonicMs();
+      try {
+        await inTurn(moveOwn);
+        if (looks && (await inTurn(moveLeft))) leftMs = Number.NEGATIVE_INFINITY;
+        if (clock.monotonicMs() - purgedMs > 3_600_000) {
+          purgedMs = clock.monotonicMs();
+          await purge();
+        }
+        if (own.size > 0 || leftMs === Number.NEGATIVE_INFINITY) continue;
+      } catch {
+        // The store is away, of which others tell; nothing is lost.
+      }
+      await nextTurn(signal);
+    }
+  };
+
+  /** Until woken, or a second has passed. */
   const nextTurn = async (signal: AbortSignal): Promise<void> => {
     const waiting = new AbortController();
     wake = () => waiting.abort();
@@ -118,8 +145,11 @@ export async function createNodeLog(parts: {
 
   return {
     task,
-    /** Says that a node has changed, so that its history moves on soon. */
-    wake: () => wake?.(),
+    /** Says that a node was changed here, so that its history moves on soon. */
+    wake: (nodeId: string): void => {
+      own.add(nodeId);
+      wake?.();
+    },
 
     /** The place of the newest entry; 0 while there is none. */
     tail,

@@ -264,6 +264,11 @@ export async function createNodeRepository(store: Store) {
       (await nodes.page({ maintenance_until: { $exists: true, $lte: now } }, { index: "idx_maintenance_until", limit }))
         .items,
 
+    /** Those of these nodes, at most 1000, that have changes which are not in the log yet; deleted ones too. */
+    unloggedAmong: async (nodeIds: readonly string[]): Promise<NodeDocument[]> =>
+      (await nodes.page({ _id: { $in: nodeIds }, unlogged_since: { $exists: true } }, { index: "_id_", limit: 1000 }))
+        .items,
+
     /** Nodes with changes that are not in the log yet, the longest waiting first; deleted ones too. */
     unlogged: async (limit: number): Promise<NodeDocument[]> =>
       (await nodes.page({ unlogged_since: { $exists: true } }, { index: "idx_unlogged_since", limit })).items,

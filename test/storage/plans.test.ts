@@ -99,6 +99,7 @@ describe("query plans of the stores", () => {
     await nodes.inTransition(5, moving.next);
     await nodes.maintenanceOver(now, 5);
     await nodes.unlogged(5);
+    await nodes.unloggedAmong(["node_1", "node_2"]);
     await nodes.countByStatus("active");
     const event = { type: "updated", reason: "test", actor: "test" } as const;
     await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, {
