@@ -116,7 +116,7 @@ describe("agent", () => {
     await until(() => isConnected(nodeId), "connected");
     await world.restart("stop");
     const welcomes = () => agent.states.filter((state) => state === "connected").length;
-    await until(() => welcomes() === 2, "connected again");
+    await until(() => welcomes() === 2, "connected again", 25_000);
     const { events } = await world.nodes.listNodeEvents({ nodeId });
     expect(events.filter((event) => event.connectivity === Connectivity.DISCONNECTED)).toEqual([]);
   });

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Serving } from "../../gen/grpc/health/v1/health_pb.js";
 import { aNode } from "../support/builders.js";
 import { startChild } from "../support/child.js";
+import { onProductionEngines } from "../support/engines.js";
 import { connectionsOf, connectivityOf, fleetOf, untilConnectivity } from "../support/look.js";
 import { connectNode, openNodeStream } from "../support/node-stream.js";
 import { openProxy } from "../support/proxy.js";
@@ -125,7 +126,7 @@ describe("T14 ends of a client", () => {
 });
 
 describe("T15 shutdown", () => {
-  const fleet = Number(process.env.SIMULATED_NODES ?? 200);
+  const fleet = onProductionEngines ? 40 : Number(process.env.SIMULATED_NODES ?? 200);
   const perConnection = 100;
 
   test(`T15 real: with ${fleet} streams health says NOT_SERVING first, all are told to reconnect and end OK, nobody is marked`, async () => {

@@ -7,6 +7,8 @@ export default class Summary implements Reporter {
     const count = (state: string) => tests.filter((test) => test.result().state === state).length;
     // A file that could not be read has no tests to fail: it counts as one.
     const broken = modules.filter((module) => module.state() === "failed" && module.errors().length > 0).length;
+    const again = tests.filter((test) => (test.diagnostic()?.retryCount ?? 0) > 0);
+    for (const { fullName, project } of again) process.stdout.write(`tried twice (${project.name}): ${fullName}\n`);
     const engines = new Set(modules.map(({ project }) => project.name));
     process.stdout.write(`engines: ${[...engines].join("; ")}\n`);
     process.stdout.write(
