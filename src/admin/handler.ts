@@ -120,7 +120,6 @@ export function createAdminHandler(parts: {
       version: facts.version,
       environment: facts.environment,
       engines: { storage: facts.storage, coordination: facts.coordination },
-      // The embedded engines serve one replica only.
       // Known for certain is this one alone while the store is away.
       replicas: await parts.countReplicas().catch(() => 1),
       startedAt: timestampFromDate(facts.startedAt),

@@ -60,24 +60,9 @@ export function createExpire(parts: {
       session_replica: silent.replica,
       last_heartbeat: { $lte: silent.heardAt },
     };
-    const patch = silenced(to, clock.now());
-    const changed =
-      fence === undefined
-        ? await repository.compareAndSet(node, patch, clock.now(), guard)
-        : await repository.compareAndSet(node, ...asLeader(patch, fence, clock.now(), guard));
+    const changed = await repository.compareAndSet(node, silenced(to, clock.now()), clock.now(), { guard, fence });
     if (changed === null) return { kind: "moved" };
     parts.changed(changed);
     return { kind: "expired", node: changed };
   };
-}
-
-/** A leader's write carries its fencing token, and does not follow one of a later leader. */
-export function asLeader<P extends { readonly set?: Partial<NodeDocument> }>(
-  patch: P,
-  fence: number,
-  now: Date,
-  guard: Filter = {},
-): [patch: P, now: Date, guard: Filter] {
-  const notFenced: Filter = { $or: [{ fence: { $exists: false } }, { fence: { $lte: fence } }] };
-  return [{ ...patch, set: { ...patch.set, fence } }, now, { ...guard, ...notFenced }];
 }

@@ -3,7 +3,6 @@
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Task } from "../task.js";
-import { asLeader } from "./expire.js";
 import { advance, type NodeDocument } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
@@ -26,10 +25,7 @@ export function createReconciler(parts: {
   const step = async (node: NodeDocument, leadership?: Leadership): Promise<NodeDocument> => {
     const patch = advance(node, clock.now());
     if (patch === undefined) return node;
-    const advanced =
-      leadership === undefined
-        ? await repository.compareAndSet(node, patch, clock.now())
-        : await repository.compareAndSet(node, ...asLeader(patch, leadership.token, clock.now()));
+    const advanced = await repository.compareAndSet(node, patch, clock.now(), { fence: leadership?.token });
     // Null: somebody else has moved it on, which is as good.
     if (advanced !== null) parts.changed(advanced);
     return advanced ?? (await repository.get(node._id));

@@ -1,8 +1,8 @@
 // What is remembered of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
 // so that no change can be without its event. Beats are no changes: they move last_heartbeat under the session's epoch.
-import { randomUUID } from "node:crypto";
 import { nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
+import { notFenced } from "../replicas/lease.js";
 import {
   type CollectionDefinition,
   type Cursor,
@@ -10,9 +10,9 @@ import {
   type Filter,
   type Page,
   type Store,
-  StoreUnavailableError,
   type Update,
 } from "../storage/collection.js";
+import { updateMarked } from "../storage/marked.js";
 import type { Change, NodeDocument, Patch } from "./node.js";
 
 export const nodesCollection: CollectionDefinition = {
@@ -104,27 +104,21 @@ export async function createNodeRepository(store: Store) {
   };
 
   /**
-   * Applies the patch if the node still has that version. Null: it has moved on. Where the store fell silent over the
-   * write, the node itself is asked whether it took place.
+   * Applies the patch if the node still has that version. Null: it has moved on. `fence` is the token of the leader that
+   * writes; absent for everybody else.
    * @throws DuplicateKeyError when a name or a pool's slot is taken, StoreUnavailableError when nothing can be known
    */
-  const compareAndSet = async (
+  const compareAndSet = (
     node: NodeDocument,
     patch: Patch,
     now: Date,
-    guard: Filter = {},
+    { guard = {}, fence }: { readonly guard?: Filter; readonly fence?: number | undefined } = {},
   ): Promise<NodeDocument | null> => {
-    const writeId = randomUUID();
     const ofSession = patch.ofEpoch === undefined ? {} : { session_epoch: patch.ofEpoch };
-    const filter = { _id: node._id, version: node.version, live: true, ...ofSession, ...guard };
-    try {
-      return await nodes.findOneAndUpdate(filter, toUpdate(node, patch, now, writeId));
-    } catch (error) {
-      if (!(error instanceof StoreUnavailableError)) throw error;
-      const found = await nodes.findOne({ _id: node._id }).catch(() => null);
-      if (found?.write_id === writeId) return found;
-      throw error;
-    }
+    const asRead = { _id: node._id, version: node.version, live: true, ...ofSession, ...guard };
+    if (fence === undefined) return updateMarked(nodes, asRead, toUpdate(node, patch, now));
+    const fenced = { ...patch, set: { ...patch.set, fence } };
+    return updateMarked(nodes, { ...asRead, ...notFenced(fence) }, toUpdate(node, fenced, now));
   };
 
   /**
@@ -290,7 +284,7 @@ export async function createNodeRepository(store: Store) {
 
 const nameTaken = (name: string) => nodeExists(`A node named ${name} exists in that pool`);
 
-function toUpdate(node: NodeDocument, patch: Patch, now: Date, writeId: string): Update {
+function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
   const unset = patch.unset ?? [];
   const after = { ...node, ...patch.set };
   const poolId = unset.includes("pool_id") ? undefined : after.pool_id;
@@ -310,7 +304,7 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date, writeId: string):
     $set: {
       ...patch.set,
       updated_at: now,
-      write_id: writeId,
+
       // Written in any case: that it stands may be over by now, for moving changes to the log does not touch the version.
       unlogged_since: node.unlogged_since ?? now,
     },

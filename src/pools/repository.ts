@@ -1,14 +1,15 @@
 // What is remembered of pools.
-import { randomUUID } from "node:crypto";
+
 import { poolExists, poolNotFound, unavailable } from "../failure.js";
+import { notFenced } from "../replicas/lease.js";
 import {
   type CollectionDefinition,
   type Cursor,
   DuplicateKeyError,
   type Page,
   type Store,
-  StoreUnavailableError,
 } from "../storage/collection.js";
+import { updateMarked } from "../storage/marked.js";
 import type { PoolDocument } from "./pool.js";
 
 export const poolsCollection: CollectionDefinition = {
@@ -50,28 +51,20 @@ export async function createPoolRepository(store: Store) {
   };
 
   /**
-   * Applies the patch if the pool still has that version. Null: it has moved on. Where the store fell silent over the
-   * write, the pool itself is asked whether it took place.
+   * Applies the patch if the pool still has that version. Null: it has moved on.
    * @throws DuplicateKeyError, StoreUnavailableError when nothing can be known
    */
-  const compareAndSet = async (pool: PoolDocument, patch: PoolPatch, now: Date): Promise<PoolDocument | null> => {
-    const writeId = randomUUID();
+  const compareAndSet = (pool: PoolDocument, patch: PoolPatch, now: Date): Promise<PoolDocument | null> => {
     const unset = patch.unset ?? [];
-    try {
-      return await pools.findOneAndUpdate(
-        { _id: pool._id, version: pool.version },
-        {
-          $set: { ...patch.set, updated_at: now, write_id: writeId },
-          ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
-          $inc: { version: 1 },
-        },
-      );
-    } catch (error) {
-      if (!(error instanceof StoreUnavailableError)) throw error;
-      const found = await find(pool._id).catch(() => null);
-      if (found?.write_id === writeId) return found;
-      throw error;
-    }
+    return updateMarked(
+      pools,
+      { _id: pool._id, version: pool.version },
+      {
+        $set: { ...patch.set, updated_at: now },
+        ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),
+        $inc: { version: 1 },
+      },
+    );
   };
 
   return {
@@ -147,7 +140,7 @@ export async function createPoolRepository(store: Store) {
       const filter = {
         _id: poolId,
         disrupted_since: { $exists: !disrupted },
-        $or: [{ fence: { $exists: false } }, { fence: { $lte: fence } }],
+        ...notFenced(fence),
       };
       const update = disrupted
         ? { $set: { fence, disrupted_since: now }, $unset: { recovered_at: true as const } }

@@ -30,6 +30,11 @@ export interface Leadership {
   holds(): boolean;
 }
 
+/** Holds for documents that no later leader than the one of that token has written; they keep the token as `fence`. */
+export const notFenced = (token: number): Filter => ({
+  $or: [{ fence: { $exists: false } }, { fence: { $lte: token } }],
+});
+
 export type Lease = Awaited<ReturnType<typeof createLease>>;
 
 const leaseMs = 10_000;

@@ -4,8 +4,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { NodeDocument } from "../../src/nodes/node.js";
-import { randomFrom } from "../storage/differential-operations.js";
 import { aPool } from "../support/builders.js";
+import { randomFrom } from "../support/random.js";
 import { canStartReplicas, eventually, openReplicas, type Replicas, sizeOf } from "../support/replicas.js";
 import { allLogged, connectedAgain, expectSoundHistory } from "../support/replicas-history.js";
 import { startWriters } from "../support/replicas-writers.js";

@@ -7,6 +7,7 @@ import { aNode, aPool } from "../support/builders.js";
 import { onProductionEngines } from "../support/engines.js";
 import { connectivityName, statusName } from "../support/look.js";
 import { connectNode } from "../support/node-stream.js";
+import { randomFrom } from "../support/random.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
 import { inParallel, until, within } from "../support/until.js";
 import { watchNodes } from "../support/watcher.js";
@@ -344,14 +345,3 @@ describe("T27 a snapshot while nodes come and go", () => {
     expect([...view().values()].every((times) => times === 1)).toBe(true);
   });
 });
-
-/** Mulberry32, so that a failure replays. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
-  };
-}

@@ -34,17 +34,6 @@ export const universe: CollectionDefinition = {
   ],
 };
 
-/** 0 to 1, the same for the same seed. */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 export function createGenerator(random: () => number) {
   const below = (limit: number) => Math.floor(random() * limit);
   const chance = (part: number) => random() < part;

@@ -9,7 +9,8 @@ import { type Collection, DuplicateKeyError } from "../../src/storage/collection
 import { openMongoStore } from "../../src/storage/mongo.js";
 import { openSqliteStore } from "../../src/storage/sqlite.js";
 import { hasMongo, sharedMongo } from "../support/mongo.js";
-import { createGenerator, type Made, type Operation, randomFrom, universe } from "./differential-operations.js";
+import { randomFrom } from "../support/random.js";
+import { createGenerator, type Made, type Operation, universe } from "./differential-operations.js";
 
 const operationCount = Number(process.env.DIFFERENTIAL_OPERATIONS ?? 20_000);
 const seed = Number(process.env.DIFFERENTIAL_SEED ?? Date.now() % 1_000_000);

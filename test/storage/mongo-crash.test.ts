@@ -5,9 +5,9 @@ import { describe, expect, it } from "vitest";
 import { type Collection, DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo.js";
 import { hasMongoProgram, startMongo } from "../support/mongo.js";
+import { randomFrom } from "../support/random.js";
 import { until } from "../support/until.js";
 import { counterIds, crashing, type Written } from "./crash-data.js";
-import { randomFrom } from "./differential-operations.js";
 
 /** A start of the server takes seconds, so that fewer kills are affordable than of a process of ours. */
 const kills = Math.min(25, Number(process.env.CRASH_KILLS ?? 5));

@@ -102,10 +102,7 @@ describe("query plans of the stores", () => {
     await nodes.unloggedAmong(["node_1", "node_2"]);
     await nodes.countByStatus("active");
     const event = { type: "updated", reason: "test", actor: "test" } as const;
-    await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, {
-      session_epoch: 2,
-      $or: [{ fence: { $exists: false } }, { fence: { $lte: 1 } }],
-    });
+    await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, { guard: { session_epoch: 2 }, fence: 1 });
     await nodes.markLogged(await nodes.get("node_1"));
 
     const log = await createNodeLog({ store, repository: nodes, clock, appended: () => undefined });
