@@ -1,6 +1,7 @@
 // The process: settings, server, signals, exit code.
 
-import { ReplicaRefusedError, StoreLockedError, startServer } from "./server.js";
+import { StoreLockedError } from "./engines.js";
+import { ReplicaRefusedError, startServer } from "./server.js";
 import { parseSettings, readEnvironment, SettingsError } from "./settings.js";
 
 /** Serves until SIGTERM or SIGINT; answers the exit code. */

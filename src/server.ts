@@ -5,13 +5,11 @@ import { createAdminHandler } from "./admin/handler.js";
 import { createHealth } from "./admin/health.js";
 import { healthReports } from "./admin/reports.js";
 import { loadSecrets } from "./admin/secrets.js";
-import { createTokens, tokensCollection } from "./admin/tokens.js";
+import { createTokens } from "./admin/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { Coordination } from "./coordination/coordination.js";
-import { createLocalCoordination } from "./coordination/local.js";
-import { observeCoordination } from "./coordination/observed.js";
-import { createRedisCoordination } from "./coordination/redis.js";
 import { createVault } from "./crypto.js";
+import { openEngines } from "./engines.js";
 import { unauthenticated } from "./failure.js";
 import { beatCheck } from "./nodes/beat.js";
 import { createEnrollment } from "./nodes/enrollment.js";
@@ -20,21 +18,21 @@ import { createFeed } from "./nodes/feed.js";
 import { createFollower } from "./nodes/follower.js";
 import { createNodeHandler } from "./nodes/handler.js";
 import { lostAfterMs, nextBeatAfterMs } from "./nodes/heartbeat.js";
-import { createNodeLog, nodeLogCollection } from "./nodes/log.js";
+import { createNodeLog } from "./nodes/log.js";
 import { createMembership } from "./nodes/membership.js";
 import type { NodeDocument } from "./nodes/node.js";
 import { createOrphans } from "./nodes/orphans.js";
 import { createReconciler } from "./nodes/reconciler.js";
-import { createNodeRepository, nodesCollection } from "./nodes/repository.js";
+import { createNodeRepository } from "./nodes/repository.js";
 import { createSessions } from "./nodes/sessions.js";
 import { createSweeper } from "./nodes/sweeper.js";
 import { createWatch } from "./nodes/watch.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createFindPool, createPoolHandler } from "./pools/handler.js";
-import { createPoolRepository, poolsCollection } from "./pools/repository.js";
-import { createLease, leasesCollection } from "./replicas/lease.js";
-import { createRoster, replicasCollection } from "./replicas/roster.js";
+import { createPoolRepository } from "./pools/repository.js";
+import { createLease } from "./replicas/lease.js";
+import { createRoster } from "./replicas/roster.js";
 import { type Collector, systemCollector } from "./resources/collector.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
@@ -49,10 +47,7 @@ import { assertPolicies, procedureOf } from "./rpc/policies.js";
 import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
 import { parseKeyRing, type Settings } from "./settings.js";
-import { DuplicateKeyError, type Store, StoreUnavailableError } from "./storage/collection.js";
-import { openMongoStore } from "./storage/mongo.js";
-import { observeStore } from "./storage/observed.js";
-import { openSqliteStore } from "./storage/sqlite.js";
+import { type Store, StoreUnavailableError } from "./storage/collection.js";
 import { runTasks, type Task, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
 import { machineUsage } from "./telemetry/machine.js";
@@ -97,10 +92,9 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.defer(() => metrics.close());
 
   // What is remembered, and what is shared.
-  const opened = overrides.store ?? (await openStore(settings, clock, log));
-  const store = undo.use(observeStore(opened, observeDatabase(metrics), isAnswer));
-  const shared = overrides.coordination ?? openCoordination(settings, clock, log);
-  const coordination = undo.use(observeCoordination(shared, observeRedis(metrics)));
+  const { store, coordination } = await openEngines({ ...overrides, settings, clock, log, metrics });
+  undo.use(store);
+  undo.use(coordination);
   const secrets = loadSecrets({ ...settings, parseKeyRing });
   const paging = createPaging(secrets.pageTokenKey);
 
@@ -371,65 +365,14 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   };
 }
 
-/**
- * Makes all collections and their indexes as this version wants them, without serving; answers their names.
- * @throws StoreUnavailableError, StoreLockedError, DuplicateKeyError where documents forbid a unique index
- */
-export async function migrateStore(settings: Settings, log: Log): Promise<string[]> {
-  await using store = await openStore(settings, systemClock, log);
-  await store.ping();
-  const names: string[] = [];
-  for (const definition of collections) {
-    await store.collection(definition);
-    names.push(definition.name);
-  }
-  return names;
-}
-
-const collections = [
-  nodesCollection,
-  nodeLogCollection,
-  poolsCollection,
-  tokensCollection,
-  leasesCollection,
-  replicasCollection,
-];
-
 export { ReplicaRefusedError } from "./replicas/roster.js";
-export { StoreLockedError } from "./storage/sqlite.js";
 
 /** A wake-up call: the log of nodes has grown. */
 const logChannel = "node-log";
 
-const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Promise<Store> =>
-  mongodb.url === undefined
-    ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage") })
-    : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
-
-const openCoordination = ({ redisUrl }: Settings, clock: Clock, log: Log): Coordination =>
-  redisUrl === undefined
-    ? createLocalCoordination({ clock })
-    : createRedisCoordination({ url: redisUrl, log: log.module("coordination") });
-
 const ifUnavailable = (error: unknown): void => {
   if (!(error instanceof StoreUnavailableError)) throw error;
 };
-
-const isAnswer = (error: unknown): boolean => error instanceof DuplicateKeyError;
-
-const observeDatabase =
-  (metrics: Metrics) =>
-  (operation: string, collection: string, status: "success" | "error", seconds: number): void => {
-    metrics.databaseOperations.inc({ operation, collection, status });
-    metrics.databaseDuration.observe({ operation, collection }, seconds);
-  };
-
-const observeRedis =
-  (metrics: Metrics) =>
-  (operation: string, status: "success" | "error", seconds: number): void => {
-    metrics.redisOperations.inc({ operation, status });
-    metrics.redisDuration.observe({ operation }, seconds);
-  };
 
 const rateLimits = ({ rateLimit }: Settings) => ({
   public: rateLimit.publicPerMinute,

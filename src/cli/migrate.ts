@@ -1,5 +1,5 @@
 // lucid-node migrate: the store made ready for this version, before any replica of it serves.
-import { migrateStore, StoreLockedError } from "../server.js";
+import { migrateStore, StoreLockedError } from "../engines.js";
 import { parseSettings, readEnvironment } from "../settings.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
 import { createLogger } from "../telemetry/log.js";

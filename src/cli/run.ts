@@ -6,7 +6,8 @@ import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node
 import { loadCredentials } from "../agent/credentials.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
-import { ReplicaRefusedError, type RunningServer, StoreLockedError, startServer } from "../server.js";
+import { StoreLockedError } from "../engines.js";
+import { ReplicaRefusedError, type RunningServer, startServer } from "../server.js";
 import { parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
 import { openCredentials, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";

@@ -53,21 +53,21 @@ describe("a node", () => {
     const nodeId = "node_unknown";
     const { nodes } = world;
     const calls = [
-      nodes.getNode({ nodeId }),
-      nodes.deleteNode({ nodeId }),
-      nodes.startNode({ nodeId }),
-      nodes.stopNode({ nodeId }),
-      nodes.restartNode({ nodeId }),
-      nodes.enterMaintenance({ nodeId }),
-      nodes.exitMaintenance({ nodeId }),
-      nodes.banNode({ nodeId, reason: "x" }),
-      nodes.unbanNode({ nodeId }),
-      nodes.resetEnrollment({ nodeId }),
-      nodes.setPayoutAddress({ nodeId, payoutAddress: tronAddress }),
-      nodes.listNodeEvents({ nodeId }),
-      update(world, { nodeId, name: "new-name" }, "name"),
+      () => nodes.getNode({ nodeId }),
+      () => nodes.deleteNode({ nodeId }),
+      () => nodes.startNode({ nodeId }),
+      () => nodes.stopNode({ nodeId }),
+      () => nodes.restartNode({ nodeId }),
+      () => nodes.enterMaintenance({ nodeId }),
+      () => nodes.exitMaintenance({ nodeId }),
+      () => nodes.banNode({ nodeId, reason: "x" }),
+      () => nodes.unbanNode({ nodeId }),
+      () => nodes.resetEnrollment({ nodeId }),
+      () => nodes.setPayoutAddress({ nodeId, payoutAddress: tronAddress }),
+      () => nodes.listNodeEvents({ nodeId }),
+      () => update(world, { nodeId, name: "new-name" }, "name"),
     ];
-    for (const call of calls) await expectRefusal(call, "NotFound 5001");
+    for (const call of calls) await expectRefusal(call(), "NotFound 5001");
   });
 
   test("in a pool that does not exist is NOT_FOUND 5002 and is not made", async () => {

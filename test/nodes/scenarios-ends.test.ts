@@ -178,7 +178,7 @@ describe("T15 shutdown", () => {
     await hellos[0];
     const began = performance.now();
     await world.server.stop();
-    expect(performance.now() - began).toBeLessThan(1_500);
+    expect(performance.now() - began).toBeLessThan(onProductionEngines ? 5_000 : 1_500);
     for (const stream of streams) {
       const error = await stream.ended();
       if (error === undefined) expect(stream.received.some((message) => message.case === "reconnect")).toBe(true);

@@ -299,41 +299,51 @@ describe("a refused deletion", () => {
       });
     });
   };
-  const poolOf = async (poolId: string) => (await world.pools.getPool({ poolId })).pool;
+  const poolOf = async (own: World, poolId: string) => (await own.pools.getPool({ poolId })).pool;
 
   test("changes nothing, and neither does one that somebody joins before", async () => {
-    const { poolId } = await aPool(world.pools);
-    const { nodeId } = await aNode(world.nodes);
-    const empty = await poolOf(poolId);
-    interrupt(world, ["findOneAndUpdate", () => world.pools.addNodeToPool({ poolId, nodeId })]);
-    await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
-    world.beforeStore(undefined);
-    expect(await poolOf(poolId)).toEqual({ ...empty, nodeCount: 1 });
-    await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
-    expect(await poolOf(poolId)).toEqual({ ...empty, nodeCount: 1 });
-    await aNode(world.nodes, { initialPoolId: poolId });
+    await using own = await openClockedWorld();
+    const { poolId } = await aPool(own.pools);
+    const { nodeId } = await aNode(own.nodes);
+    const empty = await poolOf(own, poolId);
+    await own.pass(0);
+    interrupt(own, ["findOneAndUpdate", () => own.pools.addNodeToPool({ poolId, nodeId })]);
+    await expectRefusal(own.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    own.beforeStore(undefined);
+    expect(await poolOf(own, poolId)).toEqual({ ...empty, nodeCount: 1 });
+    await expectRefusal(own.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    expect(await poolOf(own, poolId)).toEqual({ ...empty, nodeCount: 1 });
+    await aNode(own.nodes, { initialPoolId: poolId });
   });
 
   test("turns out nobody whose priority changes meanwhile", async () => {
-    const { poolId } = await aPool(world.pools);
-    const { nodeId } = await aNode(world.nodes);
+    await using own = await openClockedWorld();
+    const { poolId } = await aPool(own.pools);
+    const { nodeId } = await aNode(own.nodes);
+    await own.pass(0);
+    const join = async () => {
+      await own.pools.addNodeToPool({ poolId, nodeId });
+      await own.pass(0);
+    };
     interrupt(
-      world,
-      ["findOneAndUpdate", () => world.pools.addNodeToPool({ poolId, nodeId })],
-      ["page", () => world.pools.addNodeToPool({ poolId, nodeId, priority: 7 })],
+      own,
+      ["findOneAndUpdate", join],
+      ["page", () => own.pools.addNodeToPool({ poolId, nodeId, priority: 7 })],
     );
-    await expectRefusal(world.pools.deletePool({ poolId }), "FailedPrecondition 5003");
-    world.beforeStore(undefined);
-    expect(await nodeOf(world, nodeId)).toMatchObject({ poolId, poolPriority: 7 });
+    await expectRefusal(own.pools.deletePool({ poolId }), "FailedPrecondition 5003");
+    own.beforeStore(undefined);
+    expect(await nodeOf(own, nodeId)).toMatchObject({ poolId, poolPriority: 7 });
   });
 
   test("that could not look inside leaves the pool open", async () => {
-    const { poolId } = await aPool(world.pools);
+    await using own = await openClockedWorld();
+    const { poolId } = await aPool(own.pools);
     const away = () => Promise.reject(new StoreUnavailableError("away"));
-    interrupt(world, ["findOneAndUpdate", () => Promise.resolve()], ["page", away]);
-    await expectRefusal(world.pools.deletePool({ poolId }), "Unavailable 5031");
-    world.beforeStore(undefined);
-    await aNode(world.nodes, { initialPoolId: poolId });
+    await own.pass(0);
+    interrupt(own, ["findOneAndUpdate", () => Promise.resolve()], ["page", away]);
+    await expectRefusal(own.pools.deletePool({ poolId }), "Unavailable 5031");
+    own.beforeStore(undefined);
+    await aNode(own.nodes, { initialPoolId: poolId });
   });
 
   test("that broke off between closing and removing keeps nobody out for longer than a minute", async () => {

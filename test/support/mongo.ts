@@ -52,19 +52,28 @@ interface Program {
   readonly file: string;
 }
 
+/** Starts SecantusDB such that it seeks where MongoDB seeks. */
+const seekingSurrogate = new URL("surrogate.py", import.meta.url).pathname;
 const startLimitMs = 30_000;
 const replicaSet = "lucid";
 /** As the engine names itself; fail points are bound to it. */
 const appName = "lucid-node";
 
-/** A server that is there already. */
-const givenUrl = () => process.env.MONGODB_TEST_URL ?? process.env.LUCID_TEST_MONGODB_URL;
+/** The variable that names the servers of a run, apart by spaces. */
+export const givenUrls = "LUCID_TEST_MONGODB_URLS";
+
+/** A server that is there already: the only one, or that of this worker. */
+function givenUrl(): string | undefined {
+  const ofRun = process.env[givenUrls]?.split(" ") ?? [];
+  return process.env.MONGODB_TEST_URL ?? ofRun[(Number(process.env.VITEST_POOL_ID ?? 1) - 1) % ofRun.length];
+}
 
 function findProgram(tests: string): Program | undefined {
   const mongod = process.env.MONGOD_BINARY ?? findTool("mongod");
   if (mongod !== undefined) return { kind: "mongod", file: mongod };
-  const surrogate = toolFor(tests, "secantusd-py");
-  return surrogate === undefined ? undefined : { kind: "secantus", file: surrogate };
+  const installed = toolFor(tests, "secantusd-py") !== undefined;
+  const python = findTool("python");
+  return !installed || python === undefined ? undefined : { kind: "secantus", file: python };
 }
 
 let shared: Promise<MongoUnderTest> | undefined;
@@ -283,6 +292,7 @@ function argumentsOf(
     ];
   }
   return [
+    seekingSurrogate,
     ...["--host", "127.0.0.1", "--port", String(port), "--storage-path", join(home, "data"), "--log-level", "WARNING"],
     ...(auth ? ["--auth"] : []),
     ...(standalone ? ["--standalone"] : []),

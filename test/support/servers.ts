@@ -1,18 +1,23 @@
-// One MongoDB and one Redis for the tests that run on the production engines, started before the first of them.
+// The MongoDB and the Redis of the tests that run on the production engines, started before the first of them. Each worker
+// has a MongoDB of its own: the stand-in uses no more than one core.
 import type { TestProject } from "vitest/node";
-import { hasMongo, sharedMongo } from "./mongo.js";
+import { givenUrls, hasMongo, sharedMongo, startMongo } from "./mongo.js";
 import { hasRedis, sharedRedis } from "./redis.js";
 
 const what = "the suite on MongoDB and Redis";
 
-export default async function setup(_project: TestProject): Promise<(() => Promise<void>) | undefined> {
+export default async function setup({ vitest }: TestProject): Promise<(() => Promise<void>) | undefined> {
   if (!hasMongo(what) || !hasRedis(what)) return undefined;
   const [mongo, redis] = [await sharedMongo(), await sharedRedis()];
-  process.env.LUCID_TEST_MONGODB_URL = mongo.url;
+  const isOurs = mongo.pid !== undefined;
+  const others = isOurs
+    ? await Promise.all(Array.from({ length: vitest.config.maxWorkers - 1 }, () => startMongo()))
+    : [];
+  process.env[givenUrls] = [mongo, ...others].map(({ url }) => url).join(" ");
   process.env.LUCID_TEST_REDIS_URL = redis.url;
   return async () => {
     process.stdout.write(`MongoDB of the tests: ${mongo.name}; Redis: redis-server\n`);
-    await mongo[Symbol.asyncDispose]();
+    for (const server of [mongo, ...others]) await server[Symbol.asyncDispose]();
     await redis[Symbol.asyncDispose]();
   };
 }

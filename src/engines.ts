@@ -1,0 +1,96 @@
+// The engines that the settings ask for, observed, and what is kept in them. The only file that knows which ones there are.
+import { tokensCollection } from "./admin/tokens.js";
+import { type Clock, systemClock } from "./clock.js";
+import type { Coordination } from "./coordination/coordination.js";
+import { createLocalCoordination } from "./coordination/local.js";
+import { observeCoordination } from "./coordination/observed.js";
+import { createRedisCoordination } from "./coordination/redis.js";
+import { nodeLogCollection } from "./nodes/log.js";
+import { nodesCollection } from "./nodes/repository.js";
+import { poolsCollection } from "./pools/repository.js";
+import { leasesCollection } from "./replicas/lease.js";
+import { replicasCollection } from "./replicas/roster.js";
+import type { Settings } from "./settings.js";
+import { DuplicateKeyError, type Store } from "./storage/collection.js";
+import { openMongoStore } from "./storage/mongo.js";
+import { observeStore } from "./storage/observed.js";
+import { openSqliteStore } from "./storage/sqlite.js";
+import type { Log } from "./telemetry/log.js";
+import type { Metrics } from "./telemetry/metrics.js";
+
+export interface EngineParts {
+  readonly settings: Settings;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Instead of those that the settings ask for. */
+  readonly store?: Store;
+  readonly coordination?: Coordination;
+}
+
+export interface Engines {
+  readonly store: Store;
+  readonly coordination: Coordination;
+}
+
+/** Both are the caller's to dispose of. @throws StoreLockedError */
+export async function openEngines({ settings, clock, log, metrics, ...given }: EngineParts): Promise<Engines> {
+  const store = given.store ?? (await openStore(settings, clock, log));
+  const coordination = given.coordination ?? openCoordination(settings, clock, log);
+  return {
+    store: observeStore(store, observeDatabase(metrics), isAnswer),
+    coordination: observeCoordination(coordination, observeRedis(metrics)),
+  };
+}
+
+/**
+ * Makes all collections and their indexes as this version wants them, without serving; answers their names.
+ * @throws StoreUnavailableError, StoreLockedError, DuplicateKeyError where documents forbid a unique index
+ */
+export async function migrateStore(settings: Settings, log: Log): Promise<string[]> {
+  await using store = await openStore(settings, systemClock, log);
+  await store.ping();
+  const names: string[] = [];
+  for (const definition of collections) {
+    await store.collection(definition);
+    names.push(definition.name);
+  }
+  return names;
+}
+
+const collections = [
+  nodesCollection,
+  nodeLogCollection,
+  poolsCollection,
+  tokensCollection,
+  leasesCollection,
+  replicasCollection,
+];
+
+export { StoreLockedError } from "./storage/sqlite.js";
+
+const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Promise<Store> =>
+  mongodb.url === undefined
+    ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage") })
+    : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
+
+const openCoordination = ({ redisUrl }: Settings, clock: Clock, log: Log): Coordination =>
+  redisUrl === undefined
+    ? createLocalCoordination({ clock })
+    : createRedisCoordination({ url: redisUrl, log: log.module("coordination") });
+
+const isAnswer = (error: unknown): boolean => error instanceof DuplicateKeyError;
+
+const observeDatabase =
+  (metrics: Metrics) =>
+  (operation: string, collection: string, status: "success" | "error", seconds: number): void => {
+    metrics.databaseOperations.inc({ operation, collection, status });
+    metrics.databaseDuration.observe({ operation, collection }, seconds);
+  };
+
+const observeRedis =
+  (metrics: Metrics) =>
+  (operation: string, status: "success" | "error", seconds: number): void => {
+    metrics.redisOperations.inc({ operation, status });
+    metrics.redisDuration.observe({ operation }, seconds);
+  };

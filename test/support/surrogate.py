@@ -1,0 +1,89 @@
+# SecantusDB that seeks. As it comes, it reads all documents of the index that a hint names, and the whole collection where
+# a filter has an operator such as $or at its top: a lookup by a hinted _id takes 0.4 ms of CPU a hundred documents. This
+# starts the same server with both taught to seek, as MongoDB does. Which of the documents found come out is decided by its
+# own predicate as before, and a hint that names no index is refused as before.
+import sys
+import threading
+
+import bson
+from secantus import storage
+from secantus.cli import main
+
+Storage = next(kind for kind in vars(storage).values() if isinstance(kind, type) and "_try_index_id_keys" in vars(kind))
+keys_by_index = Storage._try_index_id_keys
+candidates_from_hint = Storage._candidates_from_hint
+find_matching = Storage.find_matching
+asked = threading.local()
+
+
+def keys_of_ids(filter):
+    for part in [filter, *filter.get("$and", [])]:
+        if "_id" in part:
+            keys = storage._id_point_lookup_keys(part["_id"])
+            if keys is not None:
+                return keys
+    return None
+
+
+def try_index_id_keys(self, db, coll, filter, *, collation=None):
+    if collation is None and filter:
+        keys = keys_of_ids(filter)
+        if keys is not None:
+            found = [self._doc_recordid(db, coll, key) for key in keys]
+            return [one for one in found if one is not None]
+        # Conditions that are left out leave more candidates, never fewer.
+        filter = {name: value for name, value in filter.items() if not name.startswith("$")} or filter
+    return keys_by_index(self, db, coll, filter, collation=collation)
+
+
+def candidates(self, db, coll, resolved, sort_field, sort_dir):
+    """Of the hinted index only what its first field leaves."""
+    filter = getattr(asked, "filter", None) or {}
+    for name, key_spec, _sparse, _unique in self._all_indexes(db, coll):
+        field, direction = next(iter(key_spec.items()))
+        value = filter.get(field)
+        if name != resolved or value is None or (isinstance(value, dict) and "$exists" in value):
+            continue
+        index = (name, int(direction), len(key_spec) > 1)
+        keys = self._lookup_id_keys_via_leading_field(db, coll, index, value)
+        if keys is not None:
+            return self._docs_by_recordids(db, coll, keys), False
+    return candidates_from_hint(self, db, coll, resolved, sort_field, sort_dir)
+
+
+def walk_by_id(self, db, coll, filter, sort, skip, limit):
+    """A page in the order of _id, from the beginning or behind one: only what comes out is decoded."""
+    with self._lock:
+        self._refresh_read_snapshot()
+        rows = [(key, blob) for _, key, blob in self._scan_docs(db, coll)]
+    if filter:
+        behind = storage._id_key(filter["_id"]["$gt"])
+        rows = [row for row in rows if row[0] > behind]
+    rows.sort(key=lambda row: row[0], reverse=sort["_id"] == -1)
+    return [bson.decode(blob) for _, blob in rows[skip : skip + limit]]
+
+
+def is_page_by_id(filter, sort, limit, rest):
+    if limit <= 0 or not sort or list(sort) != ["_id"] or any(value is not None for value in rest.values()):
+        return False
+    bound = (filter or {}).get("_id")
+    return not filter or (set(filter) == {"_id"} and isinstance(bound, dict) and list(bound) == ["$gt"])
+
+
+def find(self, db, coll, filter=None, *, hint=None, sort=None, skip=0, limit=0, **rest):
+    asked.filter = None
+    bare = all(rest.get(name) is None for name in ("min_bound", "max_bound", "collation"))
+    if hint is not None and bare:
+        resolved = self._resolve_hint(db, coll, hint)
+        if resolved == storage._ID_INDEX_NAME and is_page_by_id(filter, sort, limit, rest):
+            return walk_by_id(self, db, coll, filter, sort, skip, limit)
+        if filter and keys_of_ids(filter) is not None:
+            hint = None
+        asked.filter = filter
+    return find_matching(self, db, coll, filter, hint=hint, sort=sort, skip=skip, limit=limit, **rest)
+
+
+Storage._try_index_id_keys = try_index_id_keys
+Storage._candidates_from_hint = candidates
+Storage.find_matching = find
+sys.exit(main())
