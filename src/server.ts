@@ -308,7 +308,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Before the work that only a leader does begins, or it would wait a turn.
   await lease.take().catch(ifUnavailable);
   const tasks = runTasks([
-    ...[joining, listen, lease.task, sweeper.task, orphans.task, disruption.task, reconciler.task],
+    ...[joining, listen, lease.task, roster.task, sweeper.task, orphans.task, disruption.task, reconciler.task],
     ...[nodeLog.task, feed.task, tokens.task, health.task],
   ]);
   undo.defer(tasks.stop);

@@ -219,6 +219,12 @@ export function left(node: NodeDocument, epoch: number, reason: string): Patch |
   return { set: { connectivity: "disconnected" }, event, ofEpoch: epoch };
 }
 
+/** The id of the command that asks for a sample. */
+export const sampleCommand = (epoch: number): string => `met_${epoch}`;
+
+/** The answer to that command: the sample comes with a beat, the node is as before, so beats behind it need not wait. */
+export const ofSample = ({ commandId }: Result): boolean => commandId.startsWith("met_");
+
 /** What came of a command. One that the agent does not know leaves it nothing to do: what was asked is taken as so. */
 export function resulted(node: NodeDocument, result: Result, now: Date): Patch | undefined {
   const { commandId, error } = result;

@@ -19,6 +19,7 @@ import {
   type Link,
   left,
   type Opening,
+  ofSample,
   openingPatch,
   presumed,
   type Result,
@@ -26,6 +27,7 @@ import {
   type Sample,
   type Session,
   type SessionCommand,
+  sampleCommand,
 } from "./session.js";
 
 export interface SessionSettings extends HeartbeatTiming {
@@ -184,9 +186,8 @@ export function createSessions(parts: {
 
   const commandsFor = (session: Session, node: NodeDocument): SessionCommand[] => {
     const commands: SessionCommand[] = pendingCommands(node);
-    const sampleAgeMs = clock.monotonicMs() - session.lastSampleMs;
-    if (sampleAgeMs > 2 * settings.metricsIntervalMs) {
-      commands.push({ commandId: `met_${session.epoch}`, kind: "collect_metrics" });
+    if (clock.monotonicMs() - session.lastSampleMs > 2 * settings.metricsIntervalMs) {
+      commands.push({ commandId: sampleCommand(session.epoch), kind: "collect_metrics" });
     }
     return commands;
   };
@@ -237,8 +238,8 @@ export function createSessions(parts: {
     if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
   };
 
-  const result = (nodeId: string, message: Result): Promise<NodeDocument> =>
-    change(nodeId, (node) => resulted(node, message, clock.now()));
+  const result = async (nodeId: string, message: Result): Promise<unknown> =>
+    ofSample(message) ? undefined : change(nodeId, (node) => resulted(node, message, clock.now()));
 
   /**
    * Written before the stream ends, so that whoever saw the goodbye answered finds it true. The session stays, without a
@@ -393,8 +394,7 @@ export function createSessions(parts: {
       admission.drain(windowMs);
       const open = [...sessions.values()].filter((session) => session.link !== undefined);
       const stepMs = 100;
-      const steps = Math.max(1, Math.floor(windowMs / stepMs));
-      const perStep = Math.ceil(open.length / steps);
+      const perStep = Math.ceil(open.length / Math.max(1, Math.floor(windowMs / stepMs)));
       for (let from = 0; from < open.length; from += perStep) {
         for (const session of open.slice(from, from + perStep)) {
           unlink(session, (link) => {

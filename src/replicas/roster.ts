@@ -1,13 +1,17 @@
-// Which replicas stand. Each one writes its record about once a second, with its watermark: the store's time up to which
-// every beat it has taken is in the store. Silence is judged by the watcher's own monotonic clock, never by comparing two.
+// Which replicas stand. Each one counts its turns in its record about once a second, and puts its watermark there: the
+// store's time up to which every beat it has taken is in the store. A replica that lives may be late with its watermark,
+// so the turns alone say that it lives. Silence is judged by the watcher's own monotonic clock, never by comparing two.
 import type { Clock } from "../clock.js";
 import type { CollectionDefinition, Store } from "../storage/collection.js";
+import type { Task } from "../task.js";
 
 /** `_id` is the replica's. */
 export interface ReplicaDocument {
   readonly _id: string;
   readonly started_at: Date;
   readonly watermark: Date;
+  /** Grows about once a second for as long as it lives and reaches the store. */
+  readonly turns?: number;
   /** The longest time between beats that it tells nodes now. */
   readonly interval_ms: number;
   readonly coordination: "local" | "redis";
@@ -39,8 +43,9 @@ export class ReplicaRefusedError extends Error {
 
 export type Roster = Awaited<ReturnType<typeof createRoster>>;
 
-/** Without a new watermark for this long a replica counts as dead; its nodes then get a restart's grace. */
+/** Without a turn for this long a replica counts as dead; its nodes then get a restart's grace. */
 export const deadAfterMs = 10_000;
+const turnMs = 1000;
 const replicasMax = 1000;
 const lookMs = 500;
 
@@ -57,18 +62,18 @@ export async function createRoster(parts: {
   const startedAt = clock.now();
   let joined = false;
   let reported: { readonly watermark: Date; readonly intervalMs: number } | undefined;
-  const seen = new Map<string, { watermark: number; sinceMs: number }>();
+  const seen = new Map<string, { life: string; sinceMs: number }>();
 
   const all = async (): Promise<ReplicaDocument[]> =>
     (await replicas.page({}, { index: "_id_", limit: replicasMax })).items;
 
-  /** Since when its watermark has stood still, as far as this process has looked. */
+  /** Since when it has given no sign of life, as far as this process has looked. */
   const stillSinceMs = (record: ReplicaDocument): number => {
-    const watermark = record.watermark.getTime();
+    const life = lifeOf(record);
     const known = seen.get(record._id);
-    if (known?.watermark === watermark) return known.sinceMs;
+    if (known?.life === life) return known.sinceMs;
     const sinceMs = clock.monotonicMs();
-    seen.set(record._id, { watermark, sinceMs });
+    seen.set(record._id, { life, sinceMs });
     return sinceMs;
   };
 
@@ -113,7 +118,21 @@ export async function createRoster(parts: {
     );
   };
 
+  /** Where nobody else reads the record there is nothing to count. One that a leader has forgotten comes back by `report`. */
+  const turn = async (): Promise<void> => {
+    if (!exclusive && joined) await replicas.updateOne({ _id: replicaId }, { $inc: { turns: 1 } });
+  };
+
+  /** A turn that is lost says nothing; many of them say that the store is away, which others log. */
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      await turn().catch(() => undefined);
+      await clock.sleep(turnMs, signal);
+    }
+  };
+
   return {
+    task,
     report,
 
     /**
@@ -123,13 +142,13 @@ export async function createRoster(parts: {
      */
     join: async (intervalMs: number, signal: AbortSignal): Promise<void> => {
       if (joined) return;
-      const first = new Map<string, number>();
+      const first = new Map<string, string>();
       while (!signal.aborted) {
         // Again each time, so that two that come at once see each other live; of those the smaller id stays.
         await announce(await store.now(), intervalMs);
         const others = (await all()).filter(conflicts);
-        for (const { _id, watermark } of others) if (!first.has(_id)) first.set(_id, watermark.getTime());
-        const living = others.filter(({ _id, watermark }) => watermark.getTime() !== first.get(_id));
+        for (const other of others) if (!first.has(other._id)) first.set(other._id, lifeOf(other));
+        const living = others.filter((other) => lifeOf(other) !== first.get(other._id));
         const stronger = living.find(({ _id, joined: stands }) => stands === true || _id < replicaId);
         if (stronger !== undefined) throw await refusal(stronger);
         if (others.length === 0) break;
@@ -167,3 +186,6 @@ export async function createRoster(parts: {
     },
   };
 }
+
+/** What changes while a replica lives: it announces itself before it counts turns. */
+const lifeOf = ({ watermark, turns }: ReplicaDocument): string => `${watermark.getTime()} ${turns ?? 0}`;

@@ -4,6 +4,8 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { LucidClient } from "../../src/client/client.js";
+import type { LogEntry } from "../../src/nodes/log.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
 import { aNode } from "../support/builders.js";
 import { historyOf } from "../support/look.js";
 import {
@@ -87,6 +89,7 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
           `serving again after ${spells.map(({ startedMs }) => seconds(startedMs)).join(", ")}; ` +
           `log ${log.length} entries, watcher heard ${watch.heard.length} on ${watch.resumed + 1} streams`,
       );
+      for (const line of oddLives(log, await nodesNamed(fleet.database, "sim"))) console.log(line);
       for (const { movedMs } of spells) expect(movedMs).toBeLessThan(boundMs);
       expect(watch.heard).toEqual(log.map(asHeard));
       expect(watch.resumed).toBeGreaterThan(0);
@@ -103,6 +106,18 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
   );
 });
 
+/** What happened to nodes that beat beside their coming, and when. */
+const oddLives = (log: readonly LogEntry[], beating: readonly NodeDocument[]): string[] => {
+  const ids = new Set(beating.map(({ _id }) => _id));
+  const told = Map.groupBy(
+    log.filter(({ node_id }) => ids.has(node_id)),
+    ({ node_id }) => node_id,
+  );
+  return [...told]
+    .filter(([, entries]) => entries.length > 2)
+    .map(([id, entries]) => `${id}: ${entries.map(({ reason, at }) => `${reason} ${at.toISOString()}`).join(", ")}`);
+};
+
 /** Milliseconds that it took. */
 interface Spell {
   /** From SIGTERM until all nodes are held by others. */
@@ -114,6 +129,7 @@ interface Spell {
 }
 
 async function restart(fleet: Replicas, replica: ReplicaUnderTest): Promise<Spell> {
+  console.log(`${new Date().toISOString()} ${replica.name} is told to end`);
   const beganMs = performance.now();
   const gone = replica.end().then((code) => ({ code, endedMs: performance.now() - beganMs }));
   const what = `all are CONNECTED again after the end of ${replica.name}`;

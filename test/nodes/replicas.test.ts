@@ -292,6 +292,34 @@ describe("a node that reports by unary calls", () => {
   });
 });
 
+describe("a replica that lives and cannot write its beats", () => {
+  test.each([1, 0])("keeps its nodes, however long it takes (replica %i)", async (place) => {
+    await using fleet = await openClockedFleet(2);
+    const slow = fleet.replicas[place] as World;
+    const other = fleet.replicas[1 - place] as World;
+    const { nodeId } = await aNode(slow.nodes);
+    const stream = await connectNode(slow, nodeId);
+    let flushing = 0;
+    const late = Promise.withResolvers<void>();
+    using _ = { [Symbol.dispose]: () => late.resolve() };
+    slow.beforeStore((operation) => {
+      if (operation !== "bulkUpdate") return undefined;
+      flushing++;
+      return late.promise;
+    });
+    for (let second = 0; second < 180; second++) {
+      if (second % 20 === 0) await stream.beat();
+      await fleet.clock.advance(1_000);
+    }
+    expect(flushing).toBe(1);
+    expect(await connectionsOf(other, nodeId)).toEqual(["CONNECTED connected"]);
+    slow.beforeStore(undefined);
+    late.resolve();
+    await fleet.pass(3_000);
+    expect(await connectionsOf(other, nodeId)).toEqual(["CONNECTED connected"]);
+  });
+});
+
 describe("the leader", () => {
   test("that hangs in the middle of an act does no harm when it goes on: another one has acted meanwhile", async () => {
     await using fleet = await openClockedFleet(3);

@@ -64,7 +64,9 @@ def walk_by_id(self, db, coll, filter, sort, skip, limit):
 
 
 def is_page_by_id(filter, sort, limit, rest):
-    if limit <= 0 or not sort or list(sort) != ["_id"] or any(value is not None for value in rest.values()):
+    # What is in `let` only expressions can name, and such a filter has none.
+    asks_more = any(value is not None for name, value in rest.items() if name != "let")
+    if limit <= 0 or not sort or list(sort) != ["_id"] or asks_more:
         return False
     bound = (filter or {}).get("_id")
     return not filter or (set(filter) == {"_id"} and isinstance(bound, dict) and list(bound) == ["$gt"])

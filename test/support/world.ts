@@ -105,8 +105,8 @@ export const stillCollector: Collector = {
   }),
 };
 
-/** Lease, sweeper, orphans, disruption, reconciler, node log, feed, tokens, health: each sleeps when it has nothing to do. */
-const sleepersAtRest = 9;
+/** Lease, roster, sweeper, orphans, disruption, reconciler, node log, feed, tokens, health: each sleeps when it has nothing to do. */
+const sleepersAtRest = 10;
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { settings: given = {}, clock = systemClock, engines: _, ...overrides } = options;
