@@ -18,7 +18,9 @@ export interface SweeperLog {
 export type Sweeper = ReturnType<typeof createSweeper>;
 
 const tickMs = 1000;
+/** Beats of one bulk write: fewer after one that failed, for a slow store would never get through the many in time. */
 const flushMax = 1000;
+const flushMin = 25;
 /** More of them wait for the next turn: a fleet that is lost is written down step by step. */
 const lossesPerTurn = 50;
 /** Beats must be written, and the watermark moved, however many fall silent at once. */
@@ -41,6 +43,7 @@ export function createSweeper(parts: {
 }) {
   const { repository, sessions, clock, timing, log } = parts;
   const stall = createStallWatch(clock, tickMs, timing.graceMs);
+  let flushSize = flushMax;
 
   /** A session that is no longer the node's newest gives way; one of a node that is gone ends. */
   const dropForeign = (session: Session, node: NodeDocument | undefined): void => {
@@ -65,13 +68,17 @@ export function createSweeper(parts: {
     // The time is asked before the beats are taken: all that came until then are among them.
     const watermark = await parts.storeNow();
     const dirty = sessions.takeDirty();
-    for (let from = 0; from < dirty.length; from += flushMax) {
+    for (let from = 0; from < dirty.length; ) {
+      const part = dirty.slice(from, from + flushSize);
       try {
-        await write(dirty.slice(from, from + flushMax));
+        await write(part);
       } catch (error) {
         sessions.putBackDirty(dirty.slice(from));
+        flushSize = Math.max(flushMin, Math.floor(flushSize / 4));
         throw error;
       }
+      from += part.length;
+      flushSize = Math.min(flushMax, flushSize * 2);
     }
     await parts.report(watermark, nextBeatAfterMs(sessions.paceMs(), 1));
   };

@@ -1,7 +1,9 @@
-# SecantusDB that seeks. As it comes, it reads all documents of the index that a hint names, and the whole collection where
+# SecantusDB that seeks and remembers. As it comes, it reads all documents of the index that a hint names, and the whole collection where
 # a filter has an operator such as $or at its top: a lookup by a hinted _id takes 0.4 ms of CPU a hundred documents. This
 # starts the same server with both taught to seek, as MongoDB does. Which of the documents found come out is decided by its
-# own predicate as before, and a hint that names no index is refused as before.
+# own predicate as before, and a hint that names no index is refused as before. For each write it also reads the collection's
+# list of indexes several times, and for each command the profiler's settings: the list is kept until something changes it,
+# and there is no profiler.
 import sys
 import threading
 
@@ -85,7 +87,57 @@ def find(self, db, coll, filter=None, *, hint=None, sort=None, skip=0, limit=0, 
     return find_matching(self, db, coll, filter, hint=hint, sort=sort, skip=skip, limit=limit, **rest)
 
 
+iter_indexes = Storage._iter_indexes
+indexes = {}
+changes_indexes = ["create_index", "drop_index", "drop_all_indexes", "set_index_options", "set_index_expiry"]
+changes_indexes += ["drop_collection", "drop_database", "rename_collection"]
+mark_multikey = Storage._maybe_mark_multikey
+
+
+def remembered_indexes(self, db, coll):
+    known = indexes.get((db, coll))
+    if known is None:
+        before = len(changes)
+        known = list(iter_indexes(self, db, coll))
+        if before == len(changes):
+            indexes[db, coll] = known
+    return iter([(name, dict(key), dict(options)) for name, key, options in known])
+
+
+changes = []
+
+
+def forget_indexes():
+    changes.append(None)
+    indexes.clear()
+
+
+def forgetting(change):
+    def changed(self, *given, **named):
+        try:
+            return change(self, *given, **named)
+        finally:
+            forget_indexes()
+
+    return changed
+
+
+def marking_multikey(self, db, coll, doc, of, already):
+    before = len(already)
+    marked = mark_multikey(self, db, coll, doc, of, already)
+    if len(marked) > before:
+        forget_indexes()
+    return marked
+
+
+for name in changes_indexes:
+    setattr(Storage, name, forgetting(getattr(Storage, name)))
+Storage._maybe_mark_multikey = marking_multikey
+Storage._iter_indexes = remembered_indexes
+Storage.get_profile = lambda self, db: {"level": 0, "slowms": 100, "sampleRate": 1.0}
 Storage._try_index_id_keys = try_index_id_keys
 Storage._candidates_from_hint = candidates
 Storage.find_matching = find
+# Threads here wait for one another more than they compute.
+sys.setswitchinterval(0.0005)
 sys.exit(main())
