@@ -36,10 +36,11 @@ export async function startServer(name, env = {}) {
       child.once("exit", (code) => reject(new Error(`${name} ended with ${code}`)));
       if (ask !== undefined) child.send(ask);
     });
-  const { port } = await told();
+  const { port, metricsPort } = await told();
   return {
     name,
     port,
+    metricsPort,
     cpuNs: () => cpuNsOf(child.pid),
     /** Bytes in use after a collection. */
     memory: () => told("memory"),

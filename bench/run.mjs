@@ -16,14 +16,36 @@ import { createLucidClient } from "../dist/src/client/index.js";
 import { pinClient, startServer } from "./child.mjs";
 import { measureFlush } from "./flush.mjs";
 import { beatLoad, grpcHeaders, unaryLoad } from "./load.mjs";
+import { loopDelayMs, measureBatches, measureInserts, proofLoad } from "./poot.mjs";
+import { measureWeek, writeWeek } from "./resources.mjs";
 
 const { values: given } = parseArgs({
   options: { quick: { type: "boolean", default: false }, out: { type: "string" } },
 });
 const out = given.out ?? fileURLToPath(new URL("results/latest.json", import.meta.url));
 const size = given.quick
-  ? { rounds: 3, roundMs: 300, warmUpMs: 300, streams: 200, few: 20, connections: 10, idle: 100, flush: 1000 }
-  : { rounds: 7, roundMs: 1500, warmUpMs: 2000, streams: 1000, few: 100, connections: 10, idle: 1000, flush: 10_000 };
+  ? {
+      rounds: 3,
+      roundMs: 300,
+      warmUpMs: 300,
+      streams: 200,
+      few: 20,
+      connections: 10,
+      idle: 100,
+      flush: 1000,
+      calls: 40,
+    }
+  : {
+      rounds: 7,
+      roundMs: 1500,
+      warmUpMs: 2000,
+      streams: 1000,
+      few: 100,
+      connections: 10,
+      idle: 1000,
+      flush: 10_000,
+      calls: 200,
+    };
 
 const directory = mkdtempSync(join(tmpdir(), "lucid-bench-"));
 const secret = randomBytes(32).toString("hex");
@@ -41,14 +63,15 @@ async function stopAll() {
 }
 
 /** Limits are on, and too high to be reached; silence is not judged, for streams rest between rounds. */
-const startLucid = () =>
+const startLucid = (dataDir = mkdtempSync(join(directory, "data-"))) =>
   started("lucid", {
-    DATA_DIR: mkdtempSync(join(directory, "data-")),
+    DATA_DIR: dataDir,
     PORT: "0",
     METRICS_PORT: "0",
     JWT_SECRET_KEY: secret,
     RATE_LIMIT_PER_MINUTE: "10000000",
     RATE_LIMIT_ADMIN_PER_MINUTE: "10000000",
+    RATE_LIMIT_POOT_PER_MINUTE: "10000000",
     NODE_HEARTBEAT_INTERVAL: "1",
     HEARTBEAT_GRACE: "3600",
     HEARTBEAT_RATE_MAX: "1000000",
@@ -230,6 +253,28 @@ async function memory() {
   }
 }
 
+async function proofs() {
+  const lucid = await startLucid();
+  using client = createLucidClient({ baseUrl: `http://127.0.0.1:${lucid.port}`, accessToken: await tokenFor("admin") });
+  const { node } = await client.nodes.createNode({ name: "bench", nodeType: stubs.NodeType.WORKER });
+  const { nodeId } = node;
+  await client.nodes.startNode({ nodeId });
+  const token = await tokenFor("admin");
+  const cell = (server) => ({ server, load: proofLoad({ port: server.port, token, nodeId, inFlight: 4 }) });
+  await loopDelayMs(lucid.metricsPort);
+  const costs = await measure({ lucid: cell(lucid), hashing: cell(await started("hashing")) });
+  const lateMs = await loopDelayMs(lucid.metricsPort);
+  const named = "SHA-256 and an answer, stock connect-node";
+  report("ValidatePoOT, 1 MiB", "us", costs.lucid, costs.hashing, ">= 0.45", named);
+  report("event loop late by, p99, 1 MiB proofs", "ms", [lateMs], [50], "ours < 50 ms", "the goal");
+  const batches = await measureBatches({ poot: client.poot, nodeId, server: lucid, rounds: size.rounds });
+  const inserts = await measureInserts({ dir: mkdtempSync(join(directory, "inserts-")), rounds: size.rounds });
+  await stopAll();
+  const insert = "insertMany of 1000 verdicts, same engine";
+  report("BatchValidatePoOT, 1000 x 1 KiB: CPU", "ms", batches.cpu, inserts.cpu, "", insert);
+  report("BatchValidatePoOT, 1000 x 1 KiB: time", "ms", batches.time, inserts.time, ">= 0.4", insert);
+}
+
 async function flush() {
   const costs = await measureFlush({ nodes: size.flush, rounds: size.rounds });
   if (costs === undefined) {
@@ -240,12 +285,34 @@ async function flush() {
   report(what, "us a node", costs.ours, costs.reference, "", `bulkWrite, driver alone (${costs.server})`);
 }
 
+async function week() {
+  const dataDir = mkdtempSync(join(directory, "data-"));
+  const clientOf = async ({ port }) =>
+    createLucidClient({ baseUrl: `http://127.0.0.1:${port}`, accessToken: await tokenFor("admin") });
+  const make = async () => {
+    using client = await clientOf(await startLucid(dataDir));
+    return (await client.nodes.createNode({ name: "bench", nodeType: stubs.NodeType.WORKER })).node.nodeId;
+  };
+  const nodeId = await make();
+  await stopAll();
+  await writeWeek(dataDir, nodeId);
+  using client = await clientOf(await startLucid(dataDir));
+  const waits = await measureWeek(client.nodes, nodeId, size);
+  await stopAll();
+  const named = "GetNode, same client, p95";
+  report("GetNodeResources, 7 days, p95", "ms", waits.resources, waits.getNode, "ours < 50 ms", named);
+  report("GetResourceMetrics, 7 days by 5 min, p95", "ms", waits.metrics, waits.getNode, "ours < 50 ms", named);
+}
+
 const notes = [
   "Server CPU per request (schedstat of all threads), server on core 0, client on core 1, interleaved rounds, medians.",
   "ratio = reference / ours, so above 1 ours is cheaper. References do nothing but decode, answer and encode.",
   "GetNode: the whole way with token, rate limit, validation, store, metrics; references answer the same bytes.",
   "Beats come as fast as acks return, each with metrics. Interval 1 s: every beat is validated, counted and acknowledged,",
   "but of one stream's beats at most two a second mark its node for the store, which is written once a second.",
+  "1 MiB proofs: four at a time, each with a new nonce, verdicts durable and counted; the event loop's delay is the service's",
+  "own figure over all its rounds. Batches: one node's, durable and counted, beside the insert alone in this process.",
+  "7 days: what a caller waits for a node's week of one-minute samples on the embedded store, calls one after the other.",
   "Flush: CPU of the writing process alone, in batches of 1000, majority and journaled, each update under its epoch.",
 ];
 
@@ -275,6 +342,8 @@ try {
   await unary();
   await beats();
   await memory();
+  await proofs();
+  await week();
   await flush();
 } finally {
   await stopAll();

@@ -8,8 +8,12 @@ import { createRedisCoordination } from "./coordination/redis.js";
 import { nodeLogCollection } from "./nodes/log.js";
 import { nodesCollection } from "./nodes/repository.js";
 import { poolsCollection } from "./pools/repository.js";
+import { standingsCollection, validationsCollection } from "./poot/repository.js";
 import { leasesCollection } from "./replicas/lease.js";
 import { replicasCollection } from "./replicas/roster.js";
+import { resourceAlertsCollection } from "./resources/alerts.js";
+import { resourceAllocationsCollection } from "./resources/allocator.js";
+import { resourceHoursCollection, resourceMetricsCollection } from "./resources/repository.js";
 import type { Settings } from "./settings.js";
 import { DuplicateKeyError, type Store } from "./storage/collection.js";
 import { openMongoStore } from "./storage/mongo.js";
@@ -62,9 +66,15 @@ const collections = [
   nodesCollection,
   nodeLogCollection,
   poolsCollection,
+  validationsCollection,
+  standingsCollection,
   tokensCollection,
   leasesCollection,
   replicasCollection,
+  resourceMetricsCollection,
+  resourceHoursCollection,
+  resourceAlertsCollection,
+  resourceAllocationsCollection,
 ];
 
 export { StoreLockedError } from "./storage/sqlite.js";

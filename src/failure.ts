@@ -7,8 +7,10 @@ export type Reason =
   | "LUCID_ERR_5002"
   | "LUCID_ERR_5003"
   | "LUCID_ERR_5004"
+  | "LUCID_ERR_5005"
   | "LUCID_ERR_5007"
   | "LUCID_ERR_5008"
+  | "LUCID_ERR_5009"
   | "LUCID_ERR_5012"
   | "LUCID_ERR_5013"
   | "LUCID_ERR_4001"
@@ -31,6 +33,8 @@ export interface FailureOptions {
   readonly violations?: readonly FieldViolation[];
   /** The position asked for is over: OUT_OF_RANGE in place of the reason's own code. */
   readonly outOfRange?: true;
+  /** What is asked of stands in the way, not the request: FAILED_PRECONDITION in place of the reason's own code. */
+  readonly failedPrecondition?: true;
 }
 
 export class Failure extends Error {
@@ -39,6 +43,7 @@ export class Failure extends Error {
   readonly retryAfterMs: number | undefined;
   readonly violations: readonly FieldViolation[];
   readonly outOfRange: boolean;
+  readonly failedPrecondition: boolean;
 
   constructor(reason: Reason, message: string, options: FailureOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
@@ -46,6 +51,7 @@ export class Failure extends Error {
     this.retryAfterMs = options.retryAfterMs;
     this.violations = options.violations ?? [];
     this.outOfRange = options.outOfRange ?? false;
+    this.failedPrecondition = options.failedPrecondition ?? false;
   }
 }
 
@@ -54,10 +60,20 @@ export const poolNotFound = (poolId: string) => new Failure("LUCID_ERR_5002", `P
 export const wrongStatus = (message: string) => new Failure("LUCID_ERR_5003", message);
 export const poolFull = (poolId: string, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} is full: max_nodes is ${maxNodes}`);
+export const proofRefused = (message: string) => new Failure("LUCID_ERR_5005", message);
+export const cannotProve = () =>
+  new Failure("LUCID_ERR_5005", "Node not found or inactive", { failedPrecondition: true });
+export const validationNotFound = (validationId: string) =>
+  new Failure("LUCID_ERR_5001", `PoOT validation ${validationId} not found`);
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
   new Failure("LUCID_ERR_5007", "The idempotency key was used before for a request with another meaning");
 export const poolExists = (name: string) => new Failure("LUCID_ERR_5008", `A pool named ${name} exists`);
+export const limitReached = (message: string) => new Failure("LUCID_ERR_5004", message);
+export const allocationMisfit = (field: string, description: string) =>
+  new Failure("LUCID_ERR_5009", `${field}: ${description}`, { violations: [{ field, description }] });
+export const allocationNotFound = (allocationId: string) =>
+  new Failure("LUCID_ERR_5001", `Allocation ${allocationId} not found`);
 export const versionMismatch = (expected: bigint, found: bigint) =>
   new Failure("LUCID_ERR_5012", `Version is ${found}, expected ${expected}`);
 export const sessionSuperseded = (message = "A newer session of this node has taken over") =>

@@ -21,4 +21,8 @@ export function ulid(now: Date, random: Uint8Array = randomBytes(10)): string {
 }
 
 export const newNodeId = (now: Date): NodeId => `node_${ulid(now)}` as NodeId;
+export const newAllocationId = (now: Date): string => `alloc_${ulid(now)}`;
+export const newAlertId = (now: Date): string => `alert_${ulid(now)}`;
 export const newPoolId = (now: Date): PoolId => `pool_${ulid(now)}` as PoolId;
+export const newValidationId = (now: Date): string => `poot_val_${ulid(now)}`;
+export const newBatchId = (now: Date): string => `batch_${ulid(now)}`;

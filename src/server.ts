@@ -31,9 +31,12 @@ import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createFindPool, createPoolHandler } from "./pools/handler.js";
 import { createPoolRepository } from "./pools/repository.js";
+import { pootReadMaxBytes } from "./poot/handler.js";
+import { createPoot } from "./poot/poot.js";
 import { createLease } from "./replicas/lease.js";
 import { createRoster } from "./replicas/roster.js";
 import { type Collector, systemCollector } from "./resources/collector.js";
+import { createResources } from "./resources/resources.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
 import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
@@ -118,6 +121,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   });
   const changed = (node: NodeDocument): void => {
     sessions.nodeChanged(node);
+    used.nodeChanged(node);
     nodeLog.wake(node._id);
   };
   let lastSampleAt = startedAt;
@@ -135,8 +139,9 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       sequenceGaps: metrics.heartbeatSequenceGaps,
       sessionOpened: (outcome) => metrics.heartbeatSessions.inc({ outcome }),
     },
-    onSample: (_nodeId, _sample, at) => {
+    onSample: (nodeId, sample, at) => {
       lastSampleAt = at;
+      used.take(nodeId, sample);
     },
   });
   const { leadership } = lease;
@@ -156,6 +161,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     clock,
     heard: async (chunk) => {
       disruption.heard(chunk);
+      used.heard(chunk.entries);
       await follower.heard(chunk);
     },
   });
@@ -184,12 +190,31 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   });
   // A store that is away now is waited for: nobody is let in before, and nothing says ready.
   await tokens.load().catch(ifUnavailable);
+  const poot = await createPoot({
+    store,
+    nodes: repository,
+    hasPool: async (poolId) => (await findPool(poolId)) !== null,
+    challengeKey: secrets.pootChallengeKey,
+    leadership,
+    paging,
+    clock,
+    metrics,
+    log: log.module("poot"),
+    settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
+  });
   const enrollment = createEnrollment({
     repository,
     spend: tokens.spendChallenge,
     clock,
     key: secrets.challengeKey,
     changed,
+  });
+
+  // What nodes use.
+  const used = await createResources({
+    ...led,
+    ...{ store, nodes: repository, paging, changed, metrics, settings: resources, log: log.module("resources") },
+    pools: { find: pools.find, disrupted: async () => (await pools.disrupted()).map(({ _id }) => _id) },
   });
 
   // How the service stands.
@@ -232,6 +257,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const shutdown = new AbortController();
   const adapter = createAdapter({
     routes: createRoutes({
+      resources: used.handlers,
       nodes: createNodeHandler({
         repository,
         membership,
@@ -260,7 +286,11 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
           payoutAddressCooldownMs: settings.payoutAddressCooldownMs,
         },
       }),
-      pools: createPoolHandler({ repository: pools, nodes: repository, membership, paging, clock, changed }),
+      pools: createPoolHandler({
+        ...{ repository: pools, nodes: repository, membership, paging, clock, changed },
+        lastSamples: used.lastSamples,
+      }),
+      poot: poot.handler,
       admin: createAdminHandler({
         tokens,
         health,
@@ -293,6 +323,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     http: createHealthRoutes(reports, clock),
     cors: createCors(settings.corsAllowedOrigins),
     reflection: settings.reflectionEnabled,
+    readMaxBytes: pootReadMaxBytes(settings.maxRequestBytes),
     shutdownSignal: shutdown.signal,
     clock,
   });
@@ -309,7 +340,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   await lease.take().catch(ifUnavailable);
   const tasks = runTasks([
     ...[joining, listen, lease.task, roster.task, sweeper.task, orphans.task, disruption.task, reconciler.task],
-    ...[nodeLog.task, feed.task, tokens.task, health.task],
+    ...[nodeLog.task, feed.task, poot.task, tokens.task, health.task, ...used.tasks],
   ]);
   undo.defer(tasks.stop);
   await health.first();

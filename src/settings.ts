@@ -35,7 +35,13 @@ export interface Settings {
     readonly retentionDays: number;
     readonly cleanupIntervalMs: number;
   };
-  readonly pootValidationTimeoutMs: number;
+  readonly poot: {
+    readonly validationTimeoutMs: number;
+    readonly outputBytesMax: number;
+    readonly clockSkewMs: number;
+    readonly challengesRequired: boolean;
+    readonly sharedOutputEvents: boolean;
+  };
   readonly payoutBatchSize: number;
   readonly payoutAddressCooldownMs: number;
   readonly log: { readonly level: "DEBUG" | "INFO" | "WARNING" | "ERROR"; readonly format: "json" | "standard" };
@@ -138,7 +144,13 @@ export function parseSettings(environment: Environment): Settings {
       retentionDays: read.integer("RESOURCE_RETENTION_DAYS", 90, 1, 3650),
       cleanupIntervalMs: read.seconds("RESOURCE_CLEANUP_INTERVAL", 3600, 1, 86_400),
     },
-    pootValidationTimeoutMs: read.seconds("POOT_VALIDATION_TIMEOUT", 30, 1, 3600),
+    poot: {
+      validationTimeoutMs: read.seconds("POOT_VALIDATION_TIMEOUT", 30, 1, 3600),
+      outputBytesMax: read.integer("MAX_OUTPUT_DATA_SIZE", 1_048_576, 1, 1_048_576),
+      clockSkewMs: read.seconds("POOT_CLOCK_SKEW_SECONDS", 60, 0, 3600),
+      challengesRequired: read.flag("POOT_CHALLENGES_REQUIRED", false),
+      sharedOutputEvents: read.flag("POOT_SHARED_OUTPUT_EVENTS", false),
+    },
     payoutBatchSize: read.integer("PAYOUT_BATCH_SIZE", 100, 1, 1000),
     payoutAddressCooldownMs: read.seconds("PAYOUT_ADDRESS_COOLDOWN", 86_400, 0, 2_592_000),
     log: {

@@ -40,6 +40,12 @@ test("measures the service beside stock connect-node and grpc-js", async () => {
     "idle node: heap | connect-node",
     "idle node: RSS | grpc-js",
     "idle node: heap | grpc-js",
+    "ValidatePoOT, 1 MiB | SHA-256 and an answer, stock connect-node",
+    "event loop late by, p99, 1 MiB proofs | the goal",
+    "BatchValidatePoOT, 1000 x 1 KiB: CPU | insertMany of 1000 verdicts, same engine",
+    "BatchValidatePoOT, 1000 x 1 KiB: time | insertMany of 1000 verdicts, same engine",
+    "GetNodeResources, 7 days, p95 | GetNode, same client, p95",
+    "GetResourceMetrics, 7 days by 5 min, p95 | GetNode, same client, p95",
     expect.stringMatching(/^heartbeat flush, 1000 nodes \| bulkWrite, driver alone/),
   ]);
   for (const { ratio } of results) expect(Number.isFinite(ratio)).toBe(true);

@@ -13,6 +13,7 @@ import { openWorld, type World } from "./support/world.js";
 
 const roles: readonly Role[] = [...nodeRoles, ...serviceRoles];
 const readers: readonly Role[] = ["operator", "payer", "admin"];
+const proofReaders: readonly Role[] = ["validator", ...readers];
 const operators: readonly Role[] = ["operator", "admin"];
 const admins: readonly Role[] = ["admin"];
 const selfAndReaders: readonly Role[] = [...nodeRoles, ...readers];
@@ -39,6 +40,14 @@ const callers: Readonly<Record<string, readonly Role[] | "open">> = {
   "NodeService.reportHeartbeat": nodeRoles,
   "NodeService.watchNodes": readers,
   "NodeService.listNodeEvents": selfAndReaders,
+  "NodeService.getNodeResources": selfAndReaders,
+  "NodeService.getResourceMetrics": operators,
+  "NodeService.setResourceThresholds": operators,
+  "NodeService.getResourceThresholds": selfAndReaders,
+  "NodeService.listResourceAlerts": selfAndReaders,
+  "NodeService.allocateResources": operators,
+  "NodeService.releaseResources": operators,
+  "NodeService.getFleetSummary": readers,
   "PoolService.createPool": operators,
   "PoolService.getPool": readers,
   "PoolService.listPools": readers,
@@ -47,7 +56,17 @@ const callers: Readonly<Record<string, readonly Role[] | "open">> = {
   "PoolService.addNodeToPool": operators,
   "PoolService.removeNodeFromPool": operators,
   "PoolService.listPoolNodes": readers,
+  "PoolService.getPoolMetrics": readers,
   "PoolService.scalePool": operators,
+  "PoOTService.validatePoOT": [...nodeRoles, "admin"],
+  "PoOTService.batchValidatePoOT": ["validator", "admin"],
+  "PoOTService.issuePoOTChallenge": [...nodeRoles, "admin"],
+  "PoOTService.getPoOTScore": selfAndReaders,
+  "PoOTService.listPoOTValidations": proofReaders,
+  "PoOTService.getPoOTValidation": proofReaders,
+  "PoOTService.calculatePoOTScore": proofReaders,
+  "PoOTService.getPoOTStatistics": proofReaders,
+  "PoOTService.getPoOTLeaderboard": proofReaders,
   "AdminService.issueToken": admins,
   "AdminService.refreshToken": "open",
   "AdminService.revokeToken": admins,

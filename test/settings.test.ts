@@ -115,7 +115,11 @@ const rows: [string, Row][] = [
   ),
   row("RESOURCE_RETENTION_DAYS", (s) => s.resources.retentionDays, 90, [["1", 1]], ["0", "1.5"]),
   row("RESOURCE_CLEANUP_INTERVAL", (s) => s.resources.cleanupIntervalMs, 3_600_000, [["60", 60_000]], ["0", "x"]),
-  row("POOT_VALIDATION_TIMEOUT", (s) => s.pootValidationTimeoutMs, 30_000, [["5", 5_000]], ["0", "x"]),
+  row("POOT_VALIDATION_TIMEOUT", (s) => s.poot.validationTimeoutMs, 30_000, [["5", 5_000]], ["0", "x"]),
+  row("MAX_OUTPUT_DATA_SIZE", (s) => s.poot.outputBytesMax, 1_048_576, [["1", 1]], ["0", "1048577", "x"]),
+  row("POOT_CLOCK_SKEW_SECONDS", (s) => s.poot.clockSkewMs, 60_000, [["0", 0]], ["3601", "x"]),
+  row("POOT_CHALLENGES_REQUIRED", (s) => s.poot.challengesRequired, false, flags, ["maybe"]),
+  row("POOT_SHARED_OUTPUT_EVENTS", (s) => s.poot.sharedOutputEvents, false, flags, ["maybe"]),
   row("PAYOUT_BATCH_SIZE", (s) => s.payoutBatchSize, 100, [["1000", 1000]], ["0", "1001", "1.5"]),
   row("PAYOUT_ADDRESS_COOLDOWN", (s) => s.payoutAddressCooldownMs, 86_400_000, [["0", 0]], ["x", "2592001"]),
   row(

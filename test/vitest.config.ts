@@ -4,7 +4,10 @@ const root = new URL("..", import.meta.url).pathname;
 const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" } as const;
 
 /** What talks to the service as a whole: it must be the same on every engine. */
-const throughTheService = ["test/{admin,agent,client,nodes,pools}/**/*.test.ts", "test/contract-rules.test.ts"];
+const throughTheService = [
+  "test/{admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
+  "test/contract-rules.test.ts",
+];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
 const fleets = ["test/e2e/{replicas,faults}-*.test.ts"];
 
@@ -30,7 +33,8 @@ export default defineConfig({
           name: "mongodb and redis",
           include: throughTheService,
           // Several replicas under one moved clock share the embedded store in either case.
-          exclude: ["test/nodes/replicas.test.ts"],
+          // What opens engines of its own needs no second turn.
+          exclude: ["test/{nodes,poot}/replicas.test.ts", "test/poot/crash*.test.ts"],
           env: { LUCID_TEST_ENGINES: "production" },
           // The MongoDB of the tests may be one that is far slower than MongoDB, and then late for a limit that means
           // something else; the report says which test needed a second try.

@@ -3,5 +3,5 @@ import { startServer } from "../../dist/src/server.js";
 import { parseSettings } from "../../dist/src/settings.js";
 import { present } from "./server.mjs";
 
-const { port } = await startServer(parseSettings(process.env));
-present(port);
+const { port, metricsPort } = await startServer(parseSettings(process.env));
+present(port, metricsPort);

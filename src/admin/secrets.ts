@@ -12,6 +12,8 @@ export interface Secrets {
   readonly encryptionKey: string;
   /** Signs enrolment challenges. */
   readonly challengeKey: Uint8Array;
+  /** Signs the nonces that PoOT issues. */
+  readonly pootChallengeKey: Uint8Array;
   /** Signs page tokens. */
   readonly pageTokenKey: Uint8Array;
 }
@@ -41,6 +43,7 @@ export function loadSecrets(settings: {
     },
     encryptionKey,
     challengeKey: hmac(Buffer.from(encryptionKey, "base64"), "challenge"),
+    pootChallengeKey: hmac(Buffer.from(encryptionKey, "base64"), "poot challenge"),
     pageTokenKey: hmac(Buffer.from(encryptionKey, "base64"), "page token"),
   };
 }

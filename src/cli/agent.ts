@@ -1,4 +1,5 @@
 // lucid-node agent: makes this machine a node.
+import { execFile } from "node:child_process";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -6,10 +7,13 @@ import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { decodeJwt } from "jose";
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
-import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { NodeService, NodeStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { PoOTService, type PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type AgentEnd, type AgentState, runAgent } from "../agent/agent.js";
 import { type Credentials, createCredentials, loadCredentials } from "../agent/credentials.js";
 import { descriptionToWire, sampleToWire } from "../agent/machine.js";
+import { createPassport } from "../agent/passport.js";
+import { hashChain, type ProverOptions, runProver } from "../agent/prover.js";
 import { systemClock } from "../clock.js";
 import { systemCollector } from "../resources/collector.js";
 import { readClientTokens } from "../settings.js";
@@ -18,8 +22,9 @@ import { type Command, UsageError, untilSignalled } from "./command.js";
 export const agent: Command = {
   summary: "make this machine a node: enrol once, then stay connected",
   usage:
-    "lucid-node agent --server URL [--enrollment-token TOKEN] [--credentials FILE]\n" +
-    "The token may come in the environment as LUCID_ENROLLMENT_TOKEN, where the list of processes does not show it.",
+    "lucid-node agent --server URL [--enrollment-token TOKEN] [--credentials FILE] [--prove] [--prove-command COMMAND]\n" +
+    "The token may come in the environment as LUCID_ENROLLMENT_TOKEN, where the list of processes does not show it.\n" +
+    "--prove signs and submits a proof of output every minute: what COMMAND prints, at most 1 MiB, else work of its own.",
   run: async (arguments_) => {
     const { values } = parseArgs({
       args: [...arguments_],
@@ -27,6 +32,8 @@ export const agent: Command = {
         server: { type: "string" },
         "enrollment-token": { type: "string" },
         credentials: { type: "string", default: join(homedir(), ".config", "lucid-node", "agent.json") },
+        prove: { type: "boolean", default: false },
+        "prove-command": { type: "string" },
       },
     });
     if (values.server === undefined) throw new UsageError("--server is required");
@@ -39,6 +46,9 @@ export const agent: Command = {
         credentials,
         ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
         onState: (state, detail) => process.stdout.write(`${state}${detail === "" ? "" : `: ${detail}`}\n`),
+        ...(values.prove || values["prove-command"] !== undefined
+          ? { prove: proveAloud(values["prove-command"], (line) => process.stdout.write(`${line}\n`)) }
+          : {}),
       },
       untilSignalled(),
     );
@@ -67,21 +77,69 @@ export interface MachineAgentOptions {
   readonly credentials: Credentials;
   readonly enrollmentToken?: string;
   readonly onState: (state: AgentState, detail: string) => void;
+  /** Proves beside beating, where given. */
+  readonly prove?: Pick<ProverOptions, "produce" | "onProof" | "onProblem">;
 }
+
+const proofEveryMs = 60_000;
+const outputBytesMax = 1024 * 1024;
+
+/** Proves what the command prints, or work of the agent's own, and says what came of it. */
+export const proveAloud = (
+  command: string | undefined,
+  say: (line: string) => void,
+): NonNullable<MachineAgentOptions["prove"]> => ({
+  produce: (seed, signal) =>
+    command === undefined ? hashChain(systemClock, seed, signal) : outputOf(command, seed, signal),
+  onProof: (validation) => say(wordsOf(validation)),
+  onProblem: (message) => say(`no verdict on this minute's proof: ${message}`),
+});
+
+const wordsOf = ({ isValid, score, outputSize, validationId, errors }: PoOTValidation): string =>
+  `proof ${validationId}: ${isValid ? "valid" : "not valid"}, ${score.toFixed(2)} points for ${outputSize} bytes` +
+  (errors.length === 0 ? "" : ` (${errors.join(", ")})`);
+
+/** What the command prints; its first parameter ($1) is the proof's nonce. @throws Error when it fails or prints too much */
+const outputOf = (command: string, seed: string, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> =>
+  new Promise((resolve, reject) => {
+    const limits = { encoding: "buffer", maxBuffer: outputBytesMax, timeout: proofEveryMs, signal } as const;
+    execFile("/bin/sh", ["-c", command, "lucid-node", seed], limits, (error, stdout) => {
+      if (error !== null) reject(new Error(`The command did not produce: ${error.message}`));
+      else resolve(new Uint8Array(stdout));
+    });
+  });
 
 /** Runs an agent that reports this machine. */
 export async function runMachineAgent(options: MachineAgentOptions, signal: AbortSignal): Promise<AgentEnd> {
-  const { baseUrl, ...rest } = options;
+  const { baseUrl, prove, ...rest } = options;
   const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 });
   const transport = createGrpcTransport({ baseUrl, sessionManager });
+  const [nodes, admin] = [createClient(NodeService, transport), createClient(AdminService, transport)];
+  const means = { clock: systemClock, random: Math.random };
+  const { identity } = rest.credentials;
+  const passport = createPassport({ ...rest, ...means, nodes, admin, enrollmentToken: options.enrollmentToken });
+  const over = new AbortController();
+  let desired: NodeStatus = NodeStatus.UNSPECIFIED;
+  const proving = prove && {
+    ...prove,
+    ...means,
+    poot: createClient(PoOTService, transport),
+    identity,
+    token: passport.token,
+    intervalMs: proofEveryMs,
+    isAtWork: () => desired === NodeStatus.ACTIVE,
+  };
+  const proved = proving && runProver(proving, AbortSignal.any([over.signal, signal]));
   try {
     return await runAgent(
       {
         ...rest,
-        nodes: createClient(NodeService, transport),
-        admin: createClient(AdminService, transport),
-        clock: systemClock,
-        random: Math.random,
+        ...means,
+        nodes,
+        admin,
+        onDesired: (status) => {
+          desired = status;
+        },
         agentVersion: "lucid-node/1.0.0",
         sample: async () => sampleToWire(await systemCollector.sample()),
         describe: async () => descriptionToWire(await systemCollector.describe()),
@@ -89,6 +147,8 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
       signal,
     );
   } finally {
+    over.abort();
+    await proved;
     sessionManager.abort();
   }
 }

@@ -9,7 +9,7 @@ import { systemClock } from "../clock.js";
 import { StoreLockedError } from "../engines.js";
 import { ReplicaRefusedError, type RunningServer, startServer } from "../server.js";
 import { parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
-import { openCredentials, runMachineAgent } from "./agent.js";
+import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";
 import { signLocally } from "./sign.js";
 
@@ -77,6 +77,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
         say(`agent: ${state}${detail === "" ? "" : ` (${detail})`}`);
         if (state === "connected") connected.resolve();
       },
+      prove: proveAloud(undefined, (line) => say(`agent: ${line}`)),
     },
     signal,
   );

@@ -1,5 +1,6 @@
 // The client that other services install: typed stubs over gRPC with tokens kept fresh, deadlines, and repeated calls
 // where repeating is safe.
+import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel, timestampDate } from "@bufbuild/protobuf/wkt";
 import {
   type Client,
@@ -13,6 +14,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
+import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
 import { lucidReason, retryAfterMs } from "./errors.js";
 
@@ -35,6 +37,7 @@ export interface LucidClientOptions {
 export interface LucidClient extends Disposable {
   readonly nodes: Client<typeof NodeService>;
   readonly pools: Client<typeof PoolService>;
+  readonly poot: Client<typeof PoOTService>;
   readonly admin: Client<typeof AdminService>;
 }
 
@@ -55,6 +58,7 @@ export function createLucidClient(options: LucidClientOptions): LucidClient {
   return {
     nodes: { ...createClient(NodeService, transport), heartbeat, watchNodes },
     pools: createClient(PoolService, transport),
+    poot: createClient(PoOTService, transport),
     admin: createClient(AdminService, transport),
     [Symbol.dispose]: () => sessionManager.abort(),
   };
@@ -111,7 +115,7 @@ function authorising(tokens: TokenSource): Interceptor {
   };
 }
 
-/** Repeats unary calls that change nothing or carry an idempotency key, after the time the service asks for. */
+/** Repeats unary calls that change nothing, carry an idempotency key or are proofs, which have one verdict each, after the time the service asks for. */
 function retrying(retries: number, clock: Clock): Interceptor {
   return (next) => async (request) => {
     for (let attempt = 0; ; attempt++) {
@@ -128,9 +132,11 @@ function retrying(retries: number, clock: Clock): Interceptor {
 }
 
 function isSafe({ method, message }: UnaryRequest): boolean {
-  if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return true;
+  if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS || proofs.has(method)) return true;
   return "idempotencyKey" in message && message.idempotencyKey !== "";
 }
+
+const proofs = new Set<DescMethod>([PoOTService.method.validatePoOT, PoOTService.method.batchValidatePoOT]);
 
 const isPassing = (error: unknown): boolean => {
   const { code } = ConnectError.from(error);

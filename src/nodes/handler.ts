@@ -41,7 +41,7 @@ import { heartbeatHandlers } from "./stream.js";
 import type { Watch } from "./watch.js";
 import { eventToWire, nodeToWire, statusToWire } from "./wire.js";
 
-export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Policy>> = {
+export const nodePolicies = {
   createNode: { permission: "node:write" },
   getNode: { permission: "node:read", nodeToken: "self" },
   listNodes: { permission: "node:read" },
@@ -63,7 +63,7 @@ export const nodePolicies: Readonly<Record<keyof typeof NodeService.method, Poli
   reportHeartbeat: { permission: "node:heartbeat", nodeToken: "self" },
   watchNodes: { permission: "node:read" },
   listNodeEvents: { permission: "node:read", nodeToken: "self" },
-};
+} as const satisfies Partial<Record<keyof typeof NodeService.method, Policy>>;
 
 export interface NodeHandlerParts {
   readonly repository: NodeRepository;
@@ -94,7 +94,10 @@ export interface NodeHandlerParts {
   };
 }
 
-export function createNodeHandler(parts: NodeHandlerParts): ServiceImpl<typeof NodeService> {
+/** The RPCs of NodeService that are this folder's; those of resources stand beside them. */
+export type NodeHandlers = Pick<ServiceImpl<typeof NodeService>, keyof typeof nodePolicies>;
+
+export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
   const { repository, membership, log, enrollment, paging, clock } = parts;
 
   const counted = async <T>(operation: string, work: () => Promise<T>): Promise<T> => {

@@ -38,6 +38,28 @@ export interface Transition {
   readonly deadline: Date;
 }
 
+/** Resources of a node that are set aside; 0 for none of one. */
+export interface Allocation {
+  readonly allocation_id: string;
+  readonly cpu_percent: number;
+  readonly memory_bytes: number;
+  readonly disk_bytes: number;
+  readonly network_mbps: number;
+  readonly created_at: Date;
+  /** Absent: until it is released. */
+  readonly expires_at?: Date;
+}
+
+/** From which use on a node raises alerts, percent; an absent one is the default. */
+export interface ThresholdSettings {
+  readonly cpu_warn_percent?: number;
+  readonly cpu_critical_percent?: number;
+  readonly memory_warn_percent?: number;
+  readonly memory_critical_percent?: number;
+  readonly disk_warn_percent?: number;
+  readonly disk_critical_percent?: number;
+}
+
 /** The stored document of a node. Fields that lists are ordered by are never missing. */
 export interface NodeDocument {
   readonly _id: string;
@@ -65,6 +87,8 @@ export interface NodeDocument {
   readonly started_at?: Date;
   /** -1 without a score. */
   readonly poot_score: number;
+  /** The number of the count that the score comes from; absent without one. */
+  readonly poot_count?: number;
   readonly agent_version: string;
   readonly banned: boolean;
   readonly payout_address?: string;
@@ -77,6 +101,9 @@ export interface NodeDocument {
   readonly key_fingerprint?: string;
   /** Refresh tokens from before then serve no more. */
   readonly enrollment_reset_at?: Date;
+  /** At most 256; expired ones stay until the next change of these. */
+  readonly allocations?: readonly Allocation[];
+  readonly thresholds?: ThresholdSettings;
   readonly transition?: Transition;
   readonly maintenance_until?: Date;
   /** Grows with each session; only the newest may write. */

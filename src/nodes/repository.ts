@@ -25,6 +25,8 @@ export const nodesCollection: CollectionDefinition = {
     "enrollment_reset_at",
     "transition.deadline",
     "maintenance_until",
+    "allocations.created_at",
+    "allocations.expires_at",
     "unlogged.at",
     "unlogged_since",
     "boots.at",
@@ -276,6 +278,17 @@ export async function createNodeRepository(store: Store) {
       await nodes.updateOne(
         { _id: node._id, change: node.change },
         { $set: { unlogged: [] }, $unset: { unlogged_since: true } },
+      );
+    },
+
+    /**
+     * Dates the node's score by the count it comes from: an older count never overwrites a newer one. No change of the
+     * node: neither version nor history tell of it.
+     */
+    setPootScore: async (nodeId: string, score: number, count: number): Promise<void> => {
+      await nodes.updateOne(
+        { _id: nodeId, live: true, $or: [{ poot_count: { $exists: false } }, { poot_count: { $lt: count } }] },
+        { $set: { poot_score: score, poot_count: count } },
       );
     },
     countByStatus: (status: string): Promise<number> => nodes.count({ status, live: true }, { index: "idx_status" }),

@@ -1,10 +1,11 @@
 // Between the contract's messages and what this folder speaks: plain translation, no decisions.
-import { fromJson, type JsonValue, type MessageInitShape, toJson } from "@bufbuild/protobuf";
+import { type DescEnum, fromJson, type JsonValue, type MessageInitShape, toJson } from "@bufbuild/protobuf";
 import { type Duration, durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   type CommandSchema,
   CommandStatus,
   Connectivity,
+  ConnectivitySchema,
   type HardwareInfo,
   HardwareInfoSchema,
   type HeartbeatRequest,
@@ -18,6 +19,7 @@ import {
   type NodeMetrics,
   type NodeSchema,
   NodeStatus,
+  NodeStatusSchema,
   NodeType,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { NodeRole } from "../rpc/permission.js";
@@ -54,6 +56,26 @@ const eventTypeToWire: Readonly<Record<domain.EventType, NodeEventType>> = {
   unbanned: NodeEventType.UNBANNED,
   deleted: NodeEventType.DELETED,
 };
+
+/** How many there are of each, with each name of the enum but UNSPECIFIED. */
+export const countsToWire = async (
+  countStatus: (status: domain.NodeStatus) => number | Promise<number>,
+  countConnectivity: (connectivity: domain.ConnectivityState) => number | Promise<number>,
+) => ({
+  byStatus: await named(statusToWire, NodeStatusSchema, countStatus),
+  byConnectivity: await named(connectivityToWire, ConnectivitySchema, countConnectivity),
+});
+
+async function named<Key extends string>(
+  table: Readonly<Record<Key, number>>,
+  { value }: DescEnum,
+  count: (key: Key) => number | Promise<number>,
+): Promise<Record<string, number>> {
+  const keys = Object.keys(table) as Key[];
+  return Object.fromEntries(
+    await Promise.all(keys.map(async (key) => [value[table[key]]?.name ?? key, await count(key)] as const)),
+  );
+}
 
 /** The key whose value is this enum's; undefined for UNSPECIFIED. */
 export const fromWire = <Key extends string, Value>(

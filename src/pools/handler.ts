@@ -19,12 +19,13 @@ import { newPoolId } from "../ids.js";
 import type { FindPool, Membership } from "../nodes/membership.js";
 import type { Json, NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
-import { nodeToWire } from "../nodes/wire.js";
+import { countsToWire, nodeToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/caller.js";
 import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { Policy } from "../rpc/permission.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
+import { type LastSample, poolFigures } from "./figures.js";
 import { closedMsMax, maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";
 
@@ -37,6 +38,7 @@ export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Poli
   addNodeToPool: { permission: "pool:assign" },
   removeNodeFromPool: { permission: "pool:assign" },
   listPoolNodes: { permission: "pool:read" },
+  getPoolMetrics: { permission: "pool:read" },
   scalePool: { permission: "pool:write" },
 };
 
@@ -59,6 +61,8 @@ export function createPoolHandler(parts: {
   readonly clock: Clock;
   /** Tells the rest of the service that a node has changed. */
   readonly changed: (node: NodeDocument) => void;
+  /** Of these nodes, at most 1000, the last samples that are young enough. */
+  readonly lastSamples: (nodeIds: readonly string[]) => Promise<readonly LastSample[]>;
 }): ServiceImpl<typeof PoolService> {
   const { repository, nodes, membership, paging, clock } = parts;
 
@@ -184,6 +188,17 @@ export function createPoolHandler(parts: {
       };
     },
 
+    getPoolMetrics: async ({ poolId }) => {
+      await repository.get(poolId);
+      const members = await nodes.membersOf(poolId);
+      const figures = poolFigures(members, await parts.lastSamples(members.map(({ _id }) => _id)));
+      const counts = await countsToWire(
+        (status) => members.filter((member) => member.status === status).length,
+        (connectivity) => members.filter((member) => member.connectivity === connectivity).length,
+      );
+      return { poolId, ...counts, ...withoutUndefined(figures) };
+    },
+
     scalePool: async ({ poolId, targetSize }) => {
       const pool = await repository.change(poolId, clock.now, (current) => {
         if (targetSize > current.max_nodes) {
@@ -195,6 +210,10 @@ export function createPoolHandler(parts: {
     },
   };
 }
+
+type Told<T> = { [Name in keyof T]?: Exclude<T[Name], undefined> };
+const withoutUndefined = <T extends object>(fields: T): Told<T> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Told<T>;
 
 const tooFew = (poolId: string, inside: number, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);

@@ -14,8 +14,10 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5002: Code.NotFound,
   LUCID_ERR_5003: Code.FailedPrecondition,
   LUCID_ERR_5004: Code.ResourceExhausted,
+  LUCID_ERR_5005: Code.InvalidArgument,
   LUCID_ERR_5007: Code.AlreadyExists,
   LUCID_ERR_5008: Code.AlreadyExists,
+  LUCID_ERR_5009: Code.InvalidArgument,
   LUCID_ERR_5012: Code.Aborted,
   LUCID_ERR_5013: Code.Aborted,
   LUCID_ERR_4001: Code.InvalidArgument,
@@ -25,6 +27,12 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5031: Code.Unavailable,
   LUCID_ERR_5999: Code.Internal,
 };
+
+/** The gRPC code that a refusal is answered with. */
+export function codeOfFailure({ reason, outOfRange, failedPrecondition }: Failure): Code {
+  if (outOfRange) return Code.OutOfRange;
+  return failedPrecondition ? Code.FailedPrecondition : codeOf[reason];
+}
 
 /** For errors that Connect itself raises after decoding: they keep their code and get the nearest reason. */
 const reasonOfCode: Partial<Record<Code, Reason>> = {
@@ -123,8 +131,7 @@ function fromFailure(failure: Failure, context: ErrorContext, cause: unknown): C
     details.push({ desc: BadRequestSchema, value: { fieldViolations } });
   }
   if (failure.retryAfterMs !== undefined) details.push(retryInfo(failure.retryAfterMs));
-  const code = failure.outOfRange ? Code.OutOfRange : codeOf[failure.reason];
-  return new ConnectError(failure.message.slice(0, messageCharsMax), code, undefined, details, cause);
+  return new ConnectError(failure.message.slice(0, messageCharsMax), codeOfFailure(failure), undefined, details, cause);
 }
 
 function fromConnect(error: ConnectError, context: ErrorContext): ConnectError {

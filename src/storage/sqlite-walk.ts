@@ -89,7 +89,10 @@ function positionOf(walk: Walk, document: object): Position {
   return walk.order.map((path) => toSql(valueAt(document, path) as Scalar | undefined));
 }
 
-/** A read answers from one source only, so that it stays within one chunk of work. */
+/** Walks that find nothing are one seek each: as many as one turn may make. */
+const emptyWalksMax = 128;
+
+/** A read answers from one source only, the first that has something, so that it stays within one chunk of work. */
 function chain(sources: readonly Source[]): Source {
   let at = 0;
   const skipDone = () => {
@@ -98,9 +101,12 @@ function chain(sources: readonly Source[]): Source {
   skipDone();
   return {
     read: (countMax) => {
-      const found = sources[at]?.read(countMax) ?? [];
-      skipDone();
-      return found;
+      for (let walks = 0; walks < emptyWalksMax && at < sources.length; walks++) {
+        const found = sources[at]?.read(countMax) ?? [];
+        skipDone();
+        if (found.length > 0) return found;
+      }
+      return [];
     },
     get done() {
       return at >= sources.length;

@@ -6,6 +6,10 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 const prefix = "lucid_node_management_";
 /** From a memory read to a slow store, in seconds. */
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** 70 is what makes a proof valid. */
+const points = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
+/** From a small output to the largest, in bytes. */
+const outputBytes = [100, 1_000, 10_000, 30_000, 100_000, 300_000, 1_048_576];
 const delayResolutionMs = 10;
 
 export interface MetricsOptions {
@@ -24,8 +28,12 @@ export function createMetrics(options: MetricsOptions) {
     new Counter({ name, help, labelNames, registers: [registry] });
   const gauge = <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
     new Gauge({ name: prefix + name, help, labelNames, registers: [registry] });
-  const histogram = <Label extends string>(name: string, help: string, labelNames: readonly Label[]) =>
-    new Histogram({ name: prefix + name, help, labelNames, buckets: seconds, registers: [registry] });
+  const histogram = <Label extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly Label[] = [],
+    buckets: readonly number[] = seconds,
+  ) => new Histogram({ name: prefix + name, help, labelNames, buckets: [...buckets], registers: [registry] });
 
   gauge("info", "Which build serves; always 1", ["version", "service", "environment"])
     .labels(options.version, options.service, options.environment)
@@ -53,6 +61,21 @@ export function createMetrics(options: MetricsOptions) {
       "status",
     ]),
     resourceUsage: gauge("resource_usage", "Use of this process's machine, 0 to 1", ["resource_type", "unit"]),
+    resourceSamples: counter(`${prefix}resource_samples_total`, "Samples of nodes taken"),
+    resourceSamplesDropped: counter(
+      `${prefix}resource_samples_dropped_total`,
+      "Samples of nodes left out: more often than is kept, or waiting too long for the store",
+    ),
+    resourceFlush: histogram(
+      "resource_flush_duration_seconds",
+      "How long it took to write the samples that waited",
+      [],
+    ),
+    resourceAlertsActive: gauge(
+      "resource_alerts_active",
+      "Alerts that stand, on the replica that leads; 0 on the others",
+      ["severity"],
+    ),
     databaseOperations: counter(`${prefix}database_operations_total`, "Operations of the document store, by outcome", [
       "operation",
       "collection",
@@ -74,6 +97,16 @@ export function createMetrics(options: MetricsOptions) {
     poolsDisrupted: gauge(
       "pools_disrupted",
       "Pools that fell silent as one, on the replica that leads; 0 on the others",
+    ),
+    pootValidations: counter(`${prefix}poot_validations_total`, "Proofs, by what became of them; replays aside", [
+      "status",
+    ]),
+    pootDuration: histogram("poot_validation_duration_seconds", "How long new verdicts took; in a batch its mean"),
+    pootScores: histogram("poot_scores", "Scores of counted verdicts, 0 to 100", [], points),
+    pootProofBytes: histogram("poot_proof_bytes", "Sizes of judged outputs in bytes", [], outputBytes),
+    pootSharedOutputs: counter(
+      `${prefix}poot_shared_outputs_total`,
+      "Outputs that another node had proved within 24 h, where POOT_SHARED_OUTPUT_EVENTS is on",
     ),
     unknownMessages: counter(`${prefix}unknown_messages_total`, "Stream messages of a kind this version does not know"),
     /** Stops measuring; the figures stay readable. */

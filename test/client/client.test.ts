@@ -5,6 +5,8 @@ import { afterEach, describe, expect, it } from "vitest";
 import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient, lucidReason, retryAfterMs } from "../../src/client/index.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
+import { anActiveNode, aProof } from "../poot/proofs.js";
 import { createTestClock } from "../support/clock.js";
 import { engineNames } from "../support/engines.js";
 import { openWorld, type World } from "../support/world.js";
@@ -79,6 +81,20 @@ describe("createLucidClient", () => {
     expect(retryAfterMs(refused)).toBe(1000);
     expect(clock.sleepers).toBe(0);
     world.storeAway(false);
+  });
+
+  it("repeats a proof until it has its verdict", async () => {
+    world = await openWorld();
+    const nodeId = await anActiveNode(world);
+    let failures = 0;
+    world.beforeStore((operation) => {
+      if (operation === "insertOne" && failures++ === 0) throw new StoreUnavailableError("cut off");
+      return undefined;
+    });
+    lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: await world.nodeToken(nodeId) });
+    const { validation } = await lucid.poot.validatePoOT(aProof(world, nodeId));
+    expect(validation?.isValid).toBe(true);
+    expect(failures).toBeGreaterThan(1);
   });
 
   it("gives up at its deadline", async () => {

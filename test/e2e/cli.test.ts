@@ -200,6 +200,30 @@ describe("agent", () => {
     expect(statSync(file).mode & 0o777).toBe(0o600);
   }, 60_000);
 
+  test("proves its own work, or what a command prints, and the service knows the score", async () => {
+    const { url } = await serve();
+    using admin = await adminAt(url);
+    const { node } = await admin.nodes.createNode({ name: "prover", nodeType: NodeType.WORKER });
+    const nodeId = node?.nodeId ?? "";
+    await admin.nodes.startNode({ nodeId });
+    const startProver = (...more: string[]) =>
+      start(["agent", "--server", url, "--credentials", join(directory, "prover.json"), "--prove", ...more]);
+    const own = startProver("--enrollment-token", await tokenOf("--enrollment", "--node-id", nodeId));
+    const [, validationId] = await own.printed(/^proof (poot_val_\w+): valid, [\d.]+ points for 16384 bytes$/m, 20_000);
+    expect(await stop(own, "SIGINT")).toMatchObject({ code: 0, stderr: "" });
+    const { validation } = await admin.poot.getPoOTValidation({ validationId: validationId ?? "" });
+    expect(validation).toMatchObject({ nodeId, isValid: true });
+    await until(async () => (await admin.poot.getPoOTScore({ nodeId })).score === validation?.score, "it counts");
+
+    const told = startProver("--prove-command", 'printf "%s" "$1" && head -c 100 /dev/zero');
+    const [, bytes] = await told.printed(/^proof poot_val_\w+: .+ points for (\d+) bytes/m, 20_000);
+    expect(Number(bytes)).toBeGreaterThan(100 + 16);
+    await stop(told, "SIGINT");
+    const failing = startProver("--prove-command", "exit 3");
+    await failing.printed(/^no verdict on this minute's proof: .+/m, 20_000);
+    expect(await stop(failing, "SIGINT")).toMatchObject({ code: 0 });
+  }, 90_000);
+
   test("ends with 1 when the service refuses the node", async () => {
     const { url } = await serve();
     using admin = await adminAt(url);

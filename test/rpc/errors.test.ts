@@ -27,6 +27,7 @@ describe("the table of reasons", () => {
     ["LUCID_ERR_5001", Code.NotFound],
     ["LUCID_ERR_5003", Code.FailedPrecondition],
     ["LUCID_ERR_5004", Code.ResourceExhausted],
+    ["LUCID_ERR_5005", Code.InvalidArgument],
     ["LUCID_ERR_5007", Code.AlreadyExists],
     ["LUCID_ERR_5012", Code.Aborted],
     ["LUCID_ERR_5013", Code.Aborted],

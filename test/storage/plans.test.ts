@@ -10,8 +10,14 @@ import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder } from "../../src/nodes/repository.js";
 import { labelFilter } from "../../src/nodes/selector.js";
 import { createPoolRepository } from "../../src/pools/repository.js";
+import { createPootRepository } from "../../src/poot/repository.js";
+import { counted, newStanding } from "../../src/poot/standing.js";
+import { type Proof, reusedVerdict, verdictOf } from "../../src/poot/verdict.js";
 import { createLease } from "../../src/replicas/lease.js";
 import { createRoster } from "../../src/replicas/roster.js";
+import { createAlertRepository } from "../../src/resources/alerts.js";
+import { createAllocator } from "../../src/resources/allocator.js";
+import { createResourceRepository } from "../../src/resources/repository.js";
 import type { Store } from "../../src/storage/collection.js";
 import { openSqliteStore } from "../../src/storage/sqlite.js";
 import { createTestClock } from "../support/clock.js";
@@ -122,6 +128,94 @@ describe("query plans of the stores", () => {
     await pools.setDisrupted("pool_1", false, now, 1);
     await pools.reopen("pool_1", now);
     await pools.remove("pool_1", now);
+
+    const poot = await createPootRepository(store);
+    const proof = (place: number): Proof => ({
+      nodeId: "node_1",
+      outputHash: `hash-${place % 3}`,
+      sizeBytes: 1,
+      at: { seconds: 1, nanos: 0 },
+      nonce: `nonce-${place}`,
+    });
+    const circumstances = (place: number) => ({ id: `poot_val_${place}`, now, tookMs: 1, batchId: "batch_1", place });
+    const verdicts = Array.from({ length: 30 }, (_, place) =>
+      verdictOf(proof(place), { history: [], duplicate: false }, circumstances(place)),
+    );
+    await poot.insertMany(verdicts);
+    await poot.insert(reusedVerdict(proof(0), circumstances(100)));
+    await poot.spenderOf("node_1", "nonce-1");
+    await poot.reusedOf(proof(0));
+    await poot.hasSpent("node_1", ["nonce-1", "none"]);
+    await poot.hasProved("node_1", ["hash-1", "none"], now);
+    await poot.sharedBy("hash-1", "node_2", now);
+    await poot.find("poot_val_1");
+    const spans = [{}, { since: new Date(0) }, { since: new Date(0), until: new Date(now.getTime() + 1) }];
+    for (const span of spans) {
+      for (const of of [{}, { nodeId: "node_1" }, { batchId: "batch_1" }, { outcome: "invalid" as const }]) {
+        const first = await poot.list({ ...span, ...of }, { limit: 5, skip: 2 });
+        if (first.next !== undefined) await poot.list({ ...span, ...of }, { limit: 5, skip: 0, after: first.next });
+        await poot.countOf({ ...span, ...of });
+      }
+    }
+    await poot.uncountedOf("node_1", 5);
+    const left = await poot.uncountedBefore(new Date(now.getTime() + 1), 5);
+    await poot.uncountedBefore(new Date(now.getTime() + 1), 5, left.next);
+    await poot.mark(["poot_val_1"]);
+    const standing = counted(newStanding("node_1"), verdicts, 1, now);
+    await poot.replaceStanding(standing);
+    await poot.replaceStanding(counted(standing, verdicts, 1, now));
+    for (let place = 2; place < 9; place++) {
+      await poot.replaceStanding(counted(newStanding(`node_${place}`), verdicts, 0, now));
+    }
+    await poot.standingOf("node_1");
+    await poot.standingsOf(["node_1", "node_2"]);
+    const best = await poot.best(5);
+    await poot.best(5, best.next);
+    await nodes.setPootScore("node_1", 80, 1);
+
+    const resources = await createResourceRepository(store, 5);
+    const point = { at: now.getTime(), cpu: 1, mem: 1, mem_total: 1, disk: 1, disk_total: 1 };
+    await resources.append([{ nodeId: "node_1", point }]);
+    await resources.append([{ nodeId: "node_1", point }]);
+    const [fromMs, toMs] = [now.getTime() - 3_600_000, now.getTime() + 3_600_000];
+    expect(await resources.read("node_1", 60_000, fromMs, toMs)).toHaveLength(1);
+    expect(await resources.read("node_1", 3_600_000, fromMs, toMs)).toHaveLength(1);
+    expect((await resources.latest(["node_1", "node_2"], now, now)).size).toBe(1);
+    await resources.deletePoints(now);
+    await resources.deleteHours(now);
+
+    const alerts = await createAlertRepository(store);
+    const dates = { raised_at: now, updated_at: now };
+    const figures = { value_percent: 99, threshold_percent: 95, severity: "critical", resource: "cpu" } as const;
+    const alert = { _id: "alert_1", node_id: "node_1", active: true, ...figures, ...dates } as const;
+    await alerts.raise(alert);
+    await alerts.raise({ ...alert, _id: "alert_2" });
+    for (const filter of [{}, { nodeId: "node_1" }]) {
+      for (const activeOnly of [false, true]) {
+        const first = await alerts.list({ ...filter, activeOnly }, { limit: 1, skip: 0 });
+        if (first.next) await alerts.list({ ...filter, activeOnly }, { limit: 1, skip: 0, after: first.next });
+        await alerts.countOf({ ...filter, activeOnly });
+      }
+    }
+    await alerts.active();
+    await alerts.activeOf("node_1");
+    await alerts.countActive("critical");
+    await alerts.change("alert_1", { ...figures, updated_at: now });
+    await alerts.clear("alert_1", now);
+    await alerts.deleteCleared(now);
+
+    const allocator = await createAllocator({
+      store,
+      nodes,
+      clock,
+      poolLimits: async () => undefined,
+      changed: () => undefined,
+    });
+    const amounts = { cpu_percent: 1, memory_bytes: 0, disk_bytes: 0, network_mbps: 0 };
+    const ask = { nodeId: "node_3", amounts, ttlMs: 1000, meaning: "m", actor: "test" };
+    await allocator.allocate({ ...ask, idempotencyId: undefined });
+    const { allocation } = await allocator.allocate({ ...ask, idempotencyId: "key-1" });
+    await allocator.release(allocation.allocation_id, "test");
 
     const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
     const tokens = await createTokens({ store, clock, rings, onRevoked: () => undefined });

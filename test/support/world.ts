@@ -7,6 +7,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
+import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Claims, newJti, signToken } from "../../src/admin/jwt.js";
 import { loadSecrets } from "../../src/admin/secrets.js";
 import { type Clock, systemClock } from "../../src/clock.js";
@@ -23,6 +24,7 @@ import { until } from "./until.js";
 export interface Clients {
   readonly nodes: Client<typeof NodeService>;
   readonly pools: Client<typeof PoolService>;
+  readonly poot: Client<typeof PoOTService>;
   readonly admin: Client<typeof AdminService>;
 }
 
@@ -105,8 +107,11 @@ export const stillCollector: Collector = {
   }),
 };
 
-/** Lease, roster, sweeper, orphans, disruption, reconciler, node log, feed, tokens, health: each sleeps when it has nothing to do. */
-const sleepersAtRest = 10;
+/**
+ * Lease, roster, sweeper, orphans, disruption, reconciler, node log, feed, PoOT's counting, samples, retention, tokens,
+ * health: each sleeps when it has nothing to do.
+ */
+const sleepersAtRest = 13;
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { settings: given = {}, clock = systemClock, engines: _, ...overrides } = options;
@@ -271,6 +276,7 @@ export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, 
   return {
     nodes: createClient(NodeService, transport),
     pools: createClient(PoolService, transport),
+    poot: createClient(PoOTService, transport),
     admin: createClient(AdminService, transport),
   };
 }

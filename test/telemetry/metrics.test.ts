@@ -20,6 +20,10 @@ test("has the families that rules and dashboards name", async () => {
   own.push("resource_usage", "database_operations_total", "database_operation_duration_seconds", "heartbeat_streams");
   own.push("heartbeats_total", "heartbeat_sequence_gaps_total", "heartbeat_sessions_total", "unknown_messages_total");
   own.push("event_loop_delay_seconds", "redis_operations_total", "redis_operation_duration_seconds");
+  own.push("poot_validations_total", "poot_validation_duration_seconds", "poot_scores", "poot_proof_bytes");
+  own.push("poot_shared_outputs_total");
+  own.push("resource_samples_total", "resource_samples_dropped_total", "resource_flush_duration_seconds");
+  own.push("resource_alerts_active");
   expect(names).toEqual(expect.arrayContaining(own.map((name) => `lucid_node_management_${name}`)));
 });
 

@@ -1,0 +1,108 @@
+// The proving side of a node: at each interval it makes output, signs it and submits the proof. A proof whose answer was
+// lost is submitted again as it is, which the service answers with the verdict it made then.
+import { createHash } from "node:crypto";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import type { PoOTService, PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
+import { retryAfterMs } from "../client/errors.js";
+import type { Clock } from "../clock.js";
+import { backoffMs } from "./agent.js";
+import type { Identity } from "./credentials.js";
+
+export interface ProverOptions {
+  readonly poot: Client<typeof PoOTService>;
+  readonly identity: Identity;
+  /** An access token of the node that is good for a while yet. */
+  readonly token: () => Promise<string>;
+  /** What the node has produced, 1 byte to 1 MiB; `seed` is new each time and only for this node. */
+  readonly produce: (seed: string, signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>;
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly intervalMs: number;
+  /** Whether the service wants the node at work; it refuses proofs of one that rests. */
+  readonly isAtWork: () => boolean;
+  readonly onProof: (validation: PoOTValidation) => void;
+  /** A proof that did not come to a verdict; the next one comes in its time. */
+  readonly onProblem: (message: string) => void;
+}
+
+const timeoutMs = 30_000;
+/** How often one proof is submitted before it is given up. */
+const attemptsMax = 6;
+
+/** How soon a node that is called to work proves. */
+const restMs = 1_000;
+
+/** Proves as soon as the node is at work and then at each interval, until the signal aborts. */
+export async function runProver(options: ProverOptions, signal: AbortSignal): Promise<void> {
+  const { clock, intervalMs } = options;
+  while (!signal.aborted) {
+    if (!options.isAtWork()) {
+      await clock.sleep(restMs, signal);
+      continue;
+    }
+    const dueMs = clock.monotonicMs() + intervalMs;
+    try {
+      options.onProof(await prove(options, signal));
+    } catch (error) {
+      if (!signal.aborted) options.onProblem(ConnectError.from(error).message);
+    }
+    await clock.sleep(Math.max(0, dueMs - clock.monotonicMs()), signal);
+  }
+}
+
+/** One proof, from its nonce to its verdict. @throws ConnectError without one */
+async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTValidation> {
+  const { poot, identity, clock } = options;
+  const { nodeId } = identity;
+  const call = async () => ({ headers: { authorization: `Bearer ${await options.token()}` }, timeoutMs, signal });
+  const { nonce } = await poot.issuePoOTChallenge({ nodeId }, await call());
+  const outputData = await options.produce(nonce, signal);
+  const timestamp = timestampFromDate(clock.now());
+  const signature = new Uint8Array(identity.sign(signedText(nodeId, outputData, timestamp, nonce)));
+  const proof = { nodeId, outputData, timestamp, nonce, signature };
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const { validation } = await poot.validatePoOT(proof, await call());
+      if (validation === undefined) throw new ConnectError("The service answered without a verdict", Code.Internal);
+      return validation;
+    } catch (error) {
+      if (attempt === attemptsMax || signal.aborted || !mayHaveBeenLost(error)) throw error;
+      await clock.sleep(Math.max(retryAfterMs(error) ?? 0, backoffMs(attempt, options.random)), signal);
+    }
+  }
+}
+
+/** The text that a proof's signature is made over, by the words of poot_service.proto. */
+function signedText(nodeId: string, output: Uint8Array, { seconds, nanos }: Timestamp, nonce: string): Uint8Array {
+  const hash = createHash("sha256").update(output).digest("hex");
+  const time = `${seconds}.${String(nanos).padStart(9, "0")}`;
+  return new TextEncoder().encode(["lucid.poot.v1", nodeId, hash, time, nonce].join("\n"));
+}
+
+const mayHaveBeenLost = (error: unknown): boolean =>
+  [Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.ResourceExhausted].includes(
+    ConnectError.from(error).code,
+  );
+
+/** Digests of the built-in work; 32 bytes each, enough for a new node's first proof to be valid. */
+const digests = 512;
+const roundsPerDigest = 200;
+const digestsPerSlice = 16;
+
+/**
+ * The work of an agent that has no other: a chain of SHA-256 digests over the seed, 16,384 bytes that nobody can name
+ * without having computed them. A slice at a time, so that heartbeats go on.
+ */
+export async function hashChain(clock: Clock, seed: string, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+  const output = new Uint8Array(digests * 32);
+  let digest: Uint8Array = new TextEncoder().encode(seed);
+  for (let place = 0; place < digests; place++) {
+    for (let round = 0; round < roundsPerDigest; round++) digest = createHash("sha256").update(digest).digest();
+    output.set(digest, place * 32);
+    if (place % digestsPerSlice === 0) await clock.sleep(0, signal);
+    signal.throwIfAborted();
+  }
+  return output;
+}

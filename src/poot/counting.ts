@@ -1,0 +1,148 @@
+// Verdicts into standings, each one once, whatever crashes in between.
+//
+// A count takes three steps: it reads the node's standing, THEN the node's uncounted verdicts; it writes the standing with
+// the new ones in it by compare-and-set on its version, their ids in `taken`; it marks them as counted. Nobody writes the
+// standing's next version before everything in `taken` is marked. So whatever a count finds uncounted is either in the
+// `taken` it has read, and is then only marked, or in no version up to that one: all earlier ones were marked before that
+// version was written, which was before the verdicts were read. A counter that was paused in the middle, for however long,
+// finds its version gone and begins again; what it still marks is counted already. So nothing is counted twice. Nothing
+// is lost: a verdict stays uncounted until a standing that has it is written, and the leader looks for such ones.
+import type { Clock } from "../clock.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Cursor } from "../storage/collection.js";
+import type { Task } from "../task.js";
+import type { PootRepository } from "./repository.js";
+import { counted, newStanding, type StandingDocument } from "./standing.js";
+
+export type Counting = ReturnType<typeof createCounting>;
+
+const turnMs = 3_000;
+/** Younger ones are being counted by whoever made them. */
+const leftoverMs = 2_000;
+const chunkMax = 250;
+/** Compare-and-sets of one count that others may win; what is left then is a leftover. */
+const lossesMax = 50;
+const nodesAtOnce = 8;
+const leftoversPageMax = 200;
+/** Nodes whose rejections wait to be written; those of further ones stand in the metric alone. */
+const rejectedNodesMax = 10_000;
+
+export function createCounting(parts: {
+  readonly repository: PootRepository;
+  /** Puts the last counted score on the node; `version` is that of the standing it comes from. */
+  readonly setNodeScore: (nodeId: string, score: number, version: number) => Promise<void>;
+  /** One replica looks for leftovers at a time. */
+  readonly leadership: () => Leadership | undefined;
+  readonly clock: Clock;
+  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+}) {
+  const { repository, clock, log } = parts;
+  const rejections = new Map<string, number>();
+  /** What runs for a node, and what will run next for those who came meanwhile. */
+  const running = new Map<string, { readonly current: Promise<void>; next?: Promise<void> }>();
+
+  /** The node first: once they are marked nobody comes back to them. */
+  const settle = async ({ _id: nodeId, last, version, taken }: StandingDocument): Promise<void> => {
+    if (taken.length === 0) return;
+    if (last !== undefined) await parts.setNodeScore(nodeId, last.score, version);
+    await repository.mark(taken);
+  };
+
+  const addRejections = (nodeId: string, count: number): void => {
+    if (count === 0 || (rejections.size >= rejectedNodesMax && !rejections.has(nodeId))) return;
+    rejections.set(nodeId, (rejections.get(nodeId) ?? 0) + count);
+  };
+
+  /** Writes the standing that follows; false: another was faster. What was rejected is not lost by it. */
+  const advance = async (
+    standing: StandingDocument,
+    fresh: Parameters<typeof counted>[1],
+    rejected: number,
+  ): Promise<boolean> => {
+    const next = counted(standing, fresh, rejected, clock.now());
+    rejections.delete(next._id);
+    let written = false;
+    try {
+      written = await repository.replaceStanding(next);
+    } finally {
+      if (!written) addRejections(next._id, rejected);
+    }
+    if (written) await settle(next);
+    return written;
+  };
+
+  const countAll = async (nodeId: string): Promise<void> => {
+    for (let losses = 0; losses < lossesMax; ) {
+      const standing = (await repository.standingOf(nodeId)) ?? newStanding(nodeId);
+      const page = await repository.uncountedOf(nodeId, chunkMax);
+      const taken = new Set(standing.taken);
+      const fresh = page.items.filter(({ _id }) => !taken.has(_id));
+      // On a full page some of them may stand behind its end.
+      if (fresh.length < page.items.length || page.next !== undefined) await settle(standing);
+      const rejected = rejections.get(nodeId) ?? 0;
+      if (fresh.length > 0 || rejected > 0) {
+        if (!(await advance(standing, fresh, rejected))) losses++;
+        else if (page.next === undefined) return;
+      } else if (page.next === undefined) return;
+    }
+  };
+
+  const start = (nodeId: string): Promise<void> => {
+    const current = countAll(nodeId).finally(() => {
+      if (running.get(nodeId)?.next === undefined) running.delete(nodeId);
+    });
+    running.set(nodeId, { current });
+    return current;
+  };
+
+  /**
+   * Counts the node's verdicts that are stored by now. Those who ask while a count runs share the next one.
+   * @throws StoreUnavailableError: what is not counted is counted later
+   */
+  const count = (nodeId: string): Promise<void> => {
+    const entry = running.get(nodeId);
+    if (entry === undefined) return start(nodeId);
+    entry.next ??= entry.current.catch(() => undefined).then(() => start(nodeId));
+    return entry.next;
+  };
+
+  const countMany = async (nodeIds: readonly string[]): Promise<void> => {
+    const waiting = nodeIds.values();
+    const work = async () => {
+      for (const nodeId of waiting) await count(nodeId);
+    };
+    await Promise.all(Array.from({ length: nodesAtOnce }, work));
+  };
+
+  const countLeftovers = async (leadership: Leadership): Promise<void> => {
+    const before = new Date(clock.now().getTime() - leftoverMs);
+    let after: Cursor | undefined;
+    do {
+      const page = await repository.uncountedBefore(before, leftoversPageMax, after);
+      await countMany([...new Set(page.items.map(({ node_id }) => node_id))]);
+      after = page.next;
+    } while (after !== undefined && leadership.holds());
+  };
+
+  const turn = async (): Promise<void> => {
+    await countMany([...rejections.keys()]);
+    const leadership = parts.leadership();
+    if (leadership !== undefined) await countLeftovers(leadership);
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      await turn().catch((error: unknown) => log.warn("Counting proofs failed; it goes on in 3 s", { error }));
+      await clock.sleep(turnMs, signal);
+    }
+    await countMany([...rejections.keys()]).catch(() => undefined);
+  };
+
+  return {
+    count,
+    countMany,
+    /** Notes that a proof of an existing node was refused; written within seconds, best effort. */
+    reject: (nodeId: string): void => addRejections(nodeId, 1),
+    task,
+  };
+}

@@ -1,0 +1,66 @@
+// What is known of the nodes of a batch before it is judged.
+import type { Clock } from "../clock.js";
+import type { PootRepository } from "./repository.js";
+import type { Counted } from "./score.js";
+import type { Proof, ValidationDocument } from "./verdict.js";
+
+export interface Past {
+  /** As the node's reliability looks back on it; grows with the batch. */
+  history: readonly Counted[];
+  /** Verdicts by the nonces that they have spent, of those that the batch brings. */
+  readonly spent: ReadonlyMap<string, ValidationDocument>;
+  /** Hashes of outputs that were proved within 24 h, of those that the batch brings; grows with the batch. */
+  readonly proved: Set<string>;
+}
+
+/** Nodes that are asked about at the same time, and nonces or outputs of each. */
+const atOnce = 8;
+
+export function createPasts({ repository, clock }: { readonly repository: PootRepository; readonly clock: Clock }) {
+  /** One question where none is spent, as in most batches. */
+  const spentAmong = async (nodeId: string, proofs: readonly Proof[]): Promise<Map<string, ValidationDocument>> => {
+    const nonces = distinct(proofs.map(({ nonce }) => nonce));
+    const spent = new Map<string, ValidationDocument>();
+    if (!(await repository.hasSpent(nodeId, nonces))) return spent;
+    await eachOf(nonces, async (nonce) => {
+      const spender = await repository.spenderOf(nodeId, nonce);
+      if (spender !== null) spent.set(nonce, spender);
+    });
+    return spent;
+  };
+
+  const provedAmong = async (nodeId: string, proofs: readonly Proof[]): Promise<Set<string>> => {
+    const hashes = distinct(proofs.map(({ outputHash }) => outputHash));
+    const now = clock.now();
+    const proved = new Set<string>();
+    if (!(await repository.hasProved(nodeId, hashes, now))) return proved;
+    await eachOf(hashes, async (hash) => {
+      if (await repository.hasProved(nodeId, [hash], now)) proved.add(hash);
+    });
+    return proved;
+  };
+
+  /** By node. */
+  return async (entries: readonly { readonly proof: Proof }[]): Promise<Map<string, Past>> => {
+    const byNode = Map.groupBy(entries, ({ proof }) => proof.nodeId);
+    const standings = await repository.standingsOf([...byNode.keys()]);
+    const pasts = new Map<string, Past>();
+    await eachOf([...byNode], async ([nodeId, own]) => {
+      const proofs = own.map(({ proof }) => proof);
+      const [spent, proved] = await Promise.all([spentAmong(nodeId, proofs), provedAmong(nodeId, proofs)]);
+      pasts.set(nodeId, { history: standings.get(nodeId)?.recent ?? [], spent, proved });
+    });
+    return pasts;
+  };
+}
+
+const distinct = (texts: readonly string[]): string[] => [...new Set(texts)];
+
+async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  // One iterator for all: each item goes to whoever is free.
+  const waiting = items.values();
+  const worker = async () => {
+    for (const item of waiting) await work(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}

@@ -1,0 +1,165 @@
+// One proof on its way: admitted, judged, stored, counted. The verdict that is stored first has spent the nonce; whoever
+// comes second reads it.
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Clock } from "../clock.js";
+import { Failure, nodeNotFound, unavailable } from "../failure.js";
+import { newValidationId } from "../ids.js";
+import type { NodeDocument } from "../nodes/node.js";
+import { DuplicateKeyError } from "../storage/collection.js";
+import type { Admission, Submission } from "./admission.js";
+import type { Counting } from "./counting.js";
+import type { PootRepository } from "./repository.js";
+import { isSameProof, type Proof, proofOf, reusedVerdict, type ValidationDocument, verdictOf } from "./verdict.js";
+
+/** The verdict a proof ends with; `replayed`: it had it before. */
+export interface Judged {
+  readonly verdict: ValidationDocument;
+  readonly replayed: boolean;
+}
+
+/** What is told of proofs to metrics and log. */
+export interface ProofWitness {
+  /** A new verdict; it took that many seconds. */
+  judged(verdict: ValidationDocument, seconds: number): void;
+  /** A proof was refused as it came. */
+  rejected(nodeId: string, failure: Failure): void;
+  /** So many proofs failed for reasons of ours. */
+  failed(proofs: number): void;
+  /** Another node has proved the same output. */
+  shared(nodeId: string, otherNodeId: string, outputHash: string): void;
+  /** A verdict is stored and could not be counted yet. */
+  uncounted(nodeId: string, error: unknown): void;
+}
+
+export interface ProvingParts {
+  readonly repository: PootRepository;
+  readonly findNode: (nodeId: string) => Promise<NodeDocument | null>;
+  readonly admission: Admission;
+  readonly counting: Counting;
+  readonly witness: ProofWitness;
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+  /** Looks whether other nodes have proved the same output. */
+  readonly sharedOutputEvents: boolean;
+}
+
+export type Proving = ReturnType<typeof createProving>;
+
+export function createProving(parts: ProvingParts) {
+  const { repository, admission, counting, witness, clock } = parts;
+
+  /** The verdict of a proof whose nonce was spent: by itself before, or by another one. */
+  const judgedAgain = async (proof: Proof, lost: Circumstances): Promise<Judged> => {
+    const spender = await repository.spenderOf(proof.nodeId, proof.nonce);
+    if (spender === null) throw unavailable("The verdict on that nonce went out of store just now", 1_000);
+    if (isSameProof(proof, proofOf(spender))) return { verdict: spender, replayed: true };
+    return storeReused(reusedVerdict(proof, { ...lost, id: newValidationId(lost.now) }), proof);
+  };
+
+  const storeReused = async (verdict: ValidationDocument, proof: Proof): Promise<Judged> => {
+    try {
+      await repository.insert(verdict);
+      return { verdict, replayed: false };
+    } catch (error) {
+      if (!(error instanceof DuplicateKeyError)) throw error;
+      return { verdict: (await repository.reusedOf(proof)) ?? verdict, replayed: true };
+    }
+  };
+
+  /** The verdict that a proof had before it became too late to judge it. @throws the obstacle where it had none */
+  const verdictBefore = async (
+    submission: Submission,
+    node: NodeDocument,
+    foreign: boolean,
+    obstacle: Failure,
+  ): Promise<Judged> => {
+    const spender = await repository.spenderOf(submission.nodeId, submission.nonce);
+    if (spender === null || submission.at === undefined) throw obstacle;
+    const proof = await admission.proofOf(submission, node, foreign);
+    if (!isSameProof(proof, proofOf(spender))) throw obstacle;
+    return { verdict: spender, replayed: true };
+  };
+
+  const lookForShared = async ({ node_id: nodeId, output_hash: hash }: ValidationDocument): Promise<void> => {
+    const other = await repository.sharedBy(hash, nodeId, clock.now());
+    if (other !== null) witness.shared(nodeId, other.node_id, hash);
+  };
+
+  /** What follows a new verdict and cannot take it back. */
+  const follow = async (verdicts: readonly ValidationDocument[]): Promise<void> => {
+    const spending = verdicts.filter(({ uncounted }) => uncounted);
+    const nodeIds = [...new Set(spending.map(({ node_id }) => node_id))];
+    await counting.countMany(nodeIds).catch((error: unknown) => witness.uncounted(nodeIds.join(" "), error));
+    if (parts.sharedOutputEvents) {
+      for (const verdict of spending) await lookForShared(verdict).catch(() => undefined);
+    }
+  };
+
+  const judge = async (submission: Submission, signal: AbortSignal): Promise<Judged> => {
+    const beganMs = clock.monotonicMs();
+    const node = await parts.findNode(submission.nodeId);
+    if (node === null) throw nodeNotFound(submission.nodeId);
+    const fault = admission.fault(submission, false);
+    if (fault !== undefined) throw fault;
+    const obstacle = admission.obstacle(submission, node);
+    if (obstacle !== undefined) return await verdictBefore(submission, node, false, obstacle);
+    const proof = await admission.proofOf(submission, node, false);
+    const now = clock.now();
+    const [standing, duplicate] = await Promise.all([
+      repository.standingOf(proof.nodeId),
+      repository.hasProved(proof.nodeId, [proof.outputHash], now),
+    ]);
+    const tookMs = clock.monotonicMs() - beganMs;
+    // From the insert on the nonce is spent: nothing is begun that nobody waits for.
+    signal.throwIfAborted();
+    if (tookMs >= parts.timeoutMs) throw new ConnectError("The proof was not judged in time", Code.DeadlineExceeded);
+    const circumstances = { id: newValidationId(now), now, tookMs };
+    const verdict = verdictOf(proof, { history: standing?.recent ?? [], duplicate }, circumstances);
+    const judged = await store(verdict, proof, circumstances);
+    if (!judged.replayed) {
+      witness.judged(judged.verdict, (clock.monotonicMs() - beganMs) / 1000);
+      await follow([judged.verdict]);
+    }
+    return judged;
+  };
+
+  const store = async (verdict: ValidationDocument, proof: Proof, circumstances: Circumstances): Promise<Judged> => {
+    try {
+      await repository.insert(verdict);
+      return { verdict, replayed: false };
+    } catch (error) {
+      if (!(error instanceof DuplicateKeyError)) throw error;
+      return judgedAgain(proof, circumstances);
+    }
+  };
+
+  /** Counts and tells of a refusal; what is no refusal of the proof is a failure of ours, unless its caller has gone. */
+  const note = (error: unknown, nodeId: string): void => {
+    if (!(error instanceof Failure)) return;
+    if (error.reason === "LUCID_ERR_5005") counting.reject(nodeId);
+    if (error.reason === "LUCID_ERR_5005" || error.reason === "LUCID_ERR_5001") witness.rejected(nodeId, error);
+  };
+
+  return {
+    judgedAgain,
+    verdictBefore,
+    follow,
+    note,
+
+    /**
+     * Judges a proof, or answers the verdict it has.
+     * @throws Failure 5001, 5005, 4031; StoreUnavailableError: it can be sent again; the signal's reason when it aborts
+     */
+    prove: async (submission: Submission, signal: AbortSignal): Promise<Judged> => {
+      try {
+        return await judge(submission, signal);
+      } catch (error) {
+        if (!(error instanceof Failure) && !signal.aborted) witness.failed(1);
+        note(error, submission.nodeId);
+        throw error;
+      }
+    },
+  };
+}
+
+type Circumstances = Parameters<typeof reusedVerdict>[1];

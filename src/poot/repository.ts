@@ -1,0 +1,205 @@
+// What is remembered of proofs: each verdict for a year, and how each node stands by those that were counted.
+import {
+  type CollectionDefinition,
+  type Cursor,
+  DuplicateKeyError,
+  type Filter,
+  type Page,
+  type Store,
+} from "../storage/collection.js";
+import { updateMarked } from "../storage/marked.js";
+import type { StandingDocument } from "./standing.js";
+import { type Outcome, type Proof, pastMsMax, proofKey, type ValidationDocument } from "./verdict.js";
+
+const keptSeconds = 365 * 86_400;
+
+export const validationsCollection: CollectionDefinition = {
+  name: "poot_validations",
+  durability: "durable",
+  dates: ["created_at"],
+  indexes: [
+    { name: "idx_created_at", key: ["created_at"], ttlSeconds: keptSeconds },
+    { name: "idx_node_id", key: ["node_id", "created_at"] },
+    { name: "idx_batch_id", key: ["batch_id", "created_at", "place"], partial: { batch_id: { $exists: true } } },
+    { name: "idx_outcome", key: ["outcome", "created_at"] },
+    { name: "idx_node_output", key: ["node_id", "output_hash", "created_at"] },
+    { name: "idx_output_hash", key: ["output_hash", "created_at"] },
+    // The referee of nonces: whoever inserts first has spent it.
+    {
+      name: "idx_spent_nonce",
+      key: ["node_id", "spent_nonce"],
+      unique: true,
+      partial: { spent_nonce: { $exists: true } },
+    },
+    {
+      name: "idx_reused_proof",
+      key: ["node_id", "reused_proof"],
+      unique: true,
+      partial: { reused_proof: { $exists: true } },
+    },
+    { name: "idx_uncounted", key: ["node_id", "created_at", "place"], partial: { uncounted: true } },
+  ],
+};
+
+export const standingsCollection: CollectionDefinition = {
+  name: "poot_scores",
+  durability: "durable",
+  dates: ["last.calculated_at", "hours.start", "days.start"],
+  indexes: [{ name: "idx_mean_score", key: ["mean_score", "valid"], partial: { mean_score: { $exists: true } } }],
+};
+
+/** `since` included, `until` not. */
+export interface ValidationFilter {
+  readonly nodeId?: string | undefined;
+  readonly batchId?: string | undefined;
+  readonly outcome?: Outcome | undefined;
+  readonly since?: Date | undefined;
+  readonly until?: Date | undefined;
+}
+
+export type PootRepository = Awaited<ReturnType<typeof createPootRepository>>;
+
+/** Documents read in one go: with a day of a busy node in each they are some KB, and the process must breathe between. */
+const standingsPageMax = 200;
+
+export async function createPootRepository(store: Store) {
+  const validations = await store.collection<ValidationDocument>(validationsCollection);
+  const standings = await store.collection<StandingDocument>(standingsCollection);
+
+  /** Standings of these nodes, at most 1000; those without one are left out. */
+  const standingsOf = async (nodeIds: readonly string[]): Promise<Map<string, StandingDocument>> => {
+    const found = new Map<string, StandingDocument>();
+    for (let from = 0; from < nodeIds.length; from += standingsPageMax) {
+      const ids = nodeIds.slice(from, from + standingsPageMax);
+      const page = await standings.page({ _id: { $in: ids } }, { index: "_id_", limit: standingsPageMax });
+      for (const one of page.items) found.set(one._id, one);
+    }
+    return found;
+  };
+
+  return {
+    /** The verdict is the reservation of its nonce. @throws DuplicateKeyError when the nonce is spent, or the proof was reused before */
+    insert: (verdict: ValidationDocument): Promise<void> => validations.insertOne(verdict),
+
+    /** At most 1000 at once; answers the positions of those that `insert` would refuse. The others are in. */
+    insertMany: async (verdicts: readonly ValidationDocument[]): Promise<number[]> =>
+      verdicts.length === 0 ? [] : (await validations.insertMany(verdicts)).duplicates,
+
+    /** The verdict that has spent the node's nonce. */
+    spenderOf: (nodeId: string, nonce: string): Promise<ValidationDocument | null> =>
+      validations.findOne({ node_id: nodeId, spent_nonce: nonce }, { index: "idx_spent_nonce" }),
+
+    /** The verdict on that proof as one with a spent nonce. */
+    reusedOf: (proof: Proof): Promise<ValidationDocument | null> =>
+      validations.findOne({ node_id: proof.nodeId, reused_proof: proofKey(proof) }, { index: "idx_reused_proof" }),
+
+    /** Whether the node has spent any of these nonces, at most 1000. */
+    hasSpent: async (nodeId: string, nonces: readonly string[]): Promise<boolean> =>
+      (await validations.count(
+        { node_id: nodeId, spent_nonce: { $exists: true, $in: nonces } },
+        { index: "idx_spent_nonce", max: 1 },
+      )) > 0,
+
+    /** Whether the node has proved any of these outputs, at most 1000, in the 24 h before. */
+    hasProved: async (nodeId: string, hashes: readonly string[], now: Date): Promise<boolean> =>
+      (await validations.count(
+        { node_id: nodeId, output_hash: { $in: hashes }, created_at: { $gte: dayBefore(now) } },
+        { index: "idx_node_output", max: 1 },
+      )) > 0,
+
+    /** A verdict of the 24 h before on the same output from another node. */
+    sharedBy: (hash: string, nodeId: string, now: Date): Promise<ValidationDocument | null> =>
+      validations.findOne(
+        { output_hash: hash, created_at: { $gte: dayBefore(now) }, node_id: { $ne: nodeId } },
+        { index: "idx_output_hash" },
+      ),
+
+    find: (validationId: string): Promise<ValidationDocument | null> => validations.findOne({ _id: validationId }),
+
+    /** Newest first. */
+    list: (
+      filter: ValidationFilter,
+      query: { readonly limit: number; readonly skip: number; readonly after?: Cursor },
+    ): Promise<Page<ValidationDocument>> =>
+      validations.page(toFilter(filter), {
+        index: indexFor(filter),
+        descending: true,
+        limit: query.limit,
+        skip: query.skip,
+        ...(query.after === undefined ? {} : { after: query.after }),
+      }),
+    countOf: (filter: ValidationFilter): Promise<number> =>
+      validations.count(toFilter(filter), { index: indexFor(filter) }),
+
+    /** A node's verdicts that its standing does not know of, or that are not marked yet, in their order. */
+    uncountedOf: (nodeId: string, limit: number): Promise<Page<ValidationDocument>> =>
+      validations.page({ node_id: nodeId, uncounted: true }, { index: "idx_uncounted", limit }),
+
+    /** The same of all nodes, made before then; node by node. */
+    uncountedBefore: (before: Date, limit: number, after?: Cursor): Promise<Page<ValidationDocument>> =>
+      validations.page(
+        { uncounted: true, created_at: { $lt: before } },
+        { index: "idx_uncounted", limit, ...(after === undefined ? {} : { after }) },
+      ),
+
+    /** Notes that these, at most 1000, are counted. */
+    mark: async (validationIds: readonly string[]): Promise<void> => {
+      await validations.bulkUpdate(
+        validationIds.map((_id) => ({ filter: { _id }, update: { $unset: { uncounted: true } } })),
+      );
+    },
+
+    standingOf: (nodeId: string): Promise<StandingDocument | null> => standings.findOne({ _id: nodeId }),
+    standingsOf,
+
+    /** Standings by mean score, then by valid proofs, then by id, the greatest first; at most 200. */
+    best: (limit: number, after?: Cursor): Promise<Page<StandingDocument>> =>
+      standings.page(
+        { mean_score: { $exists: true } },
+        { index: "idx_mean_score", descending: true, limit, ...(after === undefined ? {} : { after }) },
+      ),
+
+    /**
+     * Writes the standing if its predecessor (version one lower; 0: none yet) still stands; false: another was faster.
+     * @throws StoreUnavailableError when nothing can be known
+     */
+    replaceStanding: async (next: StandingDocument): Promise<boolean> => {
+      if (next.version === 1) {
+        return standings.insertOne(next).then(
+          () => true,
+          (error: unknown) => {
+            if (error instanceof DuplicateKeyError) return false;
+            throw error;
+          },
+        );
+      }
+      const { _id, write_id: _, ...fields } = next;
+      return (await updateMarked(standings, { _id, version: next.version - 1 }, { $set: fields })) !== null;
+    },
+  };
+}
+
+const dayBefore = (now: Date): Date => new Date(now.getTime() - pastMsMax);
+
+/** What is older than it is kept may still stand for a while. */
+export const keptSince = (now: Date): Date => new Date(now.getTime() - keptSeconds * 1000);
+
+function toFilter({ nodeId, batchId, outcome, since, until }: ValidationFilter): Filter {
+  const span = {
+    ...(since === undefined ? {} : { $gte: since }),
+    ...(until === undefined ? {} : { $lt: until }),
+  };
+  return {
+    ...(nodeId === undefined ? {} : { node_id: nodeId }),
+    ...(batchId === undefined ? {} : { batch_id: batchId }),
+    ...(outcome === undefined ? {} : { outcome }),
+    ...(Object.keys(span).length === 0 ? {} : { created_at: span }),
+  };
+}
+
+/** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */
+function indexFor({ nodeId, batchId, outcome }: ValidationFilter): string {
+  if (batchId !== undefined) return "idx_batch_id";
+  if (nodeId !== undefined) return "idx_node_id";
+  return outcome === undefined ? "idx_created_at" : "idx_outcome";
+}

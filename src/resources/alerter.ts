@@ -1,0 +1,157 @@
+// Holds the use of the nodes heard here against their thresholds. The last value of each is kept in memory, alerts are in
+// the store: a replica that takes a node over reads what stands and goes on from there, one sample later.
+import type { Clock } from "../clock.js";
+import { newAlertId } from "../ids.js";
+import type { NodeDocument } from "../nodes/node.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import type { Cursor } from "../storage/collection.js";
+import type { AlertDocument, AlertRepository } from "./alerts.js";
+import type { NodePoint } from "./repository.js";
+import { percentOf, severityAfter, type Thresholds, thresholdsOf, type Watched, watchedNames } from "./thresholds.js";
+
+/** What is known of a node heard here. */
+interface Known {
+  /** Undefined: to be read anew, the node was changed elsewhere. */
+  thresholds: Thresholds | undefined;
+  previous: Partial<Record<Watched, number>>;
+}
+
+interface Step {
+  readonly nodeId: string;
+  readonly resource: Watched;
+  readonly value: number;
+  readonly thresholds: Thresholds;
+  readonly standing: AlertDocument | undefined;
+  readonly severity: AlertDocument["severity"] | undefined;
+}
+
+export type Alerter = ReturnType<typeof createAlerter>;
+
+/** Those longest unheard are forgotten first, and read anew when they are heard again. */
+const knownMax = 50_000;
+/** Alerts that another replica has raised or cleared are known here after this long at the latest. */
+const readAgainMs = 60_000;
+/** However many nodes are new here, all that stands is read once in this time. */
+const readAtOnceMs = 2_000;
+/** Active alerts known at a time, 60 pages: three for each stream that a replica holds by default. */
+const pagesMax = 60;
+const writesAtOnce = 50;
+const deletedMax = 10_000;
+
+const keyOf = (nodeId: string, resource: Watched): string => `${nodeId}:${resource}`;
+
+export function createAlerter(parts: {
+  readonly alerts: AlertRepository;
+  readonly nodes: Pick<NodeRepository, "findMany">;
+  readonly clock: Clock;
+}) {
+  const { alerts, nodes, clock } = parts;
+  const known = new Map<string, Known>();
+  const deleted = new Set<string>();
+  let active = new Map<string, AlertDocument>();
+  let readAtMs = Number.NEGATIVE_INFINITY;
+
+  const readActive = async (): Promise<void> => {
+    const read = new Map<string, AlertDocument>();
+    let after: Cursor | undefined;
+    for (let page = 0; page < pagesMax; page++) {
+      const { items, next } = await alerts.active(after);
+      for (const alert of items) read.set(keyOf(alert.node_id, alert.resource), alert);
+      after = next;
+      if (after === undefined) break;
+    }
+    active = read;
+    readAtMs = clock.monotonicMs();
+  };
+
+  /** Whatever is not known of these nodes, in two reads however many they are. */
+  const learn = async (nodeIds: readonly string[]): Promise<void> => {
+    const anyNew = nodeIds.some((nodeId) => !known.has(nodeId));
+    if (clock.monotonicMs() - readAtMs > (anyNew ? readAtOnceMs : readAgainMs)) await readActive();
+    const unread = nodeIds.filter((nodeId) => known.get(nodeId)?.thresholds === undefined);
+    if (unread.length === 0) return;
+    const found = await nodes.findMany(unread);
+    for (const nodeId of unread) {
+      const node = found.get(nodeId);
+      if (node === undefined) known.delete(nodeId);
+      else
+        known.set(nodeId, { thresholds: thresholdsOf(node.thresholds), previous: known.get(nodeId)?.previous ?? {} });
+    }
+    for (const nodeId of known.keys()) {
+      if (known.size <= knownMax) break;
+      known.delete(nodeId);
+    }
+  };
+
+  const stepsOf = ({ nodeId, point }: NodePoint): Step[] => {
+    const one = known.get(nodeId);
+    const { thresholds } = one ?? {};
+    if (one === undefined || thresholds === undefined) return [];
+    // Behind all others, as the one heard last.
+    known.delete(nodeId);
+    known.set(nodeId, one);
+    return watchedNames.flatMap((resource) => {
+      const value = percentOf(resource, point);
+      if (value === undefined) return [];
+      const standing = active.get(keyOf(nodeId, resource));
+      const severity = severityAfter(standing?.severity, one.previous[resource], value, thresholds[resource]);
+      one.previous[resource] = value;
+      return severity === standing?.severity ? [] : [{ nodeId, resource, value, thresholds, standing, severity }];
+    });
+  };
+
+  /** What stands after it; a step that came too late leaves it to the next sample. */
+  const take = async ({ nodeId, resource, value, thresholds, standing, severity }: Step): Promise<void> => {
+    const now = clock.now();
+    const key = keyOf(nodeId, resource);
+    if (severity === undefined) {
+      if (standing !== undefined) await alerts.clear(standing._id, now);
+      active.delete(key);
+      return;
+    }
+    const told = { severity, value_percent: value, threshold_percent: thresholds[resource][severity], updated_at: now };
+    const made = { _id: newAlertId(now), node_id: nodeId, resource, active: true, raised_at: now, ...told } as const;
+    const stands = await (standing === undefined ? alerts.raise(made) : alerts.change(standing._id, told));
+    if (stands === null) active.delete(key);
+    else active.set(key, stands);
+  };
+
+  return {
+    /** Takes samples, of each node at most one and 1000 in all. @throws StoreUnavailableError: the next samples tell again */
+    judge: async (points: readonly NodePoint[]): Promise<void> => {
+      await learn(points.map(({ nodeId }) => nodeId));
+      const steps = points.flatMap(stepsOf);
+      for (let from = 0; from < steps.length; from += writesAtOnce) {
+        await Promise.all(steps.slice(from, from + writesAtOnce).map(take));
+      }
+    },
+
+    /** A node was changed here. */
+    nodeChanged: (node: NodeDocument): void => {
+      const one = known.get(node._id);
+      if (node.deleted_at !== undefined) {
+        known.delete(node._id);
+        if (deleted.size < deletedMax) deleted.add(node._id);
+      } else if (one !== undefined) one.thresholds = thresholdsOf(node.thresholds);
+    },
+
+    /** Nodes were changed, here or elsewhere. */
+    heard: (entries: Iterable<{ readonly node_id: string }>): void => {
+      for (const { node_id } of entries) {
+        const one = known.get(node_id);
+        if (one !== undefined) one.thresholds = undefined;
+      }
+    },
+
+    /** Clears what stands of nodes deleted here; the leader's cleaning finds those that this misses. */
+    settleDeleted: async (): Promise<void> => {
+      for (const nodeId of deleted) {
+        for (const alert of await alerts.activeOf(nodeId)) {
+          await alerts.clear(alert._id, clock.now());
+          active.delete(keyOf(nodeId, alert.resource));
+        }
+        deleted.delete(nodeId);
+      }
+    },
+  };
+}

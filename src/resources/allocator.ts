@@ -1,0 +1,260 @@
+// Allocations under their own ids. They live in their node's document, so that one write decides whether one fits. Beside
+// them stands a pointer each, written first: it leads from the allocation's id, and from an idempotency key, to the node.
+import type { Clock } from "../clock.js";
+import { allocationNotFound, Failure } from "../failure.js";
+import { newAllocationId } from "../ids.js";
+import type { Allocation, Json, NodeDocument, Patch } from "../nodes/node.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import { type Keyed, once } from "../rpc/idempotency.js";
+import type { CollectionDefinition, Store } from "../storage/collection.js";
+import { type Amounts, allocate, release, standing } from "./allocation.js";
+import { dayMs } from "./rollup.js";
+
+/** `_id` is the allocation's. */
+interface PointerDocument extends Keyed, Omit<Allocation, "allocation_id"> {
+  readonly _id: string;
+  readonly node_id: string;
+  readonly released_at?: Date;
+  /** Under an idempotency key: the allocation was made, so that asking again makes none. */
+  readonly confirmed?: true;
+  /** Absent while the allocation may stand for ever. */
+  readonly purge_at?: Date;
+}
+
+export const resourceAllocationsCollection: CollectionDefinition = {
+  name: "resource_allocations",
+  durability: "durable",
+  dates: ["created_at", "expires_at", "released_at", "purge_at"],
+  indexes: [
+    { name: "idx_purge_at", key: ["purge_at"], ttlSeconds: 0 },
+    {
+      name: "idx_idempotency_id",
+      key: ["idempotency_id"],
+      unique: true,
+      partial: { idempotency_id: { $exists: true } },
+    },
+  ],
+};
+
+/** An allocation as it stands, or stood. */
+export interface Allocated extends Allocation {
+  readonly node_id: string;
+  readonly released_at?: Date;
+}
+
+export interface AllocationRequest {
+  readonly nodeId: string;
+  readonly amounts: Amounts;
+  /** Undefined: until it is released. */
+  readonly ttlMs: number | undefined;
+  readonly idempotencyId: string | undefined;
+  readonly meaning: string;
+  readonly actor: string;
+}
+
+export type Allocator = Awaited<ReturnType<typeof createAllocator>>;
+
+/** A released or expired one is remembered this long. */
+const rememberedMs = dayMs;
+const endedMax = 100_000;
+
+export async function createAllocator(parts: {
+  readonly store: Store;
+  readonly nodes: Pick<NodeRepository, "change" | "get">;
+  /** The ceilings of a pool for each of its nodes; undefined where it has none, or is gone. */
+  readonly poolLimits: (poolId: string) => Promise<Json | undefined>;
+  readonly changed: (node: NodeDocument) => void;
+  readonly clock: Clock;
+}) {
+  const { nodes, clock } = parts;
+  const pointers = await parts.store.collection<PointerDocument>(resourceAllocationsCollection);
+  const inTurn = createTurns();
+  /** Allocations of nodes that were deleted here, whose pointers are still to go. */
+  const ended = new Set<string>();
+  const later = (date: Date): Date => new Date(date.getTime() + rememberedMs);
+
+  /** One that should be gone is gone, whether or not it was swept up. */
+  const present = (pointer: PointerDocument | null): PointerDocument | null =>
+    pointer?.purge_at !== undefined && pointer.purge_at <= clock.now() ? null : pointer;
+
+  /** Undefined where the allocation stands already. @throws Failure 5003, 5004, 5009 */
+  const patchFor = async (pointer: PointerDocument, node: NodeDocument, actor: string): Promise<Patch | undefined> => {
+    const limits = node.pool_id === undefined ? undefined : await parts.poolLimits(node.pool_id);
+    return allocate(node, limits, allocationOf(pointer), clock.now(), actor);
+  };
+
+  /** @throws Failure 5001, 5003, 5004, 5009 */
+  const insert = async (request: AllocationRequest, key: Keyed): Promise<PointerDocument> => {
+    const now = clock.now();
+    const expiresAt = request.ttlMs === undefined ? undefined : new Date(now.getTime() + request.ttlMs);
+    const pointer: PointerDocument = {
+      _id: newAllocationId(now),
+      node_id: request.nodeId,
+      ...request.amounts,
+      created_at: now,
+      ...(expiresAt === undefined ? {} : { expires_at: expiresAt, purge_at: later(expiresAt) }),
+      ...key,
+    };
+    // What would be refused leaves no pointer behind; the write into the node decides again.
+    await patchFor(pointer, await nodes.get(pointer.node_id), request.actor);
+    await pointers.insertOne(pointer);
+    return pointer;
+  };
+
+  const findByKey = async (id: string): Promise<PointerDocument | null> => {
+    const found = await pointers.findOne({ idempotency_id: id }, { index: "idx_idempotency_id" });
+    if (found === null || present(found) !== null) return found;
+    // Its key is free, though the sweep has not come by yet.
+    await pointers.deleteMany({ _id: found._id, purge_at: { $lte: clock.now() } }, { limit: 1 });
+    return null;
+  };
+
+  /** Writes the allocation into its node. Answers whether it stood there already. @throws Failure 5001, 5003, 5004, 5009 */
+  const place = async (pointer: PointerDocument, actor: string): Promise<boolean> => {
+    let stood = false;
+    const node = await nodes.change(pointer.node_id, clock.now, async (current) => {
+      const patch = await patchFor(pointer, current, actor);
+      stood = patch === undefined;
+      return patch;
+    });
+    parts.changed(node);
+    return stood;
+  };
+
+  /** Nothing was made: without a key nobody will ask for it again, and with one it is kept for a twin on another replica. */
+  const forget = async (pointer: PointerDocument): Promise<void> => {
+    if (pointer.idempotency_id === undefined) await pointers.deleteMany({ _id: pointer._id }, { limit: 1 });
+    else {
+      await pointers.updateOne(
+        { _id: pointer._id, confirmed: { $exists: false } },
+        { $set: { purge_at: later(clock.now()) } },
+      );
+    }
+  };
+
+  /** Answers false where it was released meanwhile. */
+  const confirm = async ({ _id, idempotency_id, expires_at }: PointerDocument): Promise<boolean> => {
+    if (idempotency_id === undefined) return true;
+    const { matched } = await pointers.updateOne(
+      { _id, released_at: { $exists: false } },
+      expires_at === undefined
+        ? { $set: { confirmed: true }, $unset: { purge_at: true } }
+        : { $set: { confirmed: true, purge_at: later(expires_at) } },
+    );
+    return matched === 1;
+  };
+
+  const takeAway = async ({ _id, node_id }: PointerDocument, actor: string): Promise<void> => {
+    const node = await nodes
+      .change(node_id, clock.now, (current) => release(current, _id, clock.now(), actor))
+      .catch(ifNodeGone);
+    if (node !== undefined) parts.changed(node);
+  };
+
+  const make = async (request: AllocationRequest): Promise<{ allocation: Allocated; replayed: boolean }> => {
+    const { made, replayed } = await once({
+      id: request.idempotencyId,
+      meaning: request.meaning,
+      find: findByKey,
+      make: (key) => insert(request, key),
+    });
+    const over = made.released_at !== undefined || (made.expires_at !== undefined && made.expires_at <= clock.now());
+    if (replayed && (over || made.confirmed)) return { allocation: allocatedOf(made), replayed: true };
+    // One that an earlier attempt has begun and not finished is finished now, under the same id.
+    try {
+      const stood = await place(made, request.actor);
+      if (await confirm(made)) return { allocation: allocatedOf(made), replayed: stood };
+      // A twin of this request has made it and its maker has released it, before this one came to write: it stays released.
+      await takeAway(made, request.actor);
+      return { allocation: allocatedOf((await pointers.findOne({ _id: made._id })) ?? made), replayed: true };
+    } catch (error) {
+      // A store that fell silent may have made it: then the pointer must lead there.
+      if (error instanceof Failure && error.reason !== "LUCID_ERR_5031") await forget(made).catch(() => undefined);
+      throw error;
+    }
+  };
+
+  return {
+    /**
+     * Sets resources of a node aside, once a key.
+     * @throws Failure 5001, 5003, 5004, 5007, 5009
+     */
+    allocate: (request: AllocationRequest): Promise<{ allocation: Allocated; replayed: boolean }> =>
+      inTurn(request.nodeId, () => make(request)),
+
+    /** Gives an allocation back, whether or not it stands any more. @throws Failure 5001 where there was none for a day */
+    release: async (allocationId: string, actor: string): Promise<Allocated> => {
+      const pointer = present(await pointers.findOne({ _id: allocationId }));
+      if (pointer === null) throw allocationNotFound(allocationId);
+      if (pointer.released_at !== undefined) return allocatedOf(pointer);
+      await inTurn(pointer.node_id, () => takeAway(pointer, actor));
+      const now = clock.now();
+      if (pointer.expires_at !== undefined && pointer.expires_at <= now) return allocatedOf(pointer);
+      const released = await pointers.findOneAndUpdate(
+        { _id: allocationId, released_at: { $exists: false } },
+        { $set: { released_at: now, purge_at: later(now) } },
+      );
+      return allocatedOf(released ?? (await pointers.findOne({ _id: allocationId })) ?? pointer);
+    },
+
+    /** A node was changed here: a deletion ends its allocations. */
+    nodeChanged: (node: NodeDocument): void => {
+      if (node.deleted_at === undefined || ended.size > endedMax) return;
+      for (const { allocation_id } of node.allocations ?? []) ended.add(allocation_id);
+    },
+
+    /** Has the pointers go that lead to deleted nodes. A replica that dies before leaves some for good; they harm nobody. */
+    settleDeleted: async (): Promise<void> => {
+      while (ended.size > 0) {
+        const now = clock.now();
+        const batch = [...ended].slice(0, 1000);
+        await pointers.bulkUpdate(
+          batch.map((id) => ({
+            filter: { _id: id, released_at: { $exists: false } },
+            update: { $set: { released_at: now, purge_at: later(now) } },
+          })),
+        );
+        for (const id of batch) ended.delete(id);
+      }
+    },
+
+    /** What stands on a node, oldest first. */
+    standing: (node: NodeDocument): Allocated[] =>
+      standing(node, clock.now()).map((allocation) => ({ ...allocation, node_id: node._id })),
+  };
+}
+
+const allocationOf = (pointer: PointerDocument): Allocation => ({
+  allocation_id: pointer._id,
+  cpu_percent: pointer.cpu_percent,
+  memory_bytes: pointer.memory_bytes,
+  disk_bytes: pointer.disk_bytes,
+  network_mbps: pointer.network_mbps,
+  created_at: pointer.created_at,
+  ...(pointer.expires_at === undefined ? {} : { expires_at: pointer.expires_at }),
+});
+
+const allocatedOf = (pointer: PointerDocument): Allocated => ({
+  ...allocationOf(pointer),
+  node_id: pointer.node_id,
+  ...(pointer.released_at === undefined ? {} : { released_at: pointer.released_at }),
+});
+
+const ifNodeGone = (error: unknown): undefined => {
+  if (!(error instanceof Failure && error.reason === "LUCID_ERR_5001")) throw error;
+};
+
+/** Work under one key, one after the other: many at once on one node would only take each other's write away. */
+function createTurns() {
+  const last = new Map<string, Promise<unknown>>();
+  return async <T>(key: string, work: () => Promise<T>): Promise<T> => {
+    const before = last.get(key) ?? Promise.resolve();
+    const own = before.then(work, work);
+    last.set(key, own);
+    try {
+      return await own;
+    } finally {
+      if (last.get(key) === own) last.delete(key);
+    }
+  };
+}

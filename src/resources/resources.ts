@@ -1,0 +1,87 @@
+// What this folder consists of, put together for the composition root.
+import type { Clock } from "../clock.js";
+import type { Json, NodeDocument } from "../nodes/node.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Paging } from "../rpc/paging.js";
+import type { Store } from "../storage/collection.js";
+import type { Log } from "../telemetry/log.js";
+import type { Metrics } from "../telemetry/metrics.js";
+import { createAlerter } from "./alerter.js";
+import { createAlertRepository } from "./alerts.js";
+import { createAllocator } from "./allocator.js";
+import { resourceHandlers } from "./handler.js";
+import { createMonitor, lastSamples, pointsMaxOf } from "./monitor.js";
+import { createResourceRepository } from "./repository.js";
+import { createRetention } from "./retention.js";
+
+/** What must be known of a pool. */
+interface PoolFacts {
+  /** The most that each of its nodes may have set aside. */
+  readonly resource_limits?: Json;
+  readonly disrupted_since?: Date;
+}
+
+export type Resources = Awaited<ReturnType<typeof createResources>>;
+
+export async function createResources(parts: {
+  readonly store: Store;
+  readonly nodes: NodeRepository;
+  readonly pools: {
+    readonly find: (poolId: string) => Promise<PoolFacts | null>;
+    /** Ids of those that are disrupted, at most 1000. */
+    readonly disrupted: () => Promise<string[]>;
+  };
+  readonly leadership: () => Leadership | undefined;
+  readonly paging: Paging;
+  readonly clock: Clock;
+  /** Tells the rest of the service, and this folder too, that a node has changed. */
+  readonly changed: (node: NodeDocument) => void;
+  readonly settings: {
+    readonly collectionIntervalMs: number;
+    readonly retentionDays: number;
+    readonly cleanupIntervalMs: number;
+  };
+  readonly metrics: Metrics;
+  readonly log: Log;
+}) {
+  const { store, nodes, pools, clock, settings, metrics, log } = parts;
+  const { collectionIntervalMs } = settings;
+  const resources = await createResourceRepository(store, pointsMaxOf(collectionIntervalMs));
+  const alerts = await createAlertRepository(store);
+  const poolLimits = async (poolId: string) => (await pools.find(poolId))?.resource_limits;
+  const allocator = await createAllocator({ ...parts, poolLimits });
+  const alerter = createAlerter({ alerts, nodes, clock });
+  const monitor = createMonitor({
+    ...{ append: resources.append, judge: alerter.judge, clock, collectionIntervalMs, log },
+    settleDeleted: async () => {
+      await alerter.settleDeleted();
+      await allocator.settleDeleted();
+    },
+    metrics: {
+      taken: metrics.resourceSamples,
+      dropped: metrics.resourceSamplesDropped,
+      flushed: metrics.resourceFlush,
+    },
+  });
+  const retention = createRetention({ ...parts, ...settings, resources, alerts, gauge: metrics.resourceAlertsActive });
+  return {
+    /** Takes a sample of a node that is heard here; touches memory only. */
+    take: monitor.take,
+    nodeChanged: (node: NodeDocument): void => {
+      alerter.nodeChanged(node);
+      allocator.nodeChanged(node);
+    },
+    heard: alerter.heard,
+    lastSamples: lastSamples(resources, clock, collectionIntervalMs),
+    handlers: resourceHandlers({
+      ...parts,
+      ...{ resources, alerts, allocator, retentionDays: settings.retentionDays, disruptedPools: pools.disrupted },
+      findPool: async (poolId) => {
+        const pool = await pools.find(poolId);
+        return pool && { disrupted: pool.disrupted_since !== undefined };
+      },
+    }),
+    tasks: [monitor.task, retention.task],
+  };
+}

@@ -1,0 +1,83 @@
+// Takes away what is kept no longer, and counts alerts: one replica does so, the one that leads.
+import type { Clock } from "../clock.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Cursor } from "../storage/collection.js";
+import type { Task } from "../task.js";
+import type { AlertRepository } from "./alerts.js";
+import type { ResourceRepository } from "./repository.js";
+import { dayMs } from "./rollup.js";
+import type { Severity } from "./thresholds.js";
+
+const turnMs = 30_000;
+/** Between two deletions of 1000 documents, so that callers come in between. */
+const pauseMs = 50;
+export const hoursKeptDays = 365;
+const pagesMax = 100;
+
+export type Retention = ReturnType<typeof createRetention>;
+
+export function createRetention(parts: {
+  readonly resources: Pick<ResourceRepository, "deletePoints" | "deleteHours">;
+  readonly alerts: AlertRepository;
+  readonly nodes: Pick<NodeRepository, "findMany">;
+  readonly clock: Clock;
+  readonly leadership: () => Leadership | undefined;
+  readonly retentionDays: number;
+  readonly cleanupIntervalMs: number;
+  readonly gauge: { set(labels: { severity: Severity }, value: number): void };
+  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+}) {
+  const { resources, alerts, nodes, clock, log } = parts;
+  let cleanedMs = Number.NEGATIVE_INFINITY;
+
+  const untilNone = async (remove: () => Promise<number>, goesOn: () => boolean, signal: AbortSignal) => {
+    while (goesOn() && (await remove()) > 0) await clock.sleep(pauseMs, signal);
+  };
+
+  /** Alerts whose node is gone: a replica may have died between the deletion and this. */
+  const clearOrphans = async (goesOn: () => boolean): Promise<void> => {
+    let after: Cursor | undefined;
+    for (let page = 0; page < pagesMax && goesOn(); page++) {
+      const { items, next } = await alerts.active(after);
+      if (items.length === 0) return;
+      const living = await nodes.findMany([...new Set(items.map(({ node_id }) => node_id))]);
+      for (const alert of items) if (!living.has(alert.node_id)) await alerts.clear(alert._id, clock.now());
+      after = next;
+      if (after === undefined) return;
+    }
+  };
+
+  const clean = async (leadership: Leadership, signal: AbortSignal): Promise<void> => {
+    const goesOn = () => leadership.holds() && !signal.aborted;
+    const ago = (days: number) => new Date(clock.now().getTime() - days * dayMs);
+    await untilNone(() => resources.deletePoints(ago(parts.retentionDays)), goesOn, signal);
+    await untilNone(() => resources.deleteHours(ago(hoursKeptDays)), goesOn, signal);
+    await untilNone(() => alerts.deleteCleared(ago(parts.retentionDays)), goesOn, signal);
+    await clearOrphans(goesOn);
+  };
+
+  const count = async (leads: boolean): Promise<void> => {
+    for (const severity of ["warn", "critical"] as const) {
+      parts.gauge.set({ severity }, leads ? await alerts.countActive(severity) : 0);
+    }
+  };
+
+  const turn = async (signal: AbortSignal): Promise<void> => {
+    const leadership = parts.leadership();
+    await count(leadership !== undefined);
+    if (leadership === undefined || clock.monotonicMs() - cleanedMs < parts.cleanupIntervalMs) return;
+    await clean(leadership, signal);
+    // Only now: one that failed is tried again at the next turn.
+    cleanedMs = clock.monotonicMs();
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      await turn(signal).catch((error: unknown) => log.warn("Cleaning failed; it goes on soon", { error }));
+      await clock.sleep(Math.min(turnMs, parts.cleanupIntervalMs), signal);
+    }
+  };
+
+  return { task };
+}
