@@ -2,6 +2,7 @@
 // who have their stream here is judged. Judged is by this process's monotonic clock, written is under a condition.
 import type { Clock } from "../clock.js";
 import { nodeNotFound } from "../failure.js";
+import { createStride } from "../stride.js";
 import type { Task } from "../task.js";
 import type { Expire } from "./expire.js";
 import { type HeartbeatTiming, nextBeatAfterMs, type Verdict, verdict } from "./heartbeat.js";
@@ -18,9 +19,9 @@ export interface SweeperLog {
 export type Sweeper = ReturnType<typeof createSweeper>;
 
 const tickMs = 1000;
-/** Beats of one bulk write: fewer after one that failed, for a slow store would never get through the many in time. */
+/** Beats of one bulk write. */
 const flushMax = 1000;
-const flushMin = 25;
+const flushMin = 5;
 /** More of them wait for the next turn: a fleet that is lost is written down step by step. */
 const lossesPerTurn = 50;
 /** Beats must be written, and the watermark moved, however many fall silent at once. */
@@ -43,7 +44,7 @@ export function createSweeper(parts: {
 }) {
   const { repository, sessions, clock, timing, log } = parts;
   const stall = createStallWatch(clock, tickMs, timing.graceMs);
-  let flushSize = flushMax;
+  const stride = createStride(flushMax, flushMin);
 
   /** A session that is no longer the node's newest gives way; one of a node that is gone ends. */
   const dropForeign = (session: Session, node: NodeDocument | undefined): void => {
@@ -69,16 +70,16 @@ export function createSweeper(parts: {
     const watermark = await parts.storeNow();
     const dirty = sessions.takeDirty();
     for (let from = 0; from < dirty.length; ) {
-      const part = dirty.slice(from, from + flushSize);
+      const part = dirty.slice(from, from + stride.size());
       try {
         await write(part);
       } catch (error) {
         sessions.putBackDirty(dirty.slice(from));
-        flushSize = Math.max(flushMin, Math.floor(flushSize / 4));
+        stride.failed();
         throw error;
       }
       from += part.length;
-      flushSize = Math.min(flushMax, flushSize * 2);
+      stride.worked();
     }
     await parts.report(watermark, nextBeatAfterMs(sessions.paceMs(), 1));
   };

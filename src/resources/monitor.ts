@@ -2,6 +2,7 @@
 // bulk and held against thresholds. While the store is away samples wait, bounded, the oldest going first.
 import type { Clock } from "../clock.js";
 import type { Sample } from "../nodes/session.js";
+import { createStride } from "../stride.js";
 import type { Task } from "../task.js";
 import type { NodePoint, ResourceRepository } from "./repository.js";
 import { slotMs } from "./rollup.js";
@@ -11,6 +12,7 @@ export type Monitor = ReturnType<typeof createMonitor>;
 
 const flushMs = 5_000;
 const batchMax = 500;
+const batchMin = 5;
 /** Waiting at a time, some 25 MB: five minutes of the 20,000 nodes that a replica holds by default. */
 const pendingMax = 100_000;
 /** A last sample may be older than two intervals by as much. */
@@ -45,6 +47,7 @@ export function createMonitor(parts: {
   const former = new Map<string, Counters>();
   /** In order of arrival. */
   const pending = new Map<number, NodePoint>();
+  const stride = createStride(batchMax, batchMin);
   let arrivals = 0;
 
   const remember = (nodeId: string, counters: Counters): void => {
@@ -72,7 +75,7 @@ export function createMonitor(parts: {
     const batch = new Map<number, NodePoint>();
     const nodeIds = new Set<string>();
     for (const [arrival, one] of pending) {
-      if (batch.size === batchMax) break;
+      if (batch.size >= stride.size()) break;
       if (nodeIds.has(one.nodeId)) continue;
       nodeIds.add(one.nodeId);
       batch.set(arrival, one);
@@ -88,7 +91,13 @@ export function createMonitor(parts: {
     while ((pending.keys().next().value ?? last) < last) {
       const batch = nextBatch();
       const points = [...batch.values()];
-      await parts.append(points);
+      try {
+        await parts.append(points);
+      } catch (error) {
+        stride.failed();
+        throw error;
+      }
+      stride.worked();
       for (const arrival of batch.keys()) pending.delete(arrival);
       await parts.judge(points);
     }

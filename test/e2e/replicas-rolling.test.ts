@@ -60,7 +60,7 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
       await using watch = await watchThroughout(fleet.balancer.baseUrl, fleet.adminToken);
       fleet.simulate(nodes, "sim", Math.max(5, Math.ceil(nodes / 100)));
       const victim = fleet.simulate(victims, "victim", 1);
-      const joinMs = await eventually(connectedAgain(fleet, "sim", nodes), "all nodes join", 120_000 + nodes * 150);
+      const joinMs = await eventually(connectedAgain(fleet, "sim", nodes), "all nodes join", 120_000 + nodes * 300);
       await eventually(connectedAgain(fleet, "victim", victims), "the victims join", 30_000);
 
       const spells: Spell[] = [];
@@ -78,10 +78,14 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
       await eventually(connectedAgain(fleet, "sim", nodes, restartedAt), "all have beaten since", boundMs * 2);
       await eventually(() => silentVictims(fleet), "the victims are found", silentMs);
       await eventually(() => atWork(fleet, resting), "maintenance has ended everywhere", 60_000);
-      await eventually(allLogged(fleet.database), "all changes are in the log", 20_000);
+      await eventually(allLogged(fleet.database), "all changes are in the log", 20_000 + nodes * 50);
 
       const log = await expectSoundHistory(fleet.database);
-      await eventually(async () => watch.heard.length >= log.length || `${watch.heard.length}`, "all is heard", 20_000);
+      await eventually(
+        async () => watch.heard.length >= log.length || `${watch.heard.length}`,
+        "all is heard",
+        20_000 + nodes * 20,
+      );
       console.log(
         `rolling restart: ${nodes} nodes, beat each ${intervalMs / 1000} s, joined in ${seconds(joinMs)}; ` +
           `CONNECTED again ${spells.map(({ movedMs }) => seconds(movedMs)).join(", ")} after SIGTERM ` +

@@ -258,7 +258,7 @@ async function metricOf(port: number, series: string): Promise<number> {
 }
 
 /**
- * Looks a few times a second, and spends no more than a fifth of the time on looking: what is asked of a database costs it
+ * Looks a few times a second, and spends no more than a tenth of the time on looking: what is asked of a database costs it
  * something. Answers how long it took.
  * @throws Error naming what did not come about within the limit, with what was found instead
  */
@@ -274,7 +274,7 @@ export async function eventually(
     const nowMs = performance.now();
     if (found === true) return nowMs - beganMs;
     if (nowMs - beganMs > limitMs) throw new Error(`not within ${limitMs} ms: ${what}; found: ${found}`);
-    await delay(Math.max(100, 4 * (nowMs - looksMs)));
+    await delay(Math.max(100, 9 * (nowMs - looksMs)));
   }
 }
 
