@@ -81,10 +81,13 @@ function signedText(nodeId: string, output: Uint8Array, { seconds, nanos }: Time
   return new TextEncoder().encode(["lucid.poot.v1", nodeId, hash, time, nonce].join("\n"));
 }
 
-const mayHaveBeenLost = (error: unknown): boolean =>
-  [Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.ResourceExhausted].includes(
-    ConnectError.from(error).code,
-  );
+const lostBy: ReadonlySet<Code> = new Set([
+  ...[Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.ResourceExhausted],
+  ...[Code.Canceled, Code.Internal, Code.Unknown],
+]);
+
+/** A connection that breaks shows as Canceled, Internal or Unknown, too. */
+const mayHaveBeenLost = (error: unknown): boolean => lostBy.has(ConnectError.from(error).code);
 
 /** Digests of the built-in work; 32 bytes each, enough for a new node's first proof to be valid. */
 const digests = 512;

@@ -36,16 +36,11 @@ export function createAdmission(parts: {
   return {
     limits,
 
-    /**
-     * The fault of a proof that no time mends; undefined when there is none. `foreign`: a node's token brings it for
-     * another node.
-     */
-    fault: ({ output, nonce, signature }: Submission, foreign: boolean): Failure | undefined => {
+    /** The fault of a proof that no time mends; undefined when there is none. */
+    fault: ({ output, nonce, signature }: Submission): Failure | undefined => {
       const fault = shapeFault(output.length, nonce, limits);
       if (fault !== undefined) return proofRefused(fault);
-      if (signature.length > 0) return undefined;
-      if (foreign) return notAllowed("A proof for another node needs that node's signature");
-      return parts.signaturesRequired ? proofRefused("A signature is required") : undefined;
+      return parts.signaturesRequired && signature.length === 0 ? proofRefused("A signature is required") : undefined;
     },
 
     /** Why the proof may not be judged now; undefined when it may. */
@@ -56,9 +51,13 @@ export function createAdmission(parts: {
       return admitted ? undefined : proofRefused("Invalid nonce");
     },
 
-    /** The proof without its output. @throws Failure 5005, or 4031 for a foreign one, when its signature is not the node's */
+    /**
+     * The proof without its output. `foreign`: a node's token brings it for another node, whose signature it needs.
+     * @throws Failure 5005, or 4031 for a foreign one, when its signature is not the node's
+     */
     proofOf: async (submission: Submission, node: NodeDocument, foreign: boolean): Promise<Proof> => {
       const { nodeId, output, at = epoch, nonce, signature } = submission;
+      if (foreign && signature.length === 0) throw notAllowed("A proof for another node needs that node's signature");
       const proof = { nodeId, outputHash: await hashOf(output), sizeBytes: output.length, at, nonce };
       if (signature.length > 0 && !isSigned(proof, signature, node)) {
         throw foreign

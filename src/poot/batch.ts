@@ -155,16 +155,20 @@ export function createBatch(
     ownNodeId: string | undefined,
   ): Promise<Proof | Judged | { failure: Failure }> => {
     const foreign = ownNodeId !== undefined && ownNodeId !== submission.nodeId;
+    // What a stranger brings says nothing of the node before the node's signature holds.
+    let isItsOwn = !foreign;
     try {
       if (node === undefined) throw nodeNotFound(submission.nodeId);
-      const fault = admission.fault(submission, foreign);
+      const signed = foreign ? await admission.proofOf(submission, node, true) : undefined;
+      isItsOwn = true;
+      const fault = admission.fault(submission);
       if (fault !== undefined) throw fault;
       const obstacle = admission.obstacle(submission, node);
       if (obstacle !== undefined) return await proving.verdictBefore(submission, node, foreign, obstacle);
-      return await admission.proofOf(submission, node, foreign);
+      return signed ?? (await admission.proofOf(submission, node, false));
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      proving.note(error, submission.nodeId);
+      if (isItsOwn) proving.note(error, submission.nodeId);
       return { failure: error };
     }
   };

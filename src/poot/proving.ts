@@ -1,6 +1,5 @@
 // One proof on its way: admitted, judged, stored, counted. The verdict that is stored first has spent the nonce; whoever
 // comes second reads it.
-import { Code, ConnectError } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
 import { Failure, nodeNotFound, unavailable } from "../failure.js";
 import { newValidationId } from "../ids.js";
@@ -76,8 +75,9 @@ export function createProving(parts: ProvingParts) {
     const spender = await repository.spenderOf(submission.nodeId, submission.nonce);
     if (spender === null || submission.at === undefined) throw obstacle;
     const proof = await admission.proofOf(submission, node, foreign);
-    if (!isSameProof(proof, proofOf(spender))) throw obstacle;
-    return { verdict: spender, replayed: true };
+    const verdict = isSameProof(proof, proofOf(spender)) ? spender : await repository.reusedOf(proof);
+    if (verdict === null) throw obstacle;
+    return { verdict, replayed: true };
   };
 
   const lookForShared = async ({ node_id: nodeId, output_hash: hash }: ValidationDocument): Promise<void> => {
@@ -99,7 +99,7 @@ export function createProving(parts: ProvingParts) {
     const beganMs = clock.monotonicMs();
     const node = await parts.findNode(submission.nodeId);
     if (node === null) throw nodeNotFound(submission.nodeId);
-    const fault = admission.fault(submission, false);
+    const fault = admission.fault(submission);
     if (fault !== undefined) throw fault;
     const obstacle = admission.obstacle(submission, node);
     if (obstacle !== undefined) return await verdictBefore(submission, node, false, obstacle);
@@ -112,7 +112,7 @@ export function createProving(parts: ProvingParts) {
     const tookMs = clock.monotonicMs() - beganMs;
     // From the insert on the nonce is spent: nothing is begun that nobody waits for.
     signal.throwIfAborted();
-    if (tookMs >= parts.timeoutMs) throw new ConnectError("The proof was not judged in time", Code.DeadlineExceeded);
+    if (tookMs >= parts.timeoutMs) throw unavailable("The proof was not judged in time", 1_000);
     const circumstances = { id: newValidationId(now), now, tookMs };
     const verdict = verdictOf(proof, { history: standing?.recent ?? [], duplicate }, circumstances);
     const judged = await store(verdict, proof, circumstances);
@@ -154,12 +154,14 @@ export function createProving(parts: ProvingParts) {
       try {
         return await judge(submission, signal);
       } catch (error) {
-        if (!(error instanceof Failure) && !signal.aborted) witness.failed(1);
+        if (isOurs(error) && !signal.aborted) witness.failed(1);
         note(error, submission.nodeId);
         throw error;
       }
     },
   };
 }
+
+const isOurs = (error: unknown): boolean => !(error instanceof Failure) || error.reason === "LUCID_ERR_5031";
 
 type Circumstances = Parameters<typeof reusedVerdict>[1];

@@ -61,6 +61,7 @@ export type PootRepository = Awaited<ReturnType<typeof createPootRepository>>;
 
 /** Documents read in one go: with a day of a busy node in each they are some KB, and the process must breathe between. */
 const standingsPageMax = 200;
+const countMax = 10_000;
 
 export async function createPootRepository(store: Store) {
   const validations = await store.collection<ValidationDocument>(validationsCollection);
@@ -128,8 +129,11 @@ export async function createPootRepository(store: Store) {
         skip: query.skip,
         ...(query.after === undefined ? {} : { after: query.after }),
       }),
-    countOf: (filter: ValidationFilter): Promise<number> =>
-      validations.count(toFilter(filter), { index: indexFor(filter) }),
+    /** Undefined: more than 10,000, which nobody turns pages through. */
+    countOf: async (filter: ValidationFilter): Promise<number | undefined> => {
+      const count = await validations.count(toFilter(filter), { index: indexFor(filter), max: countMax + 1 });
+      return count > countMax ? undefined : count;
+    },
 
     /** A node's verdicts that its standing does not know of, or that are not marked yet, in their order. */
     uncountedOf: (nodeId: string, limit: number): Promise<Page<ValidationDocument>> =>

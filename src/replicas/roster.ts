@@ -33,6 +33,7 @@ export interface Replica {
   readonly id: string;
   readonly alive: boolean;
   readonly watermark: Date;
+  readonly turns: number | undefined;
   readonly intervalMs: number;
 }
 
@@ -87,6 +88,7 @@ export async function createRoster(parts: {
     id: record._id,
     alive: isAlive(record),
     watermark: (record._id === replicaId ? reported?.watermark : undefined) ?? record.watermark,
+    turns: record.turns,
     intervalMs: record.interval_ms,
   });
 
@@ -181,8 +183,9 @@ export async function createRoster(parts: {
     },
 
     /** Forgets a dead replica that has nothing left to be judged, unless it has come back. */
-    forget: async ({ id, watermark }: Replica): Promise<void> => {
-      await replicas.deleteMany({ _id: id, watermark }, { limit: 1 });
+    forget: async ({ id, watermark, turns }: Replica): Promise<void> => {
+      const asSeen = { watermark, turns: turns ?? { $exists: false } };
+      await replicas.deleteMany({ _id: id, ...asSeen }, { limit: 1 });
     },
   };
 }

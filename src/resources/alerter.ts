@@ -14,6 +14,8 @@ interface Known {
   /** Undefined: to be read anew, the node was changed elsewhere. */
   thresholds: Thresholds | undefined;
   previous: Partial<Record<Watched, number>>;
+  /** When it told the previous values, by the monotonic clock. */
+  heardMs: number;
 }
 
 interface Step {
@@ -44,6 +46,8 @@ export function createAlerter(parts: {
   readonly alerts: AlertRepository;
   readonly nodes: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
+  /** Two samples further apart than this do not follow each other. */
+  readonly memoryMs: number;
 }) {
   const { alerts, nodes, clock } = parts;
   const known = new Map<string, Known>();
@@ -75,7 +79,12 @@ export function createAlerter(parts: {
       const node = found.get(nodeId);
       if (node === undefined) known.delete(nodeId);
       else
-        known.set(nodeId, { thresholds: thresholdsOf(node.thresholds), previous: known.get(nodeId)?.previous ?? {} });
+        known.set(nodeId, {
+          previous: {},
+          heardMs: 0,
+          ...known.get(nodeId),
+          thresholds: thresholdsOf(node.thresholds),
+        });
     }
     for (const nodeId of known.keys()) {
       if (known.size <= knownMax) break;
@@ -90,6 +99,10 @@ export function createAlerter(parts: {
     // Behind all others, as the one heard last.
     known.delete(nodeId);
     known.set(nodeId, one);
+    const nowMs = clock.monotonicMs();
+    // What it said before it was away, or elsewhere, is no neighbour of what it says now.
+    if (nowMs - one.heardMs > parts.memoryMs) one.previous = {};
+    one.heardMs = nowMs;
     return watchedNames.flatMap((resource) => {
       const value = percentOf(resource, point);
       if (value === undefined) return [];

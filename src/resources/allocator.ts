@@ -103,9 +103,15 @@ export async function createAllocator(parts: {
 
   const findByKey = async (id: string): Promise<PointerDocument | null> => {
     const found = await pointers.findOne({ idempotency_id: id }, { index: "idx_idempotency_id" });
-    if (found === null || present(found) !== null) return found;
-    // Its key is free, though the sweep has not come by yet.
-    await pointers.deleteMany({ _id: found._id, purge_at: { $lte: clock.now() } }, { limit: 1 });
+    if (found === null) return null;
+    const now = clock.now();
+    const isOver = (date: Date | undefined) => date !== undefined && date <= now;
+    // One that nobody knows to have been made, and that would be over by now, is made anew; so is one that the sweep has
+    // not come by yet.
+    const lapsed = !found.confirmed && found.released_at === undefined && isOver(found.expires_at);
+    if (!lapsed && !isOver(found.purge_at)) return found;
+    const unchanged = lapsed ? { confirmed: { $exists: false } } : { purge_at: { $lte: now } };
+    await pointers.deleteMany({ _id: found._id, ...unchanged }, { limit: 1 });
     return null;
   };
 

@@ -15,13 +15,14 @@ const batchMax = 500;
 const batchMin = 5;
 /** Waiting at a time, some 25 MB: five minutes of the 20,000 nodes that a replica holds by default. */
 const pendingMax = 100_000;
-/** A last sample may be older than two intervals by as much. */
-const youthMs = 30_000;
 /** Nodes whose former counters are kept. */
 const formerMax = 50_000;
 
 /** A node's samples closer together than this are not kept: half of what it is asked for, and never more than 5 s. */
 const spacingOf = (collectionIntervalMs: number): number => Math.min(flushMs, collectionIntervalMs / 2);
+
+/** How old a node's last sample may be to speak of it: two intervals and what a flush and a slow store take. */
+export const youthMsOf = (collectionIntervalMs: number): number => 2 * collectionIntervalMs + 30_000;
 
 /** Points of a node in one slot, a second replica's share among them. */
 export const pointsMaxOf = (collectionIntervalMs: number): number =>
@@ -88,6 +89,7 @@ export function createMonitor(parts: {
     const startedMs = clock.monotonicMs();
     const last = arrivals;
     const waited = pending.size > 0;
+    let unjudged: unknown;
     while ((pending.keys().next().value ?? last) < last) {
       const batch = nextBatch();
       const points = [...batch.values()];
@@ -99,7 +101,12 @@ export function createMonitor(parts: {
       }
       stride.worked();
       for (const arrival of batch.keys()) pending.delete(arrival);
-      await parts.judge(points);
+      await parts.judge(points).catch((error: unknown) => {
+        unjudged ??= error;
+      });
+    }
+    if (unjudged !== undefined) {
+      log.warn("Samples were not held against thresholds; the next ones are", { error: unjudged });
     }
     await parts.settleDeleted();
     if (waited) metrics.flushed.observe((clock.monotonicMs() - startedMs) / 1000);
@@ -125,7 +132,7 @@ export const lastSamples =
   (resources: Pick<ResourceRepository, "latest">, clock: Pick<Clock, "now">, collectionIntervalMs: number) =>
   async (nodeIds: readonly string[]) => {
     const now = clock.now();
-    const since = new Date(now.getTime() - 2 * collectionIntervalMs - youthMs);
+    const since = new Date(now.getTime() - youthMsOf(collectionIntervalMs));
     const found = await resources.latest(nodeIds, since, now);
     return [...found.values()].map(({ figures, memTotal, diskTotal }) => ({
       cpuPercent: figures.cpu?.last ?? 0,

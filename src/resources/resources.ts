@@ -11,7 +11,7 @@ import { createAlerter } from "./alerter.js";
 import { createAlertRepository } from "./alerts.js";
 import { createAllocator } from "./allocator.js";
 import { resourceHandlers } from "./handler.js";
-import { createMonitor, lastSamples, pointsMaxOf } from "./monitor.js";
+import { createMonitor, lastSamples, pointsMaxOf, youthMsOf } from "./monitor.js";
 import { createResourceRepository } from "./repository.js";
 import { createRetention } from "./retention.js";
 
@@ -51,7 +51,7 @@ export async function createResources(parts: {
   const alerts = await createAlertRepository(store);
   const poolLimits = async (poolId: string) => (await pools.find(poolId))?.resource_limits;
   const allocator = await createAllocator({ ...parts, poolLimits });
-  const alerter = createAlerter({ alerts, nodes, clock });
+  const alerter = createAlerter({ alerts, nodes, clock, memoryMs: youthMsOf(collectionIntervalMs) });
   const monitor = createMonitor({
     ...{ append: resources.append, judge: alerter.judge, clock, collectionIntervalMs, log },
     settleDeleted: async () => {

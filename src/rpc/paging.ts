@@ -76,17 +76,18 @@ export function createPaging(key: Uint8Array) {
       return { limit, skip: (page - 1) * limit, page };
     },
 
-    /** Where the page stands. Counts only when asked for by number. */
+    /** Where the page stands. Counts only when asked for by number; a count may give up (undefined). */
     pagination: async (
       window: Window,
       binding: string,
       next: Cursor | undefined,
-      count: () => Promise<number>,
+      count: () => Promise<number | undefined>,
     ): Promise<MessageInitShape<typeof PaginationSchema>> => {
       const nextPageToken = next === undefined ? "" : seal(next, binding);
       if (window.page === undefined) return { limit: window.limit, nextPageToken };
       const total = await count();
-      return { limit: window.limit, nextPageToken, page: window.page, total, pages: Math.ceil(total / window.limit) };
+      const totals = total === undefined ? {} : { total, pages: Math.ceil(total / window.limit) };
+      return { limit: window.limit, nextPageToken, page: window.page, ...totals };
     },
   };
 }

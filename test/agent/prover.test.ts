@@ -82,7 +82,11 @@ describe("a node that proves", () => {
     await until(async () => (await scoreOf(identity)).sampleSize >= 3, "they count");
   });
 
-  test("submits a proof whose answer was lost again, and is scored for it once", async () => {
+  test.each([
+    [Code.Unavailable, "Unavailable"],
+    [Code.Canceled, "Canceled, as a connection that is cut shows"],
+    [Code.Internal, "Internal"],
+  ])("submits a proof whose answer was lost again, and is scored for it once (%i: %s)", async (code) => {
     const identity = await anEnrolledNode();
     const { poot } = world.as(undefined);
     let lost = 0;
@@ -90,7 +94,7 @@ describe("a node that proves", () => {
       ...poot,
       validatePoOT: async (request, options) => {
         const answer = await poot.validatePoOT(request, options);
-        if (lost++ < 2) throw new ConnectError("cut", Code.Unavailable);
+        if (lost++ < 2) throw new ConnectError("cut", code);
         return answer;
       },
     };

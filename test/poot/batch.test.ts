@@ -239,7 +239,7 @@ describe("an item that comes too late", () => {
     const nodeId = await anActiveNode(own);
     const request = aProof(own, nodeId);
     setSlow(true);
-    await expectRefusal(own.poot.validatePoOT(request), "DeadlineExceeded 5000");
+    await expectRefusal(own.poot.validatePoOT(request), "Unavailable 5031");
     setSlow(false);
     expect(await prove(own, request)).toMatchObject({ replayed: false, isValid: true });
   });
@@ -289,5 +289,31 @@ describe("under a validator's token", () => {
       "error 5 LUCID_ERR_5001",
     ]);
     expect(outcomesOf(await send([unsigned, forged]))).toEqual(["valid", "valid"]);
+  });
+
+  test("what is brought for another node without its signature is never held against it, whatever else is wrong", async () => {
+    await using own = await openClockedWorld();
+    const validator = await anActiveNode(own, { nodeType: NodeType.VALIDATOR });
+    const { nodeId, sign } = await aSignerFor(own);
+    const stranger = await aSignerFor(own);
+    const asValidator = own.as(await own.nodeToken(validator, "validator"));
+    const stale = {
+      ...aProof(own, nodeId),
+      timestamp: { seconds: 1n, nanos: 0, $typeName: "google.protobuf.Timestamp" },
+    };
+    const wrong = [
+      { ...aProof(own, nodeId), outputData: new Uint8Array(0) },
+      { ...aProof(own, nodeId), nonce: "short" },
+      signed(stale as ReturnType<typeof aProof>, stranger.sign),
+    ];
+    const { results } = await asValidator.poot.batchValidatePoOT({ validations: wrong });
+    expect(results.map(({ result }) => result.case === "error" && result.value.code)).toEqual([7, 7, 7]);
+    const own5005 = signed(stale as ReturnType<typeof aProof>, sign);
+    const later = await asValidator.poot.batchValidatePoOT({ validations: [own5005] });
+    expect(later.results.map(({ result }) => result.case === "error" && result.value.reason)).toEqual([
+      "LUCID_ERR_5005",
+    ]);
+    await own.pass(10_000);
+    expect((await own.poot.getPoOTStatistics({ nodeId })).rejected).toBe(1n);
   });
 });

@@ -115,8 +115,12 @@ describe("a proof", () => {
     const nodeId = await anActiveNode(own);
     const request = aProof(own, nodeId);
     const first = await prove(own, request);
+    const rival = aProof(own, nodeId, { nonce: request.nonce });
+    const reused = await prove(own, rival);
+    expect(reused.errors).toEqual(["nonce_reused"]);
     await own.nodes.stopNode({ nodeId });
     expect(await prove(own, request)).toEqual({ ...first, replayed: true });
+    expect(await prove(own, rival)).toEqual({ ...reused, replayed: true });
     await expectRefusal(own.poot.validatePoOT(aProof(own, nodeId)), "FailedPrecondition 5005");
     await own.nodes.startNode({ nodeId });
     own.clock.stepWall(90_000_000);

@@ -98,6 +98,17 @@ describe("an alert", () => {
     expect(await wordsOf(world, nodeId)).toEqual(["CPU WARN active", "CPU WARN cleared"]);
   });
 
+  test("is not raised by one sample, however like the last one before a long silence", async () => {
+    await using world = await openClockedWorld();
+    const teller = await aTeller(world);
+    await tellAll(world, teller, [hot]);
+    await world.pass(600_000, 60_000);
+    await tellAll(world, teller, [hot]);
+    expect(await alertsOf(world, teller.nodeId)).toEqual([]);
+    await tellAll(world, teller, [hot]);
+    expect(await wordsOf(world, teller.nodeId)).toEqual(["CPU CRITICAL active"]);
+  });
+
   test("stands for each resource by itself, under thresholds that hold from the next sample on", async () => {
     await using world = await openClockedWorld();
     const teller = await aTeller(world);

@@ -216,6 +216,22 @@ describe("an idempotency key", () => {
   );
 });
 
+test("a key whose allocation was never made and would be over by now makes one that lasts", async () => {
+  await using own = await openClockedWorld();
+  const { nodeId } = await anActiveNode(own);
+  const request = { nodeId, cpuPercent: 60, ttl: { seconds: 5n, nanos: 0 }, idempotencyKey: "key-1" };
+  own.beforeStore(async (operation) => {
+    if (operation === "findOneAndUpdate") throw new StoreUnavailableError("away");
+  });
+  await expectRefusal(own.nodes.allocateResources(request), "Unavailable 5031");
+  own.beforeStore(undefined);
+  await own.pass(6_000);
+  const { allocation, replayed } = await own.nodes.allocateResources(request);
+  expect(replayed).toBe(false);
+  expect(timeOf(allocation?.expiresAt)).toBeGreaterThan(own.clock.now().getTime());
+  expect(await standingOn(own, nodeId)).toEqual([allocation]);
+});
+
 describe("a release", () => {
   test("is a success however often it comes; of what never was it is 5001", async () => {
     const { nodeId } = await anActiveNode(world);

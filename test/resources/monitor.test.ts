@@ -20,13 +20,15 @@ function aMonitor() {
   const clock = createTestClock();
   const counts = { taken: 0, dropped: 0, warned: 0 };
   const batches: NodePoint[][] = [];
-  const store = { away: false };
+  const store = { away: false, blind: false };
   const monitor = createMonitor({
     append: async (points) => {
       if (store.away) throw new Error("away");
       batches.push([...points]);
     },
-    judge: async () => undefined,
+    judge: async () => {
+      if (store.blind) throw new Error("alerts are away");
+    },
     settleDeleted: async () => undefined,
     clock,
     collectionIntervalMs: 60_000,
@@ -92,4 +94,14 @@ test("that wait when the service stops are written then, and none is written twi
 test("fit into what is kept of a slot, as fast as they may come", () => {
   expect(pointsMaxOf(60_000)).toBeGreaterThanOrEqual(300 / 5);
   expect(pointsMaxOf(1_000)).toBeGreaterThanOrEqual(300 / 0.5);
+});
+
+test("are all written while alerts cannot be", async () => {
+  const { clock, batches, counts, store, take, stop } = aMonitor();
+  store.blind = true;
+  for (let place = 0; place < 1_200; place++) take(`node_${place}`, aSample(1));
+  await clock.advance(5_000);
+  expect(batches.flat()).toHaveLength(1_200);
+  expect(counts.warned).toBe(1);
+  await stop();
 });

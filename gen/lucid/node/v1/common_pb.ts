@@ -45,7 +45,8 @@ export const MoneySchema: GenMessage<Money> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_common, 0);
 
 /**
- * Where a page of a list stands. `total` and `pages` are absent when the page was asked for by token.
+ * Where a page of a list stands. `total` and `pages` are absent when the page was asked for by token, and where a list says
+ * that it counts so far only.
  *
  * @generated from message lucid.node.v1.Pagination
  */

@@ -666,7 +666,7 @@ export type ListPoOTValidationsResponse = Message<"lucid.node.v1.ListPoOTValidat
   validations: PoOTValidation[];
 
   /**
-   * Where the page stands.
+   * Where the page stands; beyond 10,000 verdicts without `total` and `pages`.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
