@@ -3,8 +3,8 @@
 
 export interface Stride {
   size(): number;
-  worked(): void;
-  failed(): void;
+  /** Does a write of that size, and learns from it. */
+  attempt(write: () => Promise<void>): Promise<void>;
 }
 
 export function createStride(max: number, min: number): Stride {
@@ -13,14 +13,17 @@ export function createStride(max: number, min: number): Stride {
   let ceiling = Number.POSITIVE_INFINITY;
   return {
     size: () => size,
-    worked: () => {
+    attempt: async (write) => {
+      try {
+        await write();
+      } catch (error) {
+        ceiling = size;
+        size = Math.max(min, Math.floor(size / 4));
+        throw error;
+      }
       if (size >= ceiling) ceiling = Number.POSITIVE_INFINITY;
       const step = size * 2 < ceiling ? size : Math.max(1, Math.floor(size / 16));
       size = Math.min(max, size + step);
-    },
-    failed: () => {
-      ceiling = size;
-      size = Math.max(min, Math.floor(size / 4));
     },
   };
 }

@@ -19,6 +19,20 @@ export const untilDone =
     }
   };
 
+/** Does the work for each item, so many at a time, in the order of the items. Rejects with the first failure. */
+export async function eachOf<Item>(
+  items: readonly Item[],
+  atOnce: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  // One iterator for all: each item goes to whoever is free.
+  const waiting = items.values();
+  const worker = async () => {
+    for (const item of waiting) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+}
+
 export interface RunningTasks {
   /** Rejects with the first failure of a task, resolves when all have ended. */
   readonly ended: Promise<void>;

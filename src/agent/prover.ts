@@ -1,11 +1,13 @@
 // The proving side of a node: at each interval it makes output, signs it and submits the proof. A proof whose answer was
 // lost is submitted again as it is, which the service answers with the verdict it made then.
 import { createHash } from "node:crypto";
-import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { PoOTService, PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { retryAfterMs } from "../client/errors.js";
 import type { Clock } from "../clock.js";
+import { sha256Hex } from "../crypto.js";
+import { signedText } from "../poot/verdict.js";
 import { backoffMs } from "./agent.js";
 import type { Identity } from "./credentials.js";
 
@@ -60,7 +62,9 @@ async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTV
   const { nonce } = await poot.issuePoOTChallenge({ nodeId }, await call());
   const outputData = await options.produce(nonce, signal);
   const timestamp = timestampFromDate(clock.now());
-  const signature = new Uint8Array(identity.sign(signedText(nodeId, outputData, timestamp, nonce)));
+  const at = { seconds: Number(timestamp.seconds), nanos: timestamp.nanos };
+  const text = signedText({ nodeId, outputHash: sha256Hex(outputData), at, nonce });
+  const signature = new Uint8Array(identity.sign(new TextEncoder().encode(text)));
   const proof = { nodeId, outputData, timestamp, nonce, signature };
   for (let attempt = 1; ; attempt++) {
     try {
@@ -72,13 +76,6 @@ async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTV
       await clock.sleep(Math.max(retryAfterMs(error) ?? 0, backoffMs(attempt, options.random)), signal);
     }
   }
-}
-
-/** The text that a proof's signature is made over, by the words of poot_service.proto. */
-function signedText(nodeId: string, output: Uint8Array, { seconds, nanos }: Timestamp, nonce: string): Uint8Array {
-  const hash = createHash("sha256").update(output).digest("hex");
-  const time = `${seconds}.${String(nanos).padStart(9, "0")}`;
-  return new TextEncoder().encode(["lucid.poot.v1", nodeId, hash, time, nonce].join("\n"));
 }
 
 const lostBy: ReadonlySet<Code> = new Set([

@@ -7,6 +7,7 @@ import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js"
 import { NodeService, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { Clock } from "../clock.js";
 import type { MachineSample } from "../resources/collector.js";
+import { eachOf } from "../task.js";
 import { type AgentState, runAgent } from "./agent.js";
 import { type Credentials, createMemoryCredentials } from "./credentials.js";
 import { sampleToWire } from "./machine.js";
@@ -105,7 +106,8 @@ export async function simulate(options: SimulationOptions, signal: AbortSignal):
     );
   };
   const agents: Promise<unknown>[] = [];
-  await inParallel(options.nodes, creatorsMax, (place) => (signal.aborted ? Promise.resolve() : runNode(place)));
+  const places = Array.from({ length: options.nodes }, (_, place) => place);
+  await eachOf(places, creatorsMax, (place) => (signal.aborted ? Promise.resolve() : runNode(place)));
   await Promise.all(agents);
   over.abort();
   await reporting;
@@ -171,14 +173,6 @@ async function retried<T>(
     }
   }
   return undefined;
-}
-
-async function inParallel(count: number, workers: number, work: (place: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  const run = async () => {
-    while (next < count) await work(next++);
-  };
-  await Promise.all(Array.from({ length: Math.min(workers, count) }, run));
 }
 
 async function report(clock: Clock, tell: () => void, over: AbortSignal): Promise<void> {

@@ -317,7 +317,6 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
     $set: {
       ...patch.set,
       updated_at: now,
-
       // Written in any case: that it stands may be over by now, for moving changes to the log does not touch the version.
       unlogged_since: node.unlogged_since ?? now,
     },

@@ -72,14 +72,12 @@ export function createSweeper(parts: {
     for (let from = 0; from < dirty.length; ) {
       const part = dirty.slice(from, from + stride.size());
       try {
-        await write(part);
+        await stride.attempt(() => write(part));
       } catch (error) {
         sessions.putBackDirty(dirty.slice(from));
-        stride.failed();
         throw error;
       }
       from += part.length;
-      stride.worked();
     }
     await parts.report(watermark, nextBeatAfterMs(sessions.paceMs(), 1));
   };

@@ -45,7 +45,7 @@ export function createAdmission(parts: {
 
     /** Why the proof may not be judged now; undefined when it may. */
     obstacle: ({ nodeId, at, nonce }: Submission, node: NodeDocument): Failure | undefined => {
-      if (node.status !== "active" || node.banned) return cannotProve();
+      if (!mayProve(node)) return cannotProve();
       if (!isTimely(at, clock.now(), limits)) return proofRefused("Timestamp out of valid range");
       const admitted = challenges.admits(nodeId, nonce, { required: parts.challengesRequired });
       return admitted ? undefined : proofRefused("Invalid nonce");
@@ -68,6 +68,8 @@ export function createAdmission(parts: {
     },
   };
 }
+
+export const mayProve = ({ status, banned }: NodeDocument): boolean => status === "active" && !banned;
 
 const epoch: Instant = { seconds: 0, nanos: 0 };
 

@@ -10,7 +10,7 @@
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { eachOf, type Task } from "../task.js";
 import type { PootRepository } from "./repository.js";
 import { counted, newStanding, type StandingDocument } from "./standing.js";
 
@@ -106,13 +106,7 @@ export function createCounting(parts: {
     return entry.next;
   };
 
-  const countMany = async (nodeIds: readonly string[]): Promise<void> => {
-    const waiting = nodeIds.values();
-    const work = async () => {
-      for (const nodeId of waiting) await count(nodeId);
-    };
-    await Promise.all(Array.from({ length: nodesAtOnce }, work));
-  };
+  const countMany = (nodeIds: readonly string[]): Promise<void> => eachOf(nodeIds, nodesAtOnce, count);
 
   const countLeftovers = async (leadership: Leadership): Promise<void> => {
     const before = new Date(clock.now().getTime() - leftoverMs);

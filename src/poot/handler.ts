@@ -1,5 +1,5 @@
 // PoOTService: each RPC reads its request, asks the feature, and shapes the answer.
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { durationMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type BatchValidatePoOTRequest,
@@ -10,14 +10,14 @@ import {
   PoOTService,
 } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import type { Clock } from "../clock.js";
-import { cannotProve, nodeNotFound, poolNotFound, proofRefused, validationNotFound } from "../failure.js";
+import { cannotProve, poolNotFound, proofRefused, validationNotFound } from "../failure.js";
 import type { NodeDocument } from "../nodes/node.js";
 import { callerOf } from "../rpc/caller.js";
 import type { Paging } from "../rpc/paging.js";
 import type { Policy } from "../rpc/permission.js";
 import { procedureOf } from "../rpc/policies.js";
 import { dateOf } from "../rpc/time.js";
-import type { Admission } from "./admission.js";
+import { type Admission, mayProve } from "./admission.js";
 import type { Batch, BatchResult } from "./batch.js";
 import type { Challenges } from "./challenge.js";
 import type { Proving } from "./proving.js";
@@ -30,7 +30,6 @@ import {
   outcomeFromWire,
   outcomeToWire,
   resultToWire,
-  spanMs,
   toInstant,
   toSubmission,
   validationToWire,
@@ -72,7 +71,8 @@ export interface PootHandlerParts {
   readonly challenges: Challenges;
   readonly paging: Paging;
   readonly clock: Clock;
-  readonly findNode: (nodeId: string) => Promise<NodeDocument | null>;
+  /** @throws Failure 5001 */
+  readonly getNode: (nodeId: string) => Promise<NodeDocument>;
   /** Those that live among these nodes, at most 1000. */
   readonly findNodes: (nodeIds: readonly string[]) => Promise<Map<string, NodeDocument>>;
   /** The nodes in a pool, at most 1000; null when there is no such pool. */
@@ -81,12 +81,6 @@ export interface PootHandlerParts {
 
 export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof PoOTService> {
   const { repository, clock, paging } = parts;
-
-  const nodeOf = async (nodeId: string): Promise<NodeDocument> => {
-    const node = await parts.findNode(nodeId);
-    if (node === null) throw nodeNotFound(nodeId);
-    return node;
-  };
 
   const standingsOfPool = async (poolId: string): Promise<StandingDocument[]> => {
     const members = await parts.findMembers(poolId);
@@ -124,7 +118,7 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
   };
 
   const calculate = async (request: CalculatePoOTScoreRequest) => {
-    await nodeOf(request.nodeId);
+    await parts.getNode(request.nodeId);
     const { limits } = parts.admission;
     const sizeBytes = Number(request.outputSize);
     const fault = shapeFault(sizeBytes, request.nonce, limits);
@@ -137,7 +131,7 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
   };
 
   const statistics = async (request: GetPoOTStatisticsRequest) => {
-    const windowMs = request.window === undefined ? dayMs : spanMs(request.window);
+    const windowMs = request.window === undefined ? dayMs : durationMs(request.window);
     const standings =
       request.poolId === "" ? await standingsOfNode(request.nodeId) : await standingsOfPool(request.poolId);
     const { start, valid, invalid, rejected, score_sum: cents } = totalsOver(standings, windowMs, clock.now());
@@ -153,14 +147,14 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
   };
 
   const standingsOfNode = async (nodeId: string): Promise<StandingDocument[]> => {
-    await nodeOf(nodeId);
+    await parts.getNode(nodeId);
     const standing = await repository.standingOf(nodeId);
     return standing === null ? [] : [standing];
   };
 
   const leaderboard = async ({ limit: asked, poolId, window }: GetPoOTLeaderboardRequest) => {
     const limit = asked === 0 ? leaderboardDefault : asked;
-    const since = window && new Date(clock.now().getTime() - spanMs(window));
+    const since = window && new Date(clock.now().getTime() - durationMs(window));
     const isRecent = ({ last }: StandingDocument) => last !== undefined && (!since || last.calculated_at >= since);
     const best =
       poolId === "" ? await bestOfAll(limit, isRecent) : ranked((await standingsOfPool(poolId)).filter(isRecent));
@@ -193,14 +187,14 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
     batchValidatePoOT: batchValidate,
 
     issuePoOTChallenge: async ({ nodeId }) => {
-      const node = await nodeOf(nodeId);
-      if (node.status !== "active" || node.banned) throw cannotProve();
+      const node = await parts.getNode(nodeId);
+      if (!mayProve(node)) throw cannotProve();
       const { nonce, expiresAt } = parts.challenges.issue(nodeId);
       return { nonce, expiresAt: timestampFromDate(expiresAt) };
     },
 
     getPoOTScore: async ({ nodeId }) => {
-      await nodeOf(nodeId);
+      await parts.getNode(nodeId);
       const standing = await repository.standingOf(nodeId);
       const { last, recent = [] } = standing ?? {};
       const known = { nodeId, reliability: reliabilityOf(recent), sampleSize: recent.length };

@@ -1,5 +1,6 @@
 // What is known of the nodes of a batch before it is judged.
 import type { Clock } from "../clock.js";
+import { eachOf } from "../task.js";
 import type { PootRepository } from "./repository.js";
 import type { Counted } from "./score.js";
 import type { Proof, ValidationDocument } from "./verdict.js";
@@ -22,7 +23,7 @@ export function createPasts({ repository, clock }: { readonly repository: PootRe
     const nonces = distinct(proofs.map(({ nonce }) => nonce));
     const spent = new Map<string, ValidationDocument>();
     if (!(await repository.hasSpent(nodeId, nonces))) return spent;
-    await eachOf(nonces, async (nonce) => {
+    await eachOf(nonces, atOnce, async (nonce) => {
       const spender = await repository.spenderOf(nodeId, nonce);
       if (spender !== null) spent.set(nonce, spender);
     });
@@ -34,7 +35,7 @@ export function createPasts({ repository, clock }: { readonly repository: PootRe
     const now = clock.now();
     const proved = new Set<string>();
     if (!(await repository.hasProved(nodeId, hashes, now))) return proved;
-    await eachOf(hashes, async (hash) => {
+    await eachOf(hashes, atOnce, async (hash) => {
       if (await repository.hasProved(nodeId, [hash], now)) proved.add(hash);
     });
     return proved;
@@ -45,7 +46,7 @@ export function createPasts({ repository, clock }: { readonly repository: PootRe
     const byNode = Map.groupBy(entries, ({ proof }) => proof.nodeId);
     const standings = await repository.standingsOf([...byNode.keys()]);
     const pasts = new Map<string, Past>();
-    await eachOf([...byNode], async ([nodeId, own]) => {
+    await eachOf([...byNode], atOnce, async ([nodeId, own]) => {
       const proofs = own.map(({ proof }) => proof);
       const [spent, proved] = await Promise.all([spentAmong(nodeId, proofs), provedAmong(nodeId, proofs)]);
       pasts.set(nodeId, { history: standings.get(nodeId)?.recent ?? [], spent, proved });
@@ -55,12 +56,3 @@ export function createPasts({ repository, clock }: { readonly repository: PootRe
 }
 
 const distinct = (texts: readonly string[]): string[] => [...new Set(texts)];
-
-async function eachOf<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  // One iterator for all: each item goes to whoever is free.
-  const waiting = items.values();
-  const worker = async () => {
-    for (const item of waiting) await work(item);
-  };
-  await Promise.all(Array.from({ length: atOnce }, worker));
-}

@@ -53,7 +53,7 @@ export async function createPoot(parts: {
   });
   const provingParts: ProvingParts = {
     repository,
-    findNode: nodes.find,
+    getNode: nodes.get,
     admission,
     counting,
     witness: createWitness(parts.metrics, log),
@@ -71,7 +71,7 @@ export async function createPoot(parts: {
     challenges,
     paging: parts.paging,
     clock,
-    findNode: nodes.find,
+    getNode: nodes.get,
     findNodes,
     findMembers: async (poolId) => ((await parts.hasPool(poolId)) ? nodes.membersOf(poolId) : null),
   });

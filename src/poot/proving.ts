@@ -1,7 +1,7 @@
 // One proof on its way: admitted, judged, stored, counted. The verdict that is stored first has spent the nonce; whoever
 // comes second reads it.
 import type { Clock } from "../clock.js";
-import { Failure, nodeNotFound, unavailable } from "../failure.js";
+import { Failure, unavailable } from "../failure.js";
 import { newValidationId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
 import { DuplicateKeyError } from "../storage/collection.js";
@@ -32,7 +32,8 @@ export interface ProofWitness {
 
 export interface ProvingParts {
   readonly repository: PootRepository;
-  readonly findNode: (nodeId: string) => Promise<NodeDocument | null>;
+  /** @throws Failure 5001 */
+  readonly getNode: (nodeId: string) => Promise<NodeDocument>;
   readonly admission: Admission;
   readonly counting: Counting;
   readonly witness: ProofWitness;
@@ -97,8 +98,7 @@ export function createProving(parts: ProvingParts) {
 
   const judge = async (submission: Submission, signal: AbortSignal): Promise<Judged> => {
     const beganMs = clock.monotonicMs();
-    const node = await parts.findNode(submission.nodeId);
-    if (node === null) throw nodeNotFound(submission.nodeId);
+    const node = await parts.getNode(submission.nodeId);
     const fault = admission.fault(submission);
     if (fault !== undefined) throw fault;
     const obstacle = admission.obstacle(submission, node);

@@ -157,7 +157,7 @@ export const proofOf = (document: ValidationDocument): Proof => ({
 export const isSameProof = (one: Proof, other: Proof): boolean => proofKey(one) === proofKey(other);
 
 /** What the node's key signs. */
-export const signedText = (proof: Proof): string =>
+export const signedText = (proof: Omit<Proof, "sizeBytes">): string =>
   ["lucid.poot.v1", proof.nodeId, proof.outputHash, instantText(proof.at), proof.nonce].join("\n");
 
 const instantText = ({ seconds, nanos }: Instant): string => `${seconds}.${String(nanos).padStart(9, "0")}`;

@@ -1,6 +1,6 @@
 // Between the contract's messages and what this folder speaks: plain translation, no decisions.
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type Duration, durationMs, type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import {
   type BatchPoOTResultSchema,
@@ -33,8 +33,6 @@ export const toSubmission = (request: ValidatePoOTRequest): Submission => ({
 
 export const toInstant = (timestamp: Timestamp | undefined): Instant | undefined =>
   timestamp && { seconds: Number(timestamp.seconds), nanos: timestamp.nanos };
-
-export const spanMs = (duration: Duration): number => durationMs(duration);
 
 export const judgedToWire = ({ verdict, replayed }: Judged): MessageInitShape<typeof PoOTValidationSchema> =>
   validationToWire(verdict, replayed);

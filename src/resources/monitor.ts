@@ -93,13 +93,7 @@ export function createMonitor(parts: {
     while ((pending.keys().next().value ?? last) < last) {
       const batch = nextBatch();
       const points = [...batch.values()];
-      try {
-        await parts.append(points);
-      } catch (error) {
-        stride.failed();
-        throw error;
-      }
-      stride.worked();
+      await stride.attempt(() => parts.append(points));
       for (const arrival of batch.keys()) pending.delete(arrival);
       await parts.judge(points).catch((error: unknown) => {
         unjudged ??= error;

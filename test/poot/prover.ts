@@ -24,7 +24,7 @@ export async function createProver(store: Store) {
   });
   const proving = createProving({
     repository,
-    findNode: nodes.find,
+    getNode: nodes.get,
     admission: createAdmission({
       limits: { outputBytesMax: 1_048_576, skewMs: 60_000 },
       challenges: createChallenges({ key: Buffer.alloc(32, 1), clock: systemClock }),
