@@ -10,8 +10,15 @@ export interface Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
+/** The longest that a timer of Node.js waits, some 24 days: asked for more, it fires at once. */
+export const timerMaxMs = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => new Date(),
   monotonicMs: () => performance.now(),
-  sleep: (ms, signal) => delay(ms, undefined, { signal, ref: true }).catch(() => undefined),
+  sleep: async (ms, signal) => {
+    for (let leftMs = ms; leftMs > 0 && !signal.aborted; leftMs -= timerMaxMs) {
+      await delay(Math.min(leftMs, timerMaxMs), undefined, { signal, ref: true }).catch(() => undefined);
+    }
+  },
 };

@@ -315,6 +315,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       policies,
       verify: tokens.verify,
       hit: coordination.hit,
+      nowMs: clock.monotonicMs,
       limits: settings.rateLimit.enabled ? rateLimits(settings) : undefined,
     }),
     interceptors: [validation.interceptor, selfInterceptor(policies)],

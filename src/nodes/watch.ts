@@ -168,6 +168,8 @@ export function createWatch(parts: {
       if (from !== undefined) yield* paced(changes(from, watched, pace, signal), pace, signal);
       if (watcher.ended.signal.aborted) throw watcher.ended.signal.reason;
       if (draining.signal.aborted) throw unavailable("The service is shutting down", 1000);
+      // A deadline that passed: an end without an error would read as "nothing more will ever come".
+      if (context.signal.aborted) throw context.signal.reason;
     } finally {
       watchers.delete(watcher);
       watcher.ended.abort();

@@ -124,14 +124,20 @@ async function* converted<T>(messages: AsyncIterable<T>, convert: (thrown: unkno
 function fromFailure(failure: Failure, context: ErrorContext, cause: unknown): ConnectError {
   const details: Detail[] = [errorInfo(failure.reason, context)];
   if (failure.violations.length > 0) {
-    const fieldViolations = failure.violations.slice(0, violationsMax).map(({ field, description }) => ({
-      field: field.slice(0, violationCharsMax),
-      description: description.slice(0, violationCharsMax),
-    }));
+    const fieldViolations = shortened(failure.violations);
     details.push({ desc: BadRequestSchema, value: { fieldViolations } });
   }
   if (failure.retryAfterMs !== undefined) details.push(retryInfo(failure.retryAfterMs));
   return new ConnectError(failure.message.slice(0, messageCharsMax), codeOfFailure(failure), undefined, details, cause);
+}
+
+function shortened(violations: Failure["violations"]): { field: string; description: string }[] {
+  // A list of the names that exist needs some room.
+  const descriptionCharsMax = violations.length === 1 ? 2 * violationCharsMax : violationCharsMax;
+  return violations.slice(0, violationsMax).map(({ field, description }) => ({
+    field: field.slice(0, violationCharsMax),
+    description: description.slice(0, descriptionCharsMax),
+  }));
 }
 
 function fromConnect(error: ConnectError, context: ErrorContext): ConnectError {

@@ -1,9 +1,12 @@
 // Who may come in, judged from the headers alone, before a byte of the body is read.
+import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, Interceptor } from "@connectrpc/connect";
 import type { Hit } from "../coordination/coordination.js";
 import { Failure, notAllowed, tooMany, unauthenticated, unavailable } from "../failure.js";
-import { type Caller, callerKey, peerKey } from "./caller.js";
+import { addressKey } from "./address.js";
+import { createBudget } from "./budget.js";
+import { type Caller, callerKey, type Peer, peerKey } from "./caller.js";
 import { type Policy, permissionsOf } from "./permission.js";
 import { type Policies, procedureOf } from "./policies.js";
 
@@ -27,15 +30,26 @@ export interface GateOptions {
   readonly hit: (key: string, limit: number, windowMs: number) => Promise<Hit>;
   /** Absent: nobody is limited. */
   readonly limits: RateLimits | undefined;
+  /** Monotonic. */
+  readonly nowMs: () => number;
 }
 
 /** For Connect's requestGate, by way of createAdapter. Throws Failures. */
-export type Gate = (context: HandlerContext) => Promise<void>;
+export interface Gate {
+  /** Whether a call without a token may reach the handler, so that its body must be small. */
+  isOpen(method: DescMethod): boolean;
+  admit(context: HandlerContext): Promise<void>;
+  /** For RPCs that ask for no token and are not the service's own: health and reflection. Counted per address, in this process. */
+  admitOutsider(context: HandlerContext): Promise<void>;
+  /** Counts what comes without good credentials against its address. @throws Failure 4291 */
+  limitStranger(peer: Peer): Promise<void>;
+}
 
 const counterRetryMs = 1_000;
 
 export function createGate(options: GateOptions): Gate {
-  return async (context) => {
+  const outsiders = createBudget(outsiderBudget);
+  const admit = async (context: HandlerContext) => {
     const policy = options.policies.get(procedureOf(context.method));
     if (!policy) throw new Failure("LUCID_ERR_5999", "Internal server error", { cause: new Error("no policy stated") });
     if (policy.permission === "open") return admitOpen(options, policy, context);
@@ -44,7 +58,23 @@ export function createGate(options: GateOptions): Gate {
     assertAllowed(policy, caller);
     context.values.set(callerKey, caller);
   };
+  return {
+    isOpen: (method) => (options.policies.get(procedureOf(method))?.permission ?? "open") === "open",
+    admit,
+    admitOutsider: async (context) => {
+      if (!options.limits) return;
+      const waitMs = outsiders.take(addressKey(context.values.get(peerKey).address), options.nowMs());
+      if (waitMs > 0) throw tooMany("Too many calls without a token from this address", waitMs);
+    },
+    limitStranger: (peer) => limitPeer(options, peer),
+  };
 }
+
+/**
+ * Probes come every few seconds from a few addresses, tools of people ask a few questions at once. Not counted by way of
+ * Redis, whose absence must not make probes late.
+ */
+const outsiderBudget = { perSecond: 20, burst: 200 };
 
 /** An RPC without credentials: a token only says against whom the call counts, so that NAT does not bundle callers. */
 async function admitOpen(options: GateOptions, policy: Policy, context: HandlerContext): Promise<void> {
@@ -52,7 +82,7 @@ async function admitOpen(options: GateOptions, policy: Policy, context: HandlerC
   const token = bearerToken(context.requestHeader);
   const caller = token === undefined ? undefined : await options.verify(token).catch(() => undefined);
   if (caller) await limitCaller(options, policy, caller, context);
-  else await limitPeer(options, context);
+  else await limitPeer(options, context.values.get(peerKey));
 }
 
 /** The caller; a call without a good token counts against its address, which bounds guessing. */
@@ -65,7 +95,7 @@ async function identify(options: GateOptions, policy: Policy, context: HandlerCo
     return caller;
   } catch (error) {
     const refused = error instanceof Failure && error.reason === "LUCID_ERR_4011";
-    if (refused && policy.tier !== "none") await limitPeer(options, context);
+    if (refused && policy.tier !== "none") await limitPeer(options, context.values.get(peerKey));
     throw error;
   }
 }
@@ -89,14 +119,14 @@ async function limitCaller(options: GateOptions, policy: Policy, caller: Caller,
     options.limits[tier],
     options.limits.windowMs,
     policy,
-    context,
+    context.method,
   );
 }
 
-async function limitPeer(options: GateOptions, context: HandlerContext): Promise<void> {
+async function limitPeer(options: GateOptions, { address }: Peer): Promise<void> {
   if (!options.limits) return;
-  const { address } = context.values.get(peerKey);
-  await limit(options, `rate:public:${address}`, options.limits.public, options.limits.windowMs, undefined, context);
+  const { public: max, windowMs } = options.limits;
+  await limit(options, `rate:public:${addressKey(address)}`, max, windowMs, undefined, undefined);
 }
 
 async function limit(
@@ -105,21 +135,21 @@ async function limit(
   max: number,
   windowMs: number,
   policy: Policy | undefined,
-  context: HandlerContext,
+  method: DescMethod | undefined,
 ): Promise<void> {
   let found: Hit;
   try {
     found = await hit(key, max, windowMs);
   } catch (cause) {
-    if (!failsClosed(policy, context)) return;
+    if (!failsClosed(policy, method)) return;
     throw unavailable("The rate limit cannot be checked", counterRetryMs, cause);
   }
   if (!found.allowed) throw tooMany(`More than ${max} calls in ${windowMs / 1_000} s`, found.resetMs);
 }
 
 /** Without its counters the service goes on, except that it moves no money. */
-function failsClosed(policy: Policy | undefined, { method }: HandlerContext): boolean {
-  return policy?.tier === "payout" && method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+function failsClosed(policy: Policy | undefined, method: DescMethod | undefined): boolean {
+  return policy?.tier === "payout" && method?.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
 }
 
 /** The token of `authorization: Bearer <token>`, the scheme in any case; undefined when there is none. */

@@ -76,13 +76,16 @@ const outcomeOfStatus: Readonly<Record<number, Outcome>> = {
   401: Code.Unauthenticated,
   403: Code.PermissionDenied,
   404: Code.Unimplemented,
+  405: Code.Unimplemented,
   408: Code.DeadlineExceeded,
+  415: Code.Unimplemented,
   429: Code.ResourceExhausted,
   499: Code.Canceled,
   500: Code.Internal,
   501: Code.Unimplemented,
   503: Code.Unavailable,
   504: Code.DeadlineExceeded,
+  505: Code.Unimplemented,
 };
 
 const methods = new Set(["GET", "HEAD", "POST", "OPTIONS"]);
@@ -151,8 +154,11 @@ export function createObserver(options: ObserverOptions): Observer {
 function judge(call: Call, response: WireResponse, wireStatus: Outcome | undefined): Outcome {
   if (call.outcome !== undefined && call.outcome !== 0) return call.outcome;
   if (!call.delivered() || !response.writableEnded) return Code.Canceled;
-  return call.outcome ?? wireStatus ?? outcomeOfStatus[response.statusCode] ?? Code.Unknown;
+  return call.outcome ?? wireStatus ?? outcomeOfStatus[response.statusCode] ?? unstated(response.statusCode);
 }
+
+/** A status of 4xx blames the client, whichever it is. */
+const unstated = (status: number): Outcome => (status >= 400 && status < 500 ? Code.InvalidArgument : Code.Unknown);
 
 /** Asks, when the response is over, whether the client took all of it. */
 function deliveryOf(response: WireResponse): () => boolean {

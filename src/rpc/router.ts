@@ -4,32 +4,30 @@ import { randomUUID } from "node:crypto";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   Code,
+  ConnectError,
   type ConnectRouter,
   type ContextValues,
   createContextValues,
   type HandlerContext,
   type Interceptor,
 } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Clock } from "../clock.js";
-import { peerKey, requestIdKey } from "./caller.js";
+import { Failure, malformed } from "../failure.js";
+import { BodyFault } from "./body/fault.js";
+import type { ReaderLimits } from "./body/reader.js";
+import { type Peer, peerKey, requestIdKey } from "./caller.js";
+import { askedOf, type CallHooks, createRpcs } from "./connect.js";
 import type { Cors } from "./cors.js";
 import { errorInterceptor, toConnectError } from "./errors.js";
 import type { Gate } from "./gate.js";
 import { type HealthState, mountHealth } from "./health.js";
 import type { HttpRoutes } from "./http-routes.js";
+import { mediaTypeOf } from "./media-type.js";
 import { type Call, callKey, noteError, type Observer, outcomeInterceptor } from "./observe.js";
 import { peerOf } from "./peer.js";
 import { procedureOf } from "./policies.js";
 import { mountReflection } from "./reflection.js";
-import {
-  answerHttpError,
-  contentTypeOf,
-  pathOf,
-  type WireHandler,
-  type WireRequest,
-  type WireResponse,
-} from "./wire.js";
+import { answerHttpError, pathOf, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
 type RpcOptions = NonNullable<Parameters<ConnectRouter["service"]>[2]>;
 
@@ -50,20 +48,21 @@ export interface AdapterOptions {
   /** Ends every call when it aborts, with its reason: a ConnectError, best `Code.Unavailable`. */
   readonly shutdownSignal: AbortSignal;
   readonly clock: Clock;
+  /** How long the body of a request is waited for. */
+  readonly bodyLimits?: Partial<ReaderLimits>;
 }
 
 const defaultReadMaxBytes = 256 * 1024;
-const probeReadMaxBytes = 16 * 1024;
+const openReadMaxBytes = 16 * 1024;
 
 /** Everything that one port answers. */
 export function createAdapter(options: AdapterOptions): WireHandler {
-  const calls = new WeakMap<WireRequest, ContextValues>();
   const rpcs = createRpcs({
     routes: (router) => mountAll(router, options),
     ...commonOptions(options),
+    readMaxBytesOf: (method) => readMaxBytesOf(method, options),
     interceptors: [...outerInterceptors(options), ...options.interceptors],
-    requestGate: guarded(options),
-    contextValues: (request) => calls.get(request) ?? createContextValues(),
+    requestGate: guarded(options, options.gate.admit),
   });
   return (request, response) => {
     const requestId = requestIdOf(request);
@@ -74,8 +73,10 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     const call = options.observer.begin(request, response, { requestId, endpoint, method });
     if (options.cors(request, response)) return;
     if (!method) return answerUnmatched(request, response, options, requestId);
-    calls.set(request, contextOf(request, response, call));
-    rpcs.serve(request, response);
+    const asked = askedOf(request, method);
+    const values = contextOf(request, response, call);
+    if (typeof asked === "number") void answerMisfit(request, response, asked, values.get(peerKey), options, call);
+    else rpcs.serve(request, response, path, asked, hooksOf(values, call, response, method, options));
   };
 }
 
@@ -86,34 +87,72 @@ export function createProbeAdapter(
   const rpcs = createRpcs({
     routes: (router) => mountHealth(router, options.health),
     ...commonOptions(options),
+    readMaxBytesOf: () => openReadMaxBytes,
     interceptors: [errorInterceptor(options.clock)],
-    readMaxBytes: probeReadMaxBytes,
   });
   return (request, response) => {
-    if (rpcs.methods.has(pathOf(request))) rpcs.serve(request, response);
-    else answerUnmatched(request, response, options, requestIdOf(request));
+    const path = pathOf(request);
+    const method = rpcs.methods.get(path);
+    const requestId = requestIdOf(request);
+    const asked = method && askedOf(request, method);
+    if (!method || !asked) return answerUnmatched(request, response, options, requestId);
+    if (typeof asked === "number") return answerStatus(request, response, asked, options.clock, requestId);
+    rpcs.serve(request, response, path, asked, hooksOf(createContextValues(), undefined, response, method, options));
   };
 }
 
-function createRpcs(options: Parameters<typeof connectNodeAdapter>[0]) {
-  const methods = new Map<string, DescMethod>();
-  const serve = connectNodeAdapter({
-    ...options,
-    routes: (router) => {
-      options.routes(router);
-      for (const { requestPath, method } of router.handlers) methods.set(requestPath, method);
+function hooksOf(
+  values: ContextValues,
+  call: Call | undefined,
+  response: WireResponse,
+  method: DescMethod,
+  { clock }: Pick<AdapterOptions, "clock">,
+): CallHooks {
+  return {
+    values,
+    refused: (thrown) => {
+      const error = bodyError(thrown, {
+        requestId: call?.requestId ?? "",
+        path: procedureOf(method),
+        now: clock.now(),
+      });
+      noteError(call, error);
+      return error;
     },
-  });
-  return { methods, serve };
+    begun: () => undefined,
+    // The client has gone, or nothing could be written for another reason: the call is over in either case.
+    broken: () => void (response.writableEnded || response.destroy()),
+  };
 }
 
-function commonOptions(options: Pick<AdapterOptions, "shutdownSignal">) {
+/**
+ * What the contract says about a message comes with its details; bytes that are no message at all, and messages that are
+ * too large, get the protocol's own code alone.
+ */
+function bodyError(thrown: unknown, context: Parameters<typeof toConnectError>[1]): ConnectError {
+  if (thrown instanceof ConnectError) return thrown;
+  if (!(thrown instanceof BodyFault)) return toConnectError(thrown, context);
+  const { field, message: description } = thrown;
+  if (thrown.shape && field !== "") return toConnectError(malformed({ field, description }), context);
+  if (thrown.shape) return toConnectError(new Failure("LUCID_ERR_4001", description), context);
+  return new ConnectError(field === "" ? description : `${field}: ${description}`, Code.InvalidArgument);
+}
+
+function commonOptions(options: Pick<AdapterOptions, "shutdownSignal" | "bodyLimits">) {
   return {
     readMaxBytes: defaultReadMaxBytes,
-    // Proto field names and every implicit field: what a reader of the .proto expects to find.
-    jsonOptions: { alwaysEmitImplicit: true, useProtoFieldName: true },
+    bodyLimits: options.bodyLimits,
+    // Proto field names and every implicit field: what a reader of the .proto expects to find. What nobody knows is
+    // refused by the scan of the body, which can say which names exist; this holds for what a scan might overlook.
+    jsonOptions: { alwaysEmitImplicit: true, useProtoFieldName: true, ignoreUnknownFields: false },
     shutdownSignal: options.shutdownSignal,
   };
+}
+
+/** Largest request of a method: its own limit, or that of its service; what needs no token is small. */
+function readMaxBytesOf(method: DescMethod, { readMaxBytes = {}, gate }: AdapterOptions): number {
+  if (gate.isOpen(method)) return openReadMaxBytes;
+  return readMaxBytes[procedureOf(method)] ?? readMaxBytes[method.parent.typeName] ?? defaultReadMaxBytes;
 }
 
 function outerInterceptors(options: AdapterOptions): Interceptor[] {
@@ -121,24 +160,16 @@ function outerInterceptors(options: AdapterOptions): Interceptor[] {
 }
 
 function mountAll(router: ConnectRouter, options: AdapterOptions): void {
-  options.routes(limitedRouter(router, options.readMaxBytes ?? {}));
-  // A service's own options replace the router's: these two stand outside the gate and need no validation.
+  options.routes(withOptions(router, (_service, method) => ({ readMaxBytes: readMaxBytesOf(method, options) })));
+  // A service's own options replace the router's: these two ask for no token and need no validation.
   const open = {
     interceptors: outerInterceptors(options),
-    requestGate: () => undefined,
-    readMaxBytes: probeReadMaxBytes,
+    requestGate: guarded(options, options.gate.admitOutsider),
+    readMaxBytes: openReadMaxBytes,
   };
   const openRouter = withOptions(router, () => open);
   mountHealth(openRouter, options.health);
   if (options.reflection) mountReflection(openRouter, [...new Set(router.handlers.map(({ service }) => service))]);
-}
-
-/** Gives each service its own limit, and each method that has one that. */
-function limitedRouter(router: ConnectRouter, limits: Readonly<Record<string, number>>): ConnectRouter {
-  return withOptions(router, (service, method) => {
-    const own = method && limits[procedureOf(method)];
-    return { readMaxBytes: own ?? limits[service.typeName] ?? defaultReadMaxBytes };
-  });
 }
 
 /** A router that registers each RPC by itself, with the options stated for it. */
@@ -170,10 +201,10 @@ function withOptions(
 }
 
 /** The gate, its refusals shaped and counted like any other error: no interceptor sees them. */
-function guarded({ gate, clock }: AdapterOptions) {
+function guarded({ clock }: AdapterOptions, admit: (context: HandlerContext) => Promise<void>) {
   return async (context: HandlerContext) => {
     try {
-      await gate(context);
+      await admit(context);
     } catch (thrown) {
       const requestId = context.values.get(requestIdKey);
       const error = toConnectError(thrown, { requestId, path: procedureOf(context.method), now: clock.now() });
@@ -203,17 +234,57 @@ function answerUnmatched(
   { http, clock }: Pick<AdapterOptions, "http" | "clock">,
   requestId: string,
 ): void {
-  const path = pathOf(request);
-  const contentType = contentTypeOf(request);
-  if (http.match(path)) http.serve(request, response, requestId);
-  else if (contentType.startsWith("application/grpc")) answerUnimplemented(response, contentType);
-  else answerHttpError(request, response, 404, "Not found", { requestId, now: clock.now() });
+  if (http.match(pathOf(request))) http.serve(request, response, requestId);
+  else if (isGrpc(request)) answerByHeaders(request, response, Code.Unimplemented, "Unknown procedure");
+  else answerStatus(request, response, 404, clock, requestId);
 }
 
+/** A request for an RPC by a method or with a content type that it does not have: a stranger's, whoever it is. */
+async function answerMisfit(
+  request: WireRequest,
+  response: WireResponse,
+  status: keyof typeof reasons,
+  peer: Peer,
+  { gate, clock }: AdapterOptions,
+  { requestId }: Call,
+): Promise<void> {
+  const limited = await gate.limitStranger(peer).then(
+    () => false,
+    () => true,
+  );
+  if (response.destroyed) return;
+  if (isGrpc(request) && limited) answerByHeaders(request, response, Code.ResourceExhausted, reasons[429]);
+  else answerStatus(request, response, limited ? 429 : status, clock, requestId);
+}
+
+const reasons = {
+  404: "Not found",
+  405: "Method not allowed",
+  415: "Unsupported content type: application/json or application/proto, application/grpc, application/grpc-web, for streams application/connect+json or application/connect+proto",
+  429: "Too many requests",
+  505: "Streams in both directions need HTTP/2",
+} as const;
+
+function answerStatus(
+  request: WireRequest,
+  response: WireResponse,
+  status: keyof typeof reasons,
+  clock: Clock,
+  requestId: string,
+): void {
+  if (status === 405) response.setHeader("Allow", "POST");
+  // Clients that wait for an answer to a stream on HTTP/1.1 would wait for ever.
+  if (status === 505) response.setHeader("Connection", "close");
+  answerHttpError(request, response, status, reasons[status], { requestId, now: clock.now() });
+}
+
+const isGrpc = (request: WireRequest) =>
+  mediaTypeOf(request.headers["content-type"])?.type.startsWith("application/grpc");
+
 /** gRPC by its headers alone; its clients do not read an HTTP status. */
-function answerUnimplemented(response: WireResponse, contentType: string): void {
-  response.setHeader("content-type", contentType);
-  response.setHeader("grpc-status", String(Code.Unimplemented));
-  response.setHeader("grpc-message", "Unknown procedure");
+function answerByHeaders(request: WireRequest, response: WireResponse, code: Code, message: string): void {
+  response.setHeader("content-type", mediaTypeOf(request.headers["content-type"])?.type ?? "application/grpc");
+  response.setHeader("grpc-status", String(code));
+  response.setHeader("grpc-message", message);
   response.end();
 }

@@ -6,15 +6,15 @@ export type WireRequest = IncomingMessage | Http2ServerRequest;
 export type WireResponse = ServerResponse | Http2ServerResponse;
 export type WireHandler = (request: WireRequest, response: WireResponse) => void;
 
-/** The path without the query, which may hold what must not be logged. */
+/**
+ * The path without the query, which may hold what must not be logged. A proxy may send the absolute form, which a server
+ * must accept (RFC 9112, 3.2.2).
+ */
 export function pathOf(request: WireRequest): string {
   const url = request.url ?? "";
   const query = url.indexOf("?");
-  return query < 0 ? url : url.slice(0, query);
-}
-
-export function contentTypeOf(request: WireRequest): string {
-  return request.headers["content-type"]?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  const target = query < 0 ? url : url.slice(0, query);
+  return /^https?:\/\/[^/]*(\/.*)?$/i.test(target) ? target.replace(/^https?:\/\/[^/]*/i, "") || "/" : target;
 }
 
 /** Answers with a whole body; to HEAD with its headers alone. */

@@ -219,8 +219,9 @@ describe("policies", () => {
       verify: () => Promise.reject(),
       hit: counters().hit,
       limits: undefined,
+      nowMs: () => 0,
     });
-    await expect(gate({ method: NodeService.method.getNode } as never)).rejects.toMatchObject({
+    await expect(gate.admit({ method: NodeService.method.getNode } as never)).rejects.toMatchObject({
       reason: "LUCID_ERR_5999",
     });
   });

@@ -54,6 +54,7 @@ export interface TestServerOptions {
   readonly validation?: ValidationOptions;
   readonly interceptors?: readonly Interceptor[];
   readonly reports?: Partial<HealthReports>;
+  readonly bodyLimits?: AdapterOptions["bodyLimits"];
 }
 
 export interface TestServer extends AsyncDisposable {
@@ -65,6 +66,8 @@ export interface TestServer extends AsyncDisposable {
   readonly shutdown: AbortController;
   /** Value of a series, 0 when there is none. */
   count(name: string, labels: Readonly<Record<string, string | number>>): Promise<number>;
+  /** Waits until a call of GetNode has ended with this code. */
+  counted(code: keyof typeof Code, limitMs?: number): Promise<void>;
 }
 
 export async function startTestServer(options: TestServerOptions = {}): Promise<TestServer> {
@@ -75,7 +78,13 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
   const policies = allowAll(options.policies);
   const handler = createAdapter({
     routes: (router: ConnectRouter) => void router.service(NodeService, { ...stub, ...options.node }),
-    gate: createGate({ policies, verify, hit: options.hit ?? (async () => allowed), limits: options.limits }),
+    gate: createGate({
+      policies,
+      verify,
+      hit: options.hit ?? (async () => allowed),
+      limits: options.limits,
+      nowMs: systemClock.monotonicMs,
+    }),
     interceptors: [
       createValidation(options.validation).interceptor,
       selfInterceptor(policies),
@@ -89,6 +98,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     ...(options.readMaxBytes ? { readMaxBytes: options.readMaxBytes } : {}),
     shutdownSignal: shutdown.signal,
     clock: systemClock,
+    ...(options.bodyLimits ? { bodyLimits: options.bodyLimits } : {}),
   });
   const limits = options.listener ?? {};
   const listener = createListener({ host: "127.0.0.1", port: 0, handler, limits, log, tls: options.tls });
@@ -101,6 +111,11 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     lines,
     shutdown,
     count: (name, labels) => countOf(metrics, name, labels),
+    counted: (code, limitMs) => {
+      const labels = { grpc_method: "GetNode", grpc_code: code };
+      const handled = async () => (await countOf(metrics, "grpc_server_handled_total", labels)) > 0;
+      return until(handled, `a call that ended with ${code}`, limitMs);
+    },
     [Symbol.asyncDispose]: async () => {
       metrics.close();
       await listener.close();

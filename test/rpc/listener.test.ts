@@ -120,20 +120,46 @@ describe("hostile bytes", () => {
     await stillServes();
   });
 
-  test.each([
-    ["HTTP/1.0 without Host", `POST ${getNodePath} HTTP/1.0\r\nContent-Type: application/json\r\n\r\n`],
-    ["Host: a b[", `${post(getNodePath).replace("Host: x", "Host: a b[")}\r\n`],
-  ])("%s is answered 400", async (_name, text) => {
-    expect(await exchange(server.port, text)).toMatch(/^HTTP\/1.1 400/);
+  test("an RPC over HTTP/1.0 needs no Host", async () => {
+    const text = `POST ${getNodePath} HTTP/1.0\r\nContent-Type: application/json\r\n\r\n`;
+    expect(await exchange(server.port, text)).toMatch(/^HTTP\/1.1 401/);
     await stillServes();
   });
 
-  test(":authority: a:b is answered 400", async () => {
-    const seen = await withSession((session) =>
-      request(session, { ":path": getNodePath, ":authority": "a:b", "content-type": "application/grpc" }),
-    );
-    expect(seen[":status"]).toBe(400);
+  const odd = [
+    "a:b",
+    "::1:8083",
+    "[::1]:8083",
+    "[fe80::1%25eth0]:8083",
+    "host:99999",
+    "/run/lucid.sock",
+    "%2Frun%2Fx",
+    "a b[",
+  ];
+  test.each(odd)("an RPC by HTTP/1.1 is served whatever its authority says: %s", async (host) => {
+    const request = post(getNodePath).replace("Host: x", `Host: ${host}`).replace("Bearer admin", "Bearer nobody");
+    expect(await exchange(server.port, `${request}\r\n`)).toMatch(/^HTTP\/1.1 401/);
     await stillServes();
+  });
+
+  test.each(odd.filter((host) => !/[ ]|^\//.test(host)))("and by HTTP/2: %s", async (authority) => {
+    const named = (name: string) => ({ ":path": getNodePath, ":authority": name, "content-type": "application/grpc" });
+    const [seen, usual] = await withSession(async (session) => [
+      await request(session, named(authority)),
+      await request(session, named("localhost")),
+    ]);
+    expect(seen?.[":status"]).toBe(200);
+    expect(seen?.["grpc-status"]).toBe(usual?.["grpc-status"]);
+    await stillServes();
+  });
+
+  test("a path in absolute form is served as the path alone", async () => {
+    const lines = (target: string, type = "") => `${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${type}\r\n`;
+    expect(await exchange(server.port, lines("GET http://lucid.example:8083/live"))).toMatch(/^HTTP\/1.1 200/);
+    expect(await exchange(server.port, lines("GET HTTP://[::1]/live?a=http://b/c"))).toMatch(/^HTTP\/1.1 200/);
+    expect(
+      await exchange(server.port, lines(`POST http://x${getNodePath}`, "Content-Type: application/json\r\n")),
+    ).toMatch(/^HTTP\/1.1 401/);
   });
 
   test("an HTTP/1.0 probe without Host is served", async () => {

@@ -127,10 +127,10 @@ describe("what is no RPC", () => {
     await counted(server, requests, { method: "other", endpoint: "/live", status_code: "405" });
   });
 
-  test("a bad authority on an RPC's path", async () => {
+  test("an RPC without an authority, as any other", async () => {
     await using server = await startTestServer();
     await exchange(server.port, `POST ${getNodePath} HTTP/1.0\r\nContent-Type: application/json\r\n\r\n`);
-    await bothCounted(server, "GetNode", "InvalidArgument", "400");
+    await bothCounted(server, "GetNode", "Unauthenticated", "401");
   });
 
   test("probes by gRPC", async () => {

@@ -1,0 +1,116 @@
+// A request's body as Connect's handlers may read it: whole, decompressed and looked over before it is decoded, so that no
+// body costs more than its bytes and the contract allow.
+import type { Readable } from "node:stream";
+import type { DescMessage } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { boundsOf, type MessageBound } from "./bounds.js";
+import { unreadable } from "./fault.js";
+import { type Encoding, inflate } from "./inflate.js";
+import { scanJson } from "./json-scan.js";
+import { scanProtobuf } from "./protobuf-scan.js";
+import {
+  type BodyReader,
+  createBodyReader,
+  defaultReaderLimits,
+  type RawMessage,
+  type ReaderLimits,
+} from "./reader.js";
+
+export interface BodyFormat {
+  readonly json: boolean;
+  /** Whether messages come in envelopes: gRPC, gRPC-Web and Connect's streams. */
+  readonly enveloped: boolean;
+  readonly encoding: Encoding | undefined;
+}
+
+export interface BodyOptions {
+  readonly format: BodyFormat;
+  readonly input: DescMessage;
+  readonly limits: Pick<ReaderLimits, "readMaxBytes"> & Partial<ReaderLimits>;
+  /** Told of each failure, as Connect will put it on the wire by way of the interceptors or without them. */
+  readonly refused: (thrown: unknown) => unknown;
+  readonly begun?: () => void;
+  /** Judges what is known before the first byte is read; throws to refuse it. */
+  readonly before?: () => void;
+}
+
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: the one flag of an envelope that holds a message.
+const compressedFlag = 1;
+
+/** Looks at each message type once, so that the first request of a type does not wait for its table. */
+export const prepareBody = (input: DescMessage): MessageBound => boundsOf(input);
+
+/**
+ * The chunks that Connect reads in place of the body: one for each message, in an envelope of its own where the protocol
+ * has them, never compressed. Nothing is read before the first `next`, which comes behind the gate.
+ */
+export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Uint8Array> {
+  const { format, limits, begun } = options;
+  const reader = createBodyReader({
+    source,
+    enveloped: format.enveloped,
+    limits: { ...defaultReaderLimits, ...limits },
+    ...(begun ? { begun } : {}),
+  });
+  return iterable(reader, options);
+}
+
+/** The same for a message that came in the query of a GET. */
+export function bodyOfQuery(message: () => Uint8Array, options: BodyOptions): AsyncIterable<Uint8Array> {
+  let left = 1;
+  const next = async () => (left-- > 0 ? { flags: 0, data: message() } : undefined);
+  return iterable({ next, leave: () => undefined }, options);
+}
+
+function iterable(reader: BodyReader, options: BodyOptions): AsyncIterable<Uint8Array> {
+  const bound = boundsOf(options.input);
+  let before = options.before;
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    try {
+      before?.();
+      before = undefined;
+      const message = await reader.next();
+      if (message === undefined) return { done: true, value: undefined };
+      return { done: false, value: await prepared(message, bound, options) };
+    } catch (thrown) {
+      reader.leave();
+      throw options.refused(thrown);
+    }
+  };
+  const end = async (): Promise<IteratorResult<Uint8Array>> => {
+    reader.leave();
+    return { done: true, value: undefined };
+  };
+  return { [Symbol.asyncIterator]: () => ({ next, return: end }) };
+}
+
+async function prepared(message: RawMessage, bound: MessageBound, options: BodyOptions): Promise<Uint8Array> {
+  const { enveloped, json, encoding } = options.format;
+  const { readMaxBytes } = options.limits;
+  const compressed = enveloped ? (message.flags & compressedFlag) !== 0 : encoding !== undefined;
+  if (compressed && encoding === undefined)
+    throw unreadable("The message is compressed, but grpc-encoding does not say how");
+  const data = compressed && encoding ? await inflate(message.data, encoding, readMaxBytes) : message.data;
+  const flags = message.flags & ~compressedFlag;
+  // Other flags mark what is no message: the end of a stream, trailers.
+  if (flags === 0) (json ? scanJson : scanProtobuf)(bound, data);
+  return enveloped ? envelope(flags, data) : data;
+}
+
+function envelope(flags: number, data: Uint8Array): Uint8Array {
+  const whole = Buffer.allocUnsafe(5 + data.length);
+  whole[0] = flags;
+  whole.writeUInt32BE(data.length, 1);
+  whole.set(data, 5);
+  return whole;
+}
+
+/** Refuses a body by its stated length, before any of it is read. */
+export function assertLength(contentLength: string | undefined, readMaxBytes: number): void {
+  const stated = Number(contentLength ?? 0);
+  if (stated <= readMaxBytes) return;
+  throw new ConnectError(
+    `message size ${stated} is larger than configured readMaxBytes ${readMaxBytes}`,
+    Code.ResourceExhausted,
+  );
+}

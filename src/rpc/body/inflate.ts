@@ -1,0 +1,38 @@
+// Takes compressed bodies apart, within bounds: a small body may not become a large one.
+import { promisify } from "node:util";
+import { brotliDecompress, gunzip } from "node:zlib";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { unreadable } from "./fault.js";
+
+export type Encoding = "gzip" | "br";
+
+/**
+ * Below this size a body may have any ratio. Beyond it, it may grow a hundredfold: text that people and programs write
+ * shrinks to a fiftieth at the best, and only bodies made to hurt reach the formats' thousandfold.
+ */
+const freeBytes = 256 * 1024;
+const ratioMax = 100;
+
+const gunzipAsync = promisify(gunzip);
+const brotliAsync = promisify(brotliDecompress);
+
+/** The encodings that requests may have; another one is Connect's to refuse, in each protocol's own words. */
+export const isEncoding = (name: string | undefined): name is Encoding => name === "gzip" || name === "br";
+
+/**
+ * The decompressed bytes. Runs off the event loop.
+ * @throws ConnectError RESOURCE_EXHAUSTED beyond `readMaxBytes` or the ratio; BodyFault for bytes that are not so encoded
+ */
+export async function inflate(bytes: Uint8Array, encoding: Encoding, readMaxBytes: number): Promise<Uint8Array> {
+  // As Connect has it: an empty message needs no encoding.
+  if (bytes.length === 0) return bytes;
+  const grownMax = Math.min(readMaxBytes, Math.max(freeBytes, bytes.length * ratioMax));
+  try {
+    return await (encoding === "gzip" ? gunzipAsync : brotliAsync)(bytes, { maxOutputLength: grownMax });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_BUFFER_TOO_LARGE")
+      throw unreadable(`The body is not ${encoding}`);
+    const limit = grownMax < readMaxBytes ? `${ratioMax} times its size` : `readMaxBytes ${readMaxBytes}`;
+    throw new ConnectError(`message is larger than ${limit} after decompression`, Code.ResourceExhausted);
+  }
+}

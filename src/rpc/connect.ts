@@ -1,0 +1,193 @@
+// Connect's handlers behind our port: what a request asks for, read from its headers alone, and its body by our own reader.
+// Connect's adapter for Node.js is not used: it takes apart a request's authority, and reads bodies at a quadratic cost.
+import type { DescMethod } from "@bufbuild/protobuf";
+import { base64Decode } from "@bufbuild/protobuf/wire";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, type ConnectRouter, type ContextValues, createConnectRouter } from "@connectrpc/connect";
+import { compressionBrotli, compressionGzip, universalResponseToNodeResponse } from "@connectrpc/connect-node";
+import { timerMaxMs } from "../clock.js";
+import { assertLength, type BodyFormat, bodyOf, bodyOfQuery, prepareBody } from "./body/body.js";
+import { unreadable } from "./body/fault.js";
+import { isEncoding } from "./body/inflate.js";
+import type { ReaderLimits } from "./body/reader.js";
+import { type MediaType, mediaTypeOf } from "./media-type.js";
+import type { WireRequest, WireResponse } from "./wire.js";
+
+export interface RpcOptions extends NonNullable<Parameters<typeof createConnectRouter>[0]> {
+  readonly routes: (router: ConnectRouter) => void;
+  /** Largest request message of an RPC, in bytes. */
+  readonly readMaxBytesOf: (method: DescMethod) => number;
+  readonly bodyLimits?: Partial<ReaderLimits> | undefined;
+}
+
+/** What a request for an RPC asks for; a number is the HTTP status it is refused with. */
+export type Asked = AskedRpc | 405 | 415 | 505;
+
+export interface AskedRpc {
+  readonly format: BodyFormat;
+  /** The content type as Connect knows it. */
+  readonly contentType: string;
+  /** The header that names the encoding of the body, which is gone once we have read it. */
+  readonly encodingHeader: string;
+  /** Of a Connect GET: the message, read behind the gate. */
+  readonly query?: () => Uint8Array;
+}
+
+export interface CallHooks {
+  readonly values: ContextValues;
+  /** Told of a body that is refused; answers what goes on the wire. */
+  readonly refused: (thrown: unknown) => unknown;
+  /** Told once the first message is there, or will never be. */
+  readonly begun: () => void;
+  /** The answer could not be written: the client has gone. */
+  readonly broken: (error: unknown) => void;
+}
+
+export interface Rpcs {
+  /** By path. */
+  readonly methods: ReadonlyMap<string, DescMethod>;
+  serve(request: WireRequest, response: WireResponse, path: string, asked: AskedRpc, hooks: CallHooks): void;
+}
+
+export function createRpcs(options: RpcOptions): Rpcs {
+  const router = createConnectRouter({ acceptCompression: [compressionGzip, compressionBrotli], ...options });
+  options.routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  const methods = new Map([...handlers].map(([path, { method }]) => [path, method]));
+  for (const { input } of methods.values()) prepareBody(input);
+  return {
+    methods,
+    serve: (request, response, path, asked, hooks) => {
+      const handler = handlers.get(path);
+      if (!handler) throw new Error(`${path} is no RPC`);
+      const readMaxBytes = options.readMaxBytesOf(handler.method);
+      const universal = {
+        httpVersion: request.httpVersion,
+        method: "POST",
+        // Nothing of the client's is in it: what an authority says is of no use to an RPC.
+        url: `http://localhost${path}`,
+        header: headersOf(request, asked),
+        body: bodyFor(request, handler.method, asked, readMaxBytes, hooks, options.bodyLimits),
+        signal: endOf(request, response),
+        contextValues: hooks.values,
+      };
+      handler(universal)
+        .then((answer) => universalResponseToNodeResponse(answer, response))
+        .catch(hooks.broken);
+    },
+  };
+}
+
+function bodyFor(
+  request: WireRequest,
+  { input }: DescMethod,
+  { format, query }: AskedRpc,
+  readMaxBytes: number,
+  { refused, begun }: CallHooks,
+  limits: Partial<ReaderLimits> | undefined,
+): AsyncIterable<Uint8Array> {
+  const options = { format, input, limits: { ...limits, readMaxBytes }, refused, begun };
+  if (query) return bodyOfQuery(query, options);
+  if (format.enveloped) return bodyOf(request, options);
+  const stated = request.headers["content-length"];
+  return bodyOf(request, { ...options, before: () => assertLength(stated, readMaxBytes) });
+}
+
+/** Aborts when the call's stream or connection is gone. */
+function endOf(request: WireRequest, response: WireResponse): AbortSignal {
+  const control = new AbortController();
+  // HTTP/1.1 tells the end of a request when its body is read; the response ends with the connection.
+  const source = "stream" in request ? request : response;
+  source.once("close", () => control.abort(callOver));
+  return control.signal;
+}
+
+/** One for all: each call ends with it, and an error of its own would cost each a stack trace. */
+const callOver = new ConnectError("The client ended the call", Code.Canceled);
+
+/**
+ * The request's headers, with what Connect reads of them put right: the content type in its own spelling, no length and no
+ * encoding (its body is plain by now), and no deadline that a timer cannot hold.
+ */
+function headersOf(request: WireRequest, { contentType, encodingHeader, format }: AskedRpc): Headers {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (value === undefined || name.startsWith(":")) continue;
+    if (typeof value === "string") headers.append(name, value);
+    else for (const one of value) headers.append(name, one);
+  }
+  headers.set("content-type", contentType);
+  headers.delete("content-length");
+  if (format.encoding !== undefined) headers.delete(encodingHeader);
+  for (const name of ["grpc-timeout", "connect-timeout-ms"]) {
+    const given = headers.get(name);
+    if (given !== null && isEndless(given)) headers.delete(name);
+  }
+  return headers;
+}
+
+const unitsMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000 };
+
+/** Whether a deadline lies so far away that it is none. What is malformed is Connect's to refuse. */
+function isEndless(timeout: string): boolean {
+  const [, digits = "", unit] = /^(\d{1,10})([HMSmun]?)$/.exec(timeout) ?? [];
+  return Number(digits) * (unit === undefined || unit === "" || unit === "m" ? 1 : (unitsMs[unit] ?? 0)) > timerMaxMs;
+}
+
+/** Judges method and content type, before anything else is looked at. */
+export function askedOf(request: WireRequest, method: DescMethod): Asked {
+  const safe = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+  if (request.method === "GET" && method.methodKind === "unary" && safe) return askedByQuery(request.url ?? "");
+  if (request.method !== "POST") return 405;
+  const type = mediaTypeOf(request.headers["content-type"]);
+  const asked = type && askedByType(request, method, type);
+  if (!asked) return 415;
+  if (method.methodKind === "bidi_streaming" && request.httpVersionMajor < 2) return 505;
+  return asked;
+}
+
+function askedByType(request: WireRequest, method: DescMethod, { type, charset }: MediaType): AskedRpc | undefined {
+  const [, family = "", format = ""] =
+    /^application\/(?:(grpc-web|grpc|connect)(?:\+|$))?(proto|json|)$/.exec(type) ?? [];
+  const json = format === "json";
+  if (format === "" && family !== "grpc" && family !== "grpc-web") return undefined;
+  if (json && charset !== undefined && charset !== "utf-8") return undefined;
+  const unary = method.methodKind === "unary";
+  if ((family === "" && !unary) || (family === "connect" && unary)) return undefined;
+  const encodingHeader =
+    family === "" ? "content-encoding" : family === "connect" ? "connect-content-encoding" : "grpc-encoding";
+  const given = request.headers[encodingHeader];
+  const encoding = typeof given === "string" && isEncoding(given) ? given : undefined;
+  return { format: { json, enveloped: family !== "", encoding }, contentType: type, encodingHeader };
+}
+
+/** Connect's GET, served as the POST that it stands for. https://connectrpc.com/docs/protocol/#unary-get-request */
+function askedByQuery(url: string): AskedRpc | 415 {
+  const start = url.indexOf("?");
+  const query = new URLSearchParams(start < 0 ? "" : url.slice(start + 1));
+  const encoding = query.get("encoding");
+  if (encoding !== "json" && encoding !== "proto") return 415;
+  const compression = query.get("compression") ?? undefined;
+  if (compression !== undefined && compression !== "identity" && !isEncoding(compression)) return 415;
+  return {
+    format: {
+      json: encoding === "json",
+      enveloped: false,
+      encoding: isEncoding(compression) ? compression : undefined,
+    },
+    contentType: `application/${encoding}`,
+    encodingHeader: "content-encoding",
+    query: () => {
+      const message = query.get("message") ?? "";
+      return query.get("base64") === "1" ? decoded(message) : Buffer.from(message, "utf8");
+    },
+  };
+}
+
+function decoded(base64: string): Uint8Array {
+  try {
+    return base64Decode(base64);
+  } catch {
+    throw unreadable("The message is not base64");
+  }
+}

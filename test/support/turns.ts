@@ -1,0 +1,22 @@
+// How much the event loop of this process does in one turn: CPU time of its thread, so that other processes on the same
+// cores do not count.
+
+export interface Turns extends Disposable {
+  /** The most that one turn has cost so far, in milliseconds of CPU. */
+  worstMs(): number;
+}
+
+export function watchTurns(): Turns {
+  const cpuMs = () => {
+    const { user, system } = process.threadCpuUsage();
+    return (user + system) / 1_000;
+  };
+  let worst = 0;
+  let last = cpuMs();
+  const timer = setInterval(() => {
+    const now = cpuMs();
+    worst = Math.max(worst, now - last);
+    last = now;
+  }, 1);
+  return { worstMs: () => worst, [Symbol.dispose]: () => clearInterval(timer) };
+}
