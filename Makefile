@@ -20,7 +20,7 @@ build: node_modules/.package-lock.json ## compile to dist/
 run: build ## start the service on port 8083 with an agent of this machine; Ctrl-C stops both
 	@exec node dist/src/cli/lucid-node.js run
 
-test: check tools build ## install what the tests need, then run all of them
+test: tools check build ## install what the tests need, then run all of them
 	vitest run --config test/vitest.config.ts
 
 check: node_modules/.package-lock.json lint breaking ## types, lint, formats, contract: all that needs no running service
@@ -30,7 +30,7 @@ check: node_modules/.package-lock.json lint breaking ## types, lint, formats, co
 	@test -z "$$(git status --porcelain -- gen)" || { git status --short -- gen; echo "gen/ has files that are not committed"; exit 1; }
 	tsc -p tsconfig.json --noEmit
 	tsc -p test/tsconfig.json
-	vitest run --config test/vitest.config.ts test/house.test.ts
+	vitest run --config test/vitest.house.config.ts
 
 generate: node_modules/.package-lock.json ## make gen/ from proto/
 	node .ci/generate.mjs
@@ -63,7 +63,7 @@ soak: export STORM_NODES ?= 5000
 soak: export FAULT_SECONDS ?= 30
 soak: export CHURN_NODES ?= 2000
 soak: export SOAK_MINUTES ?= 60
-soak: check tools build ## the same tests with the full numbers of kills, nodes and minutes; some two hours
+soak: tools check build ## the same tests with the full numbers of kills, nodes and minutes; some two hours
 	vitest run --config test/vitest.config.ts
 
 tools: ## install the programs that tests need

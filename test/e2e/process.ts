@@ -93,6 +93,18 @@ export function startProgram(
   };
 }
 
+/**
+ * The environment of a package manager: it needs what says how this machine reaches its registry (certificates, proxies,
+ * settings). What steers Node.js and the tests themselves stays behind.
+ */
+export const packageManagerEnvironment = (): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(process.env).filter(
+      (entry): entry is [string, string] =>
+        entry[1] !== undefined && !/^(NODE_OPTIONS|NODE_ENV|VITEST.*)$/.test(entry[0]),
+    ),
+  );
+
 /** Runs a program to its end. */
 export async function runProgram(
   command: string,
