@@ -62,6 +62,7 @@ const pure = [
   "src/rpc/permission.ts",
   "src/rpc/address.ts",
   "src/rpc/budget.ts",
+  "src/rpc/waiting.ts",
   "src/rpc/media-type.ts",
   "src/rpc/body/fault.ts",
   "src/payouts/address.ts",
@@ -131,7 +132,7 @@ describe("the house", () => {
     const clock = /\bDate\.now\(|new Date\(\)|performance\.now\(|\bset(Timeout|Interval)\(/;
     // Commands and sockets live at the edge: their times and limits are the machine's own.
     const edge =
-      /^src\/(clock|cli\/.*|storage\/(observed|sqlite-.*)|telemetry\/log|rpc\/(listener|keepalive|sniff|tls|body\/reader))(\.ts)?$/;
+      /^src\/(clock|cli\/.*|storage\/(observed|sqlite-.*)|telemetry\/log|rpc\/(listener|connections|keepalive|sniff|tls|body\/reader))(\.ts)?$/;
     const wrong = [...source].filter(([file, text]) => !edge.test(file.replace(/\.ts$/, "")) && clock.test(text));
     expect(wrong.map(([file]) => file)).toEqual([]);
   });

@@ -18,6 +18,8 @@ export interface Caller {
 export interface Peer {
   /** IP address without the IPv4-in-IPv6 prefix; "unknown" when the socket is gone. */
   readonly address: string;
+  /** Notes against the connection that a call was not let in. */
+  turnedAway(): void;
   /** Lets the connection's streams end, then closes it (GOAWAY on HTTP/2), so that the next call dials anew. */
   closeConnection(): void;
   /** Ends the call at once, without an answer: for a reader that reads none. On HTTP/1.1 its connection goes with it. */
@@ -28,7 +30,12 @@ export const callerKey: ContextKey<Caller | undefined> = createContextKey<Caller
   description: "caller",
 });
 export const peerKey: ContextKey<Peer> = createContextKey<Peer>(
-  { address: "unknown", closeConnection: () => undefined, resetStream: () => undefined },
+  {
+    address: "unknown",
+    turnedAway: () => undefined,
+    closeConnection: () => undefined,
+    resetStream: () => undefined,
+  },
   { description: "peer" },
 );
 export const requestIdKey: ContextKey<string> = createContextKey<string>("", { description: "request id" });

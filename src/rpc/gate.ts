@@ -63,8 +63,11 @@ export function createGate(options: GateOptions): Gate {
     admit,
     admitOutsider: async (context) => {
       if (!options.limits) return;
-      const waitMs = outsiders.take(addressKey(context.values.get(peerKey).address), options.nowMs());
-      if (waitMs > 0) throw tooMany("Too many calls without a token from this address", waitMs);
+      const peer = context.values.get(peerKey);
+      const waitMs = outsiders.take(addressKey(peer.address), options.nowMs());
+      if (waitMs === 0) return;
+      peer.turnedAway();
+      throw tooMany("Too many calls without a token from this address", waitMs);
     },
     limitStranger: (peer) => limitPeer(options, peer),
   };
@@ -123,10 +126,11 @@ async function limitCaller(options: GateOptions, policy: Policy, caller: Caller,
   );
 }
 
-async function limitPeer(options: GateOptions, { address }: Peer): Promise<void> {
+async function limitPeer(options: GateOptions, peer: Peer): Promise<void> {
   if (!options.limits) return;
+  peer.turnedAway();
   const { public: max, windowMs } = options.limits;
-  await limit(options, `rate:public:${addressKey(address)}`, max, windowMs, undefined, undefined);
+  await limit(options, `rate:public:${addressKey(peer.address)}`, max, windowMs, undefined, undefined);
 }
 
 async function limit(

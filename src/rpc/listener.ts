@@ -3,23 +3,29 @@ import { createServer as createHttp1Server, type Server as Http1Server } from "n
 import {
   createServer as createHttp2Server,
   type Http2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Session,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
 import { type AddressInfo, createServer as createNetServer, type Server as NetServer, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
 import { type Log, silentLog } from "../telemetry/log.js";
+import {
+  type ClosedFor,
+  type ConnectionLimits,
+  type Connections,
+  createConnections,
+  defaultConnectionLimits,
+  type HeldConnection,
+} from "./connections.js";
 import { goAway, type Keepalive, keepAlive } from "./keepalive.js";
 import { type Protocol, sniff } from "./sniff.js";
 import { createTlsReload, readTls, type TlsFiles, type TlsMaterial } from "./tls.js";
 import { answer, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
-export interface ListenerLimits extends Keepalive {
-  /** Connections beyond this are closed at once. */
-  readonly connectionsMax: number;
+export interface ListenerLimits extends Keepalive, ConnectionLimits {
   readonly backlog: number;
   /** Until the first bytes that tell the protocol, and until a TLS handshake is done. */
   readonly firstBytesTimeoutMs: number;
@@ -40,7 +46,7 @@ export interface ListenerLimits extends Keepalive {
 }
 
 const defaultListenerLimits: ListenerLimits = {
-  connectionsMax: 25_000,
+  ...defaultConnectionLimits,
   backlog: 4_096,
   firstBytesTimeoutMs: 5_000,
   headersTimeoutMs: 10_000,
@@ -64,6 +70,8 @@ export interface ListenerOptions {
   readonly tls?: TlsFiles | undefined;
   readonly limits?: Partial<ListenerLimits>;
   readonly log?: Log;
+  /** Told of each connection that was refused or closed before its client wanted. */
+  readonly closed?: (why: ClosedFor) => void;
 }
 
 export interface Listener extends AsyncDisposable {
@@ -91,18 +99,25 @@ export function createListener(options: ListenerOptions): Listener {
   const limits = { ...defaultListenerLimits, ...options.limits };
   const log = (options.log ?? silentLog).module("listener");
   const stop = new AbortController();
-  const connections = createConnections();
-  const inner = createInnerServers(limits, guardedHandler(options.handler, connections, limits, log), connections);
+  const refusals = createRefusals(log);
+  const connections = createConnections(
+    limits,
+    () => performance.now(),
+    (why, address) => {
+      options.closed?.(why);
+      refusals.note(why, address);
+    },
+  );
+  const port: Port = { connections, limits, log, draining: false };
+  const inner = createInnerServers(guardedHandler(options.handler, port), port);
   let front: FrontServer | undefined;
   let reload: () => Promise<void> = async () => undefined;
 
   const listen = async () => {
     const material = options.tls ? await readTls(options.tls) : undefined;
-    front = material ? createTlsFront(material, limits, inner, connections) : createFront(limits, inner, connections);
-    front.maxConnections = limits.connectionsMax;
-    front.on("drop", () =>
-      log.warn("connection refused, there are too many", { connections: connections.sockets.size }),
-    );
+    front = material ? createTlsFront(material, inner, port) : createFront(inner, port);
+    void repeat(async () => connections.tend(), limits.tendMs, stop.signal);
+    void repeat(async () => refusals.tell(), refusalsTellMs, stop.signal);
     if (options.tls && material) {
       reload = createTlsReload(front as TlsServer, options.tls, material, log);
       void repeat(reload, limits.tlsReloadMs, stop.signal);
@@ -123,11 +138,11 @@ export function createListener(options: ListenerOptions): Listener {
       return typeof address === "object" && address ? address.port : 0;
     },
     get connections() {
-      return connections.sockets.size;
+      return connections.size;
     },
     listen,
     stopAccepting: () => void (front?.listening && front.close()),
-    drain: (graceMs) => drain(connections, inner, graceMs),
+    drain: (graceMs) => drain(port, inner, graceMs),
     close,
     reloadTls: () => reload(),
     [Symbol.asyncDispose]: close,
@@ -139,34 +154,42 @@ interface InnerServers {
   readonly h2: Http2Server;
 }
 
-interface Connections {
-  readonly sockets: Set<Socket>;
-  readonly sessions: Set<ServerHttp2Session>;
+/** What the parts of one port share. */
+interface Port {
+  readonly connections: Connections;
+  readonly limits: ListenerLimits;
+  readonly log: Log;
   draining: boolean;
-  /** Called when a connection is gone. */
-  gone: () => void;
-  add(socket: Socket): void;
 }
 
-function createConnections(): Connections {
-  const connections: Connections = {
-    sockets: new Set(),
-    sessions: new Set(),
-    draining: false,
-    gone: () => undefined,
-    add: (socket) => {
-      connections.sockets.add(socket);
-      socket.once("close", () => {
-        connections.sockets.delete(socket);
-        connections.gone();
-      });
-    },
+const refusalsTellMs = 10_000;
+
+/** One line now and then, however many connections a flood costs. */
+function createRefusals(log: Log) {
+  let counts: Partial<Record<ClosedFor, number>> = {};
+  let addresses = new Set<string>();
+  let toldMs = Number.NEGATIVE_INFINITY;
+  const tell = (): void => {
+    if (Object.keys(counts).length === 0 || performance.now() - toldMs < refusalsTellMs) return;
+    toldMs = performance.now();
+    log.warn("connections refused or closed", { ...counts, addresses: [...addresses].join(" ") });
+    counts = {};
+    addresses = new Set();
   };
-  return connections;
+  return {
+    note: (why: ClosedFor, address: string): void => {
+      if (why === "unused") return;
+      counts[why] = (counts[why] ?? 0) + 1;
+      if (addresses.size < 5) addresses.add(address);
+      tell();
+    },
+    tell,
+  };
 }
 
 /** The two servers do not listen: sockets are handed to them. */
-function createInnerServers(limits: ListenerLimits, handler: WireHandler, connections: Connections): InnerServers {
+function createInnerServers(handler: WireHandler, port: Port): InnerServers {
+  const { connections, limits } = port;
   const h1 = createHttp1Server(
     {
       headersTimeout: limits.headersTimeoutMs,
@@ -175,28 +198,84 @@ function createInnerServers(limits: ListenerLimits, handler: WireHandler, connec
       connectionsCheckingInterval: Math.min(limits.headersTimeoutMs, 5_000),
       maxHeaderSize: limits.headerBytesMax,
     },
-    handler,
+    (request, response) => {
+      const connection = connections.of(request.socket);
+      connection?.began();
+      response.once("close", () => connection?.ended());
+      handler(request, response, connection);
+    },
   );
   // Without this a server that does not listen enforces no timeout and knows no idle connections.
   h1.emit("listening");
-  const h2 = createHttp2Server(
-    {
-      settings: {
-        maxConcurrentStreams: limits.concurrentStreamsMax,
-        initialWindowSize: limits.streamWindowBytes,
-        maxHeaderListSize: limits.headerBytesMax,
-      },
-      maxSessionMemory: limits.sessionMemoryMaxMb,
+  const h2 = createHttp2Server({
+    settings: {
+      maxConcurrentStreams: limits.concurrentStreamsMax,
+      initialWindowSize: limits.streamWindowBytes,
+      maxHeaderListSize: limits.headerBytesMax,
     },
-    handler,
-  );
+    maxSessionMemory: limits.sessionMemoryMaxMb,
+  });
+  // Behind all that has come in this turn: a stream that was reset at once is gone by then, and has cost next to nothing.
+  const later = createLater(callsOfTurn);
   h2.on("session", (session) => {
-    connections.sessions.add(session);
-    session.once("close", () => connections.sessions.delete(session));
+    const connection = connections.speaks(session);
     keepAlive(session, limits);
-    if (connections.draining) goAway(session);
+    if (port.draining) goAway(session);
+    session.on("stream", (stream, headers, _flags, rawHeaders) => {
+      stream.on("error", () => undefined);
+      if (connection?.isOver) return;
+      connection?.began();
+      connection?.watch(stream);
+      stream.once("close", () => connection?.ended());
+      later(() => {
+        if (!stream.destroyed && !stream.closed) answerStream(stream, headers, rawHeaders, handler, connection);
+      });
+    });
   });
   return { h1, h2 };
+}
+
+/**
+ * Runs work behind the input of this turn, in order, and no more of it a turn than `enough` says, so that a flood of it
+ * holds nobody else up.
+ */
+function createLater(enough: () => (done: number) => boolean): (work: () => void) => void {
+  let waiting: (() => void)[] = [];
+  let next = 0;
+  const run = () => {
+    const isEnough = enough();
+    for (let done = 0; next < waiting.length; done++) {
+      if (isEnough(done)) return void setImmediate(run);
+      waiting[next++]?.();
+    }
+    waiting = [];
+    next = 0;
+  };
+  return (work) => {
+    if (waiting.push(work) === 1) setImmediate(run);
+  };
+}
+
+/** Calls begin for a slice of time. */
+const callsOfTurn = () => {
+  const endMs = performance.now() + 10;
+  return () => performance.now() > endMs;
+};
+/** What a new connection brings with its first bytes takes up to some milliseconds, and cannot be interrupted. */
+const connectionsOfTurn = () => (done: number) => done >= 10;
+
+/** What Node.js does for the listener of requests, but only for streams that are still there. */
+function answerStream(
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  rawHeaders: string[],
+  handler: WireHandler,
+  connection: HeldConnection | undefined,
+): void {
+  const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
+  const response = new Http2ServerResponse(stream as never);
+  if (headers.expect === "100-continue") response.writeContinue();
+  handler(request, response, connection);
 }
 
 function hand(socket: Socket, protocol: Protocol, { h1, h2 }: InnerServers): void {
@@ -206,19 +285,19 @@ function hand(socket: Socket, protocol: Protocol, { h1, h2 }: InnerServers): voi
   (protocol === "h1" ? h1 : h2).emit("connection", socket);
 }
 
-function createFront(limits: ListenerLimits, inner: InnerServers, connections: Connections): NetServer {
+function createFront(inner: InnerServers, { connections, limits }: Port): NetServer {
+  const later = createLater(connectionsOfTurn);
   return createNetServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
-    connections.add(socket);
-    sniff(socket, limits.firstBytesTimeoutMs, (protocol) => hand(socket, protocol, inner));
+    socket.on("error", () => undefined);
+    if (!connections.add(socket)) return;
+    later(() => {
+      if (socket.destroyed) return;
+      sniff(socket, limits.firstBytesTimeoutMs, (protocol) => hand(socket, protocol, inner));
+    });
   });
 }
 
-function createTlsFront(
-  material: TlsMaterial,
-  limits: ListenerLimits,
-  inner: InnerServers,
-  connections: Connections,
-): TlsServer {
+function createTlsFront(material: TlsMaterial, inner: InnerServers, { connections, limits }: Port): TlsServer {
   const mutual = material.ca !== undefined;
   const server = createTlsServer(
     {
@@ -234,14 +313,15 @@ function createTlsFront(
     (socket: TLSSocket) => hand(socket, socket.alpnProtocol === "h2" ? "h2" : "h1", inner),
   );
   // The raw socket, counted before its handshake: one that never finishes it must be closed with the others.
-  server.on("connection", (socket: Socket) => connections.add(socket));
+  server.on("connection", (socket: Socket) => void connections.add(socket));
   server.on("tlsClientError", (_error, socket) => socket.destroy());
   return server;
 }
 
 /** A request that makes the handler throw (a bad authority does) is answered 400 and ends nobody else's. */
-function guardedHandler(handler: WireHandler, connections: Connections, limits: ListenerLimits, log: Log): WireHandler {
-  return (request, response) => {
+function guardedHandler(handler: WireHandler, port: Port): WireHandler {
+  const { limits, log } = port;
+  return (request, response, connection) => {
     // Streams fail when their client goes; whoever reads or writes them sees that too.
     request.on("error", () => undefined);
     response.on("error", () => undefined);
@@ -249,9 +329,9 @@ function guardedHandler(handler: WireHandler, connections: Connections, limits: 
       readBeforeAnswer(request, response as Http2ServerResponse);
       endAfterAnswer(request.stream, limits.lingerMs);
     }
-    if (!("stream" in request) && connections.draining) response.setHeader("Connection", "close");
+    if (!("stream" in request) && port.draining) response.setHeader("Connection", "close");
     try {
-      handler(request, response);
+      handler(request, response, connection);
     } catch (error) {
       log.debug("request refused", { error });
       refuse(request, response);
@@ -289,15 +369,17 @@ function refuse(request: WireRequest, response: WireResponse): void {
   else answer(request, response, 400, { "content-type": "text/plain" }, "Bad Request");
 }
 
-async function drain(connections: Connections, { h1 }: InnerServers, graceMs: number): Promise<boolean> {
-  connections.draining = true;
+async function drain(port: Port, { h1 }: InnerServers, graceMs: number): Promise<boolean> {
+  port.draining = true;
+  const { connections } = port;
   const empty = Promise.withResolvers<boolean>();
-  connections.gone = () => {
-    if (connections.sockets.size === 0) empty.resolve(true);
+  const look = () => {
+    if (connections.size === 0) empty.resolve(true);
   };
+  connections.onGone(look);
   for (const session of connections.sessions) goAway(session);
   h1.closeIdleConnections();
-  connections.gone();
+  look();
   const timer = setTimeout(() => empty.resolve(false), graceMs);
   const drained = await empty.promise;
   clearTimeout(timer);

@@ -2,13 +2,14 @@
 import { constants } from "node:http2";
 import type { Peer } from "./caller.js";
 import { goAway } from "./keepalive.js";
-import type { WireRequest, WireResponse } from "./wire.js";
+import type { Connection, WireRequest, WireResponse } from "./wire.js";
 
-export function peerOf(request: WireRequest, response: WireResponse): Peer {
+export function peerOf(request: WireRequest, response: WireResponse, connection: Connection | undefined): Peer {
   const session = "stream" in request ? request.stream.session : undefined;
   const socket = session?.socket ?? request.socket;
   return {
     address: addressOf(socket.remoteAddress),
+    turnedAway: () => connection?.turnedAway(),
     // On a later turn: closing a session while one of its streams is being handled confuses the session.
     closeConnection: () => {
       setImmediate(() => {
@@ -26,7 +27,7 @@ export function peerOf(request: WireRequest, response: WireResponse): Peer {
 }
 
 /** IPv4 as IPv4: a socket that listens on IPv6 sees `::ffff:192.0.2.1`. */
-function addressOf(remoteAddress: string | undefined): string {
+export function addressOf(remoteAddress: string | undefined): string {
   if (remoteAddress === undefined) return "unknown";
   return remoteAddress.startsWith("::ffff:") && remoteAddress.includes(".") ? remoteAddress.slice(7) : remoteAddress;
 }

@@ -1,6 +1,7 @@
 // Composes what stands between the port and the handlers, in the one order that is right:
 // request id -> CORS -> observer -> gate (before the body) -> outcome -> errors -> validation -> own node -> handler.
 import { randomUUID } from "node:crypto";
+import type { ServerResponse } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import {
   Code,
@@ -13,6 +14,7 @@ import {
 } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
 import { Failure, malformed } from "../failure.js";
+import { addressKey } from "./address.js";
 import { BodyFault } from "./body/fault.js";
 import type { ReaderLimits } from "./body/reader.js";
 import { type Peer, peerKey, requestIdKey } from "./caller.js";
@@ -27,6 +29,7 @@ import { type Call, callKey, noteError, type Observer, outcomeInterceptor } from
 import { peerOf } from "./peer.js";
 import { procedureOf } from "./policies.js";
 import { mountReflection } from "./reflection.js";
+import { createWaitingCalls } from "./waiting.js";
 import { answerHttpError, pathOf, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
 type RpcOptions = NonNullable<Parameters<ConnectRouter["service"]>[2]>;
@@ -64,7 +67,8 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     interceptors: [...outerInterceptors(options), ...options.interceptors],
     requestGate: guarded(options, options.gate.admit),
   });
-  return (request, response) => {
+  const waiting = createWaitingCalls(options.clock.monotonicMs);
+  return (request, response, connection) => {
     const requestId = requestIdOf(request);
     response.setHeader("x-request-id", requestId);
     const path = pathOf(request);
@@ -72,11 +76,17 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     const endpoint = method ? path : (options.http.match(path) ?? "unmatched");
     const call = options.observer.begin(request, response, { requestId, endpoint, method });
     if (options.cors(request, response)) return;
-    if (!method) return answerUnmatched(request, response, options, requestId);
+    if (!method) {
+      if (endpoint === "unmatched") connection?.turnedAway();
+      return answerUnmatched(request, response, options, requestId);
+    }
     const asked = askedOf(request, method);
-    const values = contextOf(request, response, call);
-    if (typeof asked === "number") void answerMisfit(request, response, asked, values.get(peerKey), options, call);
-    else rpcs.serve(request, response, path, asked, hooksOf(values, call, response, method, options));
+    const peer = peerOf(request, response, connection);
+    if (typeof asked === "number") return void answerMisfit(request, response, asked, peer, options, call);
+    const begun = waiting.enter(connection ?? peer, addressKey(peer.address));
+    if (!begun) return answerTooMany(request, response, options.clock, requestId);
+    response.once("close", begun);
+    rpcs.serve(request, response, path, asked, hooksOf(contextOf(peer, call), call, response, method, options, begun));
   };
 }
 
@@ -107,6 +117,7 @@ function hooksOf(
   response: WireResponse,
   method: DescMethod,
   { clock }: Pick<AdapterOptions, "clock">,
+  begun: () => void = () => undefined,
 ): CallHooks {
   return {
     values,
@@ -119,7 +130,7 @@ function hooksOf(
       noteError(call, error);
       return error;
     },
-    begun: () => undefined,
+    begun,
     // The client has gone, or nothing could be written for another reason: the call is over in either case.
     broken: () => void (response.writableEnded || response.destroy()),
   };
@@ -214,11 +225,8 @@ function guarded({ clock }: AdapterOptions, admit: (context: HandlerContext) => 
   };
 }
 
-function contextOf(request: WireRequest, response: WireResponse, call: Call): ContextValues {
-  call.values = createContextValues()
-    .set(callKey, call)
-    .set(requestIdKey, call.requestId)
-    .set(peerKey, peerOf(request, response));
+function contextOf(peer: Peer, call: Call): ContextValues {
+  call.values = createContextValues().set(callKey, call).set(requestIdKey, call.requestId).set(peerKey, peer);
   return call.values;
 }
 
@@ -253,8 +261,13 @@ async function answerMisfit(
     () => true,
   );
   if (response.destroyed) return;
-  if (isGrpc(request) && limited) answerByHeaders(request, response, Code.ResourceExhausted, reasons[429]);
-  else answerStatus(request, response, limited ? 429 : status, clock, requestId);
+  if (limited) answerTooMany(request, response, clock, requestId);
+  else answerStatus(request, response, status, clock, requestId);
+}
+
+function answerTooMany(request: WireRequest, response: WireResponse, clock: Clock, requestId: string): void {
+  if (isGrpc(request)) answerByHeaders(request, response, Code.ResourceExhausted, reasons[429]);
+  else answerStatus(request, response, 429, clock, requestId);
 }
 
 const reasons = {
@@ -283,8 +296,7 @@ const isGrpc = (request: WireRequest) =>
 
 /** gRPC by its headers alone; its clients do not read an HTTP status. */
 function answerByHeaders(request: WireRequest, response: WireResponse, code: Code, message: string): void {
-  response.setHeader("content-type", mediaTypeOf(request.headers["content-type"])?.type ?? "application/grpc");
-  response.setHeader("grpc-status", String(code));
-  response.setHeader("grpc-message", message);
-  response.end();
+  const type = mediaTypeOf(request.headers["content-type"])?.type ?? "application/grpc";
+  const headers = { "content-type": type, "grpc-status": String(code), "grpc-message": message };
+  (response as ServerResponse).writeHead(200, headers).end();
 }

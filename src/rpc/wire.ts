@@ -4,7 +4,13 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 
 export type WireRequest = IncomingMessage | Http2ServerRequest;
 export type WireResponse = ServerResponse | Http2ServerResponse;
-export type WireHandler = (request: WireRequest, response: WireResponse) => void;
+export type WireHandler = (request: WireRequest, response: WireResponse, connection?: Connection) => void;
+
+/** What a handler may say of the connection that a request came on. */
+export interface Connection {
+  /** A call was not let in. */
+  turnedAway(): void;
+}
 
 /**
  * The path without the query, which may hold what must not be logged. A proxy may send the absolute form, which a server

@@ -63,6 +63,8 @@ export interface TestServer extends AsyncDisposable {
   readonly metrics: Metrics;
   readonly health: HealthState;
   readonly lines: readonly Readonly<Record<string, unknown>>[];
+  /** Connections that the listener refused or closed, by reason. */
+  readonly closed: ReadonlyMap<string, number>;
   readonly shutdown: AbortController;
   /** Value of a series, 0 when there is none. */
   count(name: string, labels: Readonly<Record<string, string | number>>): Promise<number>;
@@ -101,7 +103,11 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     ...(options.bodyLimits ? { bodyLimits: options.bodyLimits } : {}),
   });
   const limits = options.listener ?? {};
-  const listener = createListener({ host: "127.0.0.1", port: 0, handler, limits, log, tls: options.tls });
+  const closed = new Map<string, number>();
+  const listener = createListener({
+    ...{ host: "127.0.0.1", port: 0, handler, limits, log, tls: options.tls },
+    closed: (why) => void closed.set(why, (closed.get(why) ?? 0) + 1),
+  });
   await listener.listen();
   return {
     port: listener.port,
@@ -109,6 +115,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     metrics,
     health,
     lines,
+    closed,
     shutdown,
     count: (name, labels) => countOf(metrics, name, labels),
     counted: (code, limitMs) => {

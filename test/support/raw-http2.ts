@@ -11,13 +11,15 @@ export interface RawHttp2 extends Disposable {
   /** Opens a stream; answers its number. */
   open(headers: Readonly<Record<string, string>>, end?: boolean): number;
   reset(stream: number): void;
+  /** Answered once the server has read all that was sent before; the answers count as frames of type 6. */
+  ping(): void;
   /** Sends the bytes in DATA frames of this size, as flow control lets them through, until they are out or the server ends. */
   data(stream: number, bytes: Uint8Array, pieceBytes: number, end?: boolean): Promise<void>;
   /** Frames so far, by type. */
   readonly seen: ReadonlyMap<number, number>;
   /** Bytes of bodies that the server has sent. */
   received(): number;
-  /** The error code of the server's GOAWAY. */
+  /** The error code of the server's first GOAWAY. */
   goneAway(): number | undefined;
   closed(): boolean;
 }
@@ -98,7 +100,7 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
     }
     if (type === frameType.ping && (flags & flag.ack) === 0) socket.write(frame(frameType.ping, flag.ack, 0, payload));
     if (type === frameType.data) received += payload.length;
-    if (type === frameType.goAway) goAwayCode = payload.readUInt32BE(4);
+    if (type === frameType.goAway) goAwayCode ??= payload.readUInt32BE(4);
     if (type === frameType.reset) ended.add(stream);
     if ((type === frameType.data || type === frameType.headers) && (flags & flag.endStream) !== 0) ended.add(stream);
   };
@@ -116,6 +118,7 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
       return stream;
     },
     reset: (stream) => void socket.write(resetFrame(stream)),
+    ping: () => void socket.write(frame(frameType.ping, 0, 0, Buffer.alloc(8))),
     data: async (stream, bytes, pieceBytes, end = true) => {
       let at = 0;
       while (at < bytes.length && !ended.has(stream) && !socket.destroyed) {
