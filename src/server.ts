@@ -39,6 +39,7 @@ import { type Collector, systemCollector } from "./resources/collector.js";
 import { createResources } from "./resources/resources.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
+import { connectionsThatFit, openFilesMax } from "./rpc/descriptors.js";
 import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
 import { createHealthRoutes } from "./rpc/http-routes.js";
@@ -47,6 +48,7 @@ import { createMetricsServer } from "./rpc/metrics-server.js";
 import { createObserver } from "./rpc/observe.js";
 import { createPaging } from "./rpc/paging.js";
 import { assertPolicies, procedureOf } from "./rpc/policies.js";
+import { createProxies } from "./rpc/proxies.js";
 import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
 import { parseKeyRing, type Settings } from "./settings.js";
@@ -255,6 +257,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const validation = createValidation({ plain: new Map([beatCheck]) });
   validation.warmUp(services);
   const shutdown = new AbortController();
+  const proxies = createProxies(settings.trustedProxies);
   const adapter = createAdapter({
     routes: createRoutes({
       resources: used.handlers,
@@ -327,6 +330,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     readMaxBytes: pootReadMaxBytes(settings.maxRequestBytes),
     shutdownSignal: shutdown.signal,
     clock,
+    proxies,
   });
 
   // Long-lived work, then the ports.
@@ -350,9 +354,15 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     keyFile: settings.tls.keyFile,
     ...(settings.tls.clientCaFile === undefined ? {} : { clientCaFile: settings.tls.clientCaFile }),
   };
-  const limits = { connectionsMax: heartbeat.streamsMax + 5_000, ...overrides.listenerLimits };
   const { host, port } = settings;
-  const listener = undo.use(createListener({ host, port, handler: adapter, tls, limits, log: log.module("listener") }));
+  const listener = undo.use(
+    createListener({
+      ...{ host, port, handler: adapter, tls, log: log.module("listener") },
+      limits: { ...connectionLimits(settings, log), ...overrides.listenerLimits },
+      isProxy: proxies.trusts,
+      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
+    }),
+  );
   const probes = undo.use(
     createMetricsServer({
       host: settings.metricsHost,
@@ -405,6 +415,20 @@ const logChannel = "node-log";
 const ifUnavailable = (error: unknown): void => {
   if (!(error instanceof StoreUnavailableError)) throw error;
 };
+
+/** As many connections as streams, and some for calls and probes, as far as the operating system lets us. */
+function connectionLimits({ heartbeat: { streamsMax }, connectionsPerAddressMax }: Settings, log: Log) {
+  const filesMax = openFilesMax();
+  const connectionsMax = connectionsThatFit(streamsMax + 5_000, filesMax);
+  if (connectionsMax < streamsMax) {
+    log.warn("The limit of open files is below STREAMS_MAX: raise it (ulimit -n, LimitNOFILE) or lower STREAMS_MAX", {
+      open_files_max: filesMax,
+      connections_max: connectionsMax,
+      streams_max: streamsMax,
+    });
+  }
+  return { connectionsMax, connectionsPerAddressMax };
+}
 
 const rateLimits = ({ rateLimit }: Settings) => ({
   public: rateLimit.publicPerMinute,

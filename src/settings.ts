@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
+import { isRange } from "./rpc/proxies.js";
 
 export interface Settings {
   readonly serviceName: string;
@@ -57,6 +58,9 @@ export interface Settings {
   readonly torProxyUrl: string | undefined;
   readonly hardwareValidationEnabled: boolean;
   readonly reflectionEnabled: boolean;
+  readonly connectionsPerAddressMax: number;
+  /** Addresses and CIDR ranges. */
+  readonly trustedProxies: readonly string[];
   readonly maxRequestBytes: number;
   readonly corsAllowedOrigins: readonly string[];
   readonly externalHealthUrls: Readonly<Record<string, string>>;
@@ -168,7 +172,10 @@ export function parseSettings(environment: Environment): Settings {
     torOnly: read.flag("TOR_ONLY", false),
     torProxyUrl: read.url("TOR_PROXY_URL", ["socks5:", "socks5h:", "http:"]),
     hardwareValidationEnabled: read.flag("HARDWARE_VALIDATION_ENABLED", false),
-    reflectionEnabled: read.flag("REFLECTION_ENABLED", true),
+    // What a stranger may ask at length is offered where somebody develops.
+    reflectionEnabled: read.flag("REFLECTION_ENABLED", environmentName !== "production"),
+    connectionsPerAddressMax: read.integer("CONNECTIONS_PER_ADDRESS_MAX", 5_000, 1, 1_000_000),
+    trustedProxies: read.ranges("TRUSTED_PROXIES"),
     maxRequestBytes: read.integer("MAX_REQUEST_SIZE", 10_485_760, 1024, 104_857_600),
     corsAllowedOrigins: read.origins("CORS_ALLOWED_ORIGINS"),
     externalHealthUrls: read.namedUrls("EXTERNAL_HEALTH_URLS"),
@@ -340,6 +347,15 @@ function createReader(environment: Environment) {
         const fine = URL.canParse(origin) && new URL(origin).origin === origin;
         if (!fine) problems.push(`${name}: ${origin} is not an origin such as https://app.example`);
         return fine;
+      });
+    },
+    /** Addresses and CIDR ranges joined by commas. */
+    ranges: (name: string): string[] => {
+      const ranges = (text(name) ?? "").split(",").map((range) => range.trim());
+      return ranges.filter((range) => {
+        if (range !== "" && !isRange(range))
+          problems.push(`${name}: ${range} is not an address or a range such as 10.0.0.0/8`);
+        return range !== "" && isRange(range);
       });
     },
     /** name=url pairs joined by commas. */

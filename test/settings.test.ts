@@ -149,6 +149,14 @@ const rows: [string, Row][] = [
   ),
   row("HARDWARE_VALIDATION_ENABLED", (s) => s.hardwareValidationEnabled, false, flags, ["maybe"]),
   row("REFLECTION_ENABLED", (s) => s.reflectionEnabled, true, flags, ["maybe"]),
+  row("CONNECTIONS_PER_ADDRESS_MAX", (s) => s.connectionsPerAddressMax, 5_000, [["7", 7]], ["0", "x"]),
+  row(
+    "TRUSTED_PROXIES",
+    (s) => s.trustedProxies,
+    [],
+    [["10.0.0.0/8, 2001:db8::/32,192.0.2.1", ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]]],
+    ["10.0.0.0/33", "10.0.0", "proxy.example", "2001:db8::/129", "10.0.0.1/"],
+  ),
   row("MAX_REQUEST_SIZE", (s) => s.maxRequestBytes, 10_485_760, [["1024", 1024]], ["1023", "x", "1.5"]),
   row(
     "CORS_ALLOWED_ORIGINS",

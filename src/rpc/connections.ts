@@ -79,6 +79,7 @@ interface Held extends HeldConnection {
   readonly socket: Socket;
   readonly id: string;
   readonly address: string;
+  readonly isProxy: boolean;
   readonly sinceMs: number;
   session: ServerHttp2Session | undefined;
   /** It was told to calm down, and is closed when it has wasted more than this. */
@@ -91,6 +92,8 @@ interface Held extends HeldConnection {
 export function createConnections(
   limits: ConnectionLimits,
   nowMs: () => number,
+  /** A proxy carries the connections and the mistakes of many: limits by address are not for it. */
+  isProxy: (address: string) => boolean,
   closed: (why: ClosedFor, address: string) => void,
 ): Connections {
   const byEndpoint = new Map<string, Held>();
@@ -133,7 +136,7 @@ export function createConnections(
     const ofAddress = createBudget(all);
     const wasted = new WeakMap<Held, number>();
     return (held: Held): void => {
-      if (held.isOver) return;
+      if (held.isOver || held.isProxy) return;
       const count = (wasted.get(held) ?? 0) + 1;
       wasted.set(held, count);
       const isOver = ofConnection.take(held.id, nowMs()) > 0;
@@ -157,10 +160,10 @@ export function createConnections(
     setTimeout(() => !held.isOver && close(held, why), limits.calmMs).unref();
   };
 
-  const hold = (socket: Socket, address: string): Held => {
+  const hold = (socket: Socket, address: string, ofProxy: boolean): Held => {
     const now = nowMs();
     const held: Held = {
-      ...{ socket, address, id: endpointOf(socket), sinceMs: now, busyMs: now },
+      ...{ socket, address, isProxy: ofProxy, id: endpointOf(socket), sinceMs: now, busyMs: now },
       ...{ session: undefined, leavesAfter: undefined, calls: 0, used: false },
       began: () => {
         held.calls++;
@@ -187,20 +190,21 @@ export function createConnections(
     sessions,
     sockets,
     add: (socket) => {
-      const address = addressKey(addressOf(socket.remoteAddress));
+      const plain = addressOf(socket.remoteAddress);
+      const address = addressKey(plain);
       const count = ofAddress.get(address) ?? 0;
       const refuse = (why: ClosedFor): false => {
         closed(why, address);
         socket.destroy();
         return false;
       };
-      if (count >= limits.connectionsPerAddressMax) return refuse("address");
+      if (count >= limits.connectionsPerAddressMax && !isProxy(plain)) return refuse("address");
       if (byEndpoint.size >= limits.connectionsMax) {
         const idle = idlest();
         if (!idle) return refuse("too_many");
         close(idle, "idle");
       }
-      const held = hold(socket, address);
+      const held = hold(socket, address, isProxy(plain));
       byEndpoint.set(held.id, held);
       sockets.add(socket);
       ofAddress.set(address, (ofAddress.get(address) ?? 0) + 1);

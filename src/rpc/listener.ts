@@ -72,6 +72,8 @@ export interface ListenerOptions {
   readonly log?: Log;
   /** Told of each connection that was refused or closed before its client wanted. */
   readonly closed?: (why: ClosedFor) => void;
+  /** Whether an address is that of a trusted proxy. */
+  readonly isProxy?: (address: string) => boolean;
 }
 
 export interface Listener extends AsyncDisposable {
@@ -103,6 +105,7 @@ export function createListener(options: ListenerOptions): Listener {
   const connections = createConnections(
     limits,
     () => performance.now(),
+    options.isProxy ?? (() => false),
     (why, address) => {
       options.closed?.(why);
       refusals.note(why, address);
@@ -274,6 +277,8 @@ function answerStream(
 ): void {
   const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
   const response = new Http2ServerResponse(stream as never);
+  // A body of no bytes has told its end before the request listened for it.
+  if (stream.readableEnded) request.push(null);
   if (headers.expect === "100-continue") response.writeContinue();
   handler(request, response, connection);
 }

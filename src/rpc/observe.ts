@@ -12,6 +12,8 @@ import {
 import type { Clock } from "../clock.js";
 import type { Log, LogFields } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";
+import { addressKey } from "./address.js";
+import { createBudget } from "./budget.js";
 import { callerKey, peerKey } from "./caller.js";
 import { reasonOf } from "./errors.js";
 import { type WireRequest, type WireResponse, watchGrpcStatus } from "./wire.js";
@@ -129,6 +131,7 @@ async function* noted<T>(messages: AsyncIterable<T>, call: Call | undefined, sig
 export function createObserver(options: ObserverOptions): Observer {
   const count = createCounting(options.metrics);
   const log = options.log.module("rpc");
+  const lines = createLines(log, options.clock.monotonicMs);
   return {
     begin: (request, response, target) => {
       const delivered = deliveryOf(response);
@@ -140,7 +143,7 @@ export function createObserver(options: ObserverOptions): Observer {
         const outcome = judge(call, response, wireStatus);
         const durationMs = options.clock.monotonicMs() - startedMs;
         count(call, outcome, request.method ?? "", response.statusCode, durationMs);
-        if (call.method) logCall(log, call, outcome, durationMs, options.quiet);
+        if (call.method) logCall(log, lines, call, outcome, durationMs, options.quiet);
       });
       return call;
     },
@@ -195,15 +198,61 @@ function createCounting(metrics: Metrics) {
   };
 }
 
-function logCall(log: Log, call: Call, outcome: Outcome, durationMs: number, quiet?: ReadonlySet<string>): void {
+/** Lines about calls that one address may cause. What goes beyond is counted, and told of in one line. */
+const linesOfAddress = { perSecond: 1, burst: 60 };
+const leftOutTellMs = 60_000;
+/** Addresses that are named in that line; the count is of all. */
+const addressesMax = 5;
+
+type Lines = ReturnType<typeof createLines>;
+
+/** Bounds the lines that callers without credentials cause: a disk that they fill is ours. */
+function createLines(log: Log, nowMs: () => number) {
+  const budget = createBudget(linesOfAddress);
+  const addresses = new Set<string>();
+  let leftOut = 0;
+  let toldMs = nowMs();
+  const tell = (now: number): void => {
+    if (leftOut === 0 || now - toldMs < leftOutTellMs) return;
+    log.info("lines about failed calls were left out", { count: leftOut, addresses: [...addresses].join(" ") });
+    toldMs = now;
+    leftOut = 0;
+    addresses.clear();
+  };
+  return {
+    /** Whether a line may be written about a call from this address. */
+    allow: (address: string): boolean => {
+      const now = nowMs();
+      tell(now);
+      const key = addressKey(address);
+      if (budget.take(key, now) === 0) return true;
+      leftOut++;
+      if (addresses.size < addressesMax) addresses.add(key);
+      return false;
+    },
+  };
+}
+
+function logCall(
+  log: Log,
+  lines: Lines,
+  call: Call,
+  outcome: Outcome,
+  durationMs: number,
+  quiet?: ReadonlySet<string>,
+): void {
   if (outcome === 0 && (quiet?.has(call.endpoint) || !log.enabled("DEBUG"))) return;
+  const caller = call.values?.get(callerKey);
+  const address = call.values?.get(peerKey).address ?? "unknown";
+  // Those who have shown who they are may be asked; and what we get wrong ourselves is always told.
+  if (outcome !== 0 && !isOurs(outcome) && caller === undefined && !lines.allow(address)) return;
   const fields = {
     request_id: call.requestId,
     path: call.endpoint,
     code: outcome === 0 ? "OK" : Code[outcome],
     duration_ms: Math.round(durationMs * 10) / 10,
-    peer: call.values?.get(peerKey).address,
-    subject: call.values?.get(callerKey)?.subject,
+    peer: call.values && address,
+    subject: caller?.subject,
   };
   if (outcome === 0) log.debug("call", fields);
   else logFailure(log, outcome, call.error, fields);

@@ -2,13 +2,20 @@
 import { constants } from "node:http2";
 import type { Peer } from "./caller.js";
 import { goAway } from "./keepalive.js";
+import type { Proxies } from "./proxies.js";
 import type { Connection, WireRequest, WireResponse } from "./wire.js";
 
-export function peerOf(request: WireRequest, response: WireResponse, connection: Connection | undefined): Peer {
+export function peerOf(
+  request: WireRequest,
+  response: WireResponse,
+  connection: Connection | undefined,
+  proxies: Proxies,
+): Peer {
+  const forwarded = request.headers["x-forwarded-for"];
   const session = "stream" in request ? request.stream.session : undefined;
   const socket = session?.socket ?? request.socket;
   return {
-    address: addressOf(socket.remoteAddress),
+    address: proxies.clientOf(addressOf(socket.remoteAddress), typeof forwarded === "string" ? forwarded : undefined),
     turnedAway: () => connection?.turnedAway(),
     // On a later turn: closing a session while one of its streams is being handled confuses the session.
     closeConnection: () => {

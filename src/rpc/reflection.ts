@@ -9,7 +9,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import { Code, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { file_google_rpc_error_details } from "../../gen/google/rpc/error_details_pb.js";
 import { file_google_rpc_status } from "../../gen/google/rpc/status_pb.js";
 import {
@@ -28,12 +28,26 @@ interface Known {
   readonly services: readonly DescService[];
   readonly files: ReadonlyMap<string, DescFile>;
   readonly registry: Registry;
+  /** Answers about files, each made once. */
+  readonly answers: Map<DescFile, ReflectionAnswer>;
 }
 
-/** Serves both versions, which differ in nothing but their name; the services are those to be listed. */
-export function mountReflection(router: ConnectRouter, services: readonly DescService[]): void {
+/** A tool asks a few questions and goes; a stream that asks more is none. */
+const questionsMax = 1_000;
+
+/**
+ * Serves both versions, which differ in nothing but their name; the services are those to be listed. Each question counts
+ * against its caller, since its answer may be a hundred times as long: `admit` throws to end the stream.
+ */
+export function mountReflection(
+  router: ConnectRouter,
+  services: readonly DescService[],
+  admit: (context: HandlerContext) => Promise<void>,
+): void {
   const known = knowledgeOf([...services, ServerReflection, ServerReflectionAlpha]);
-  const v1: ReflectionService = { serverReflectionInfo: (requests) => reflectAll(known, requests) };
+  const v1: ReflectionService = {
+    serverReflectionInfo: (requests, context) => reflectAll(known, requests, () => admit(context)),
+  };
   router.service(ServerReflection, v1);
   // The messages of v1alpha have the same fields under other type names, so the same generator speaks it.
   router.service(ServerReflectionAlpha, v1 as unknown as ServiceImpl<typeof ServerReflectionAlpha>);
@@ -44,11 +58,15 @@ function knowledgeOf(services: readonly DescService[]): Known {
   const roots = [...services.map((service) => service.file), file_google_rpc_error_details, file_google_rpc_status];
   const closure = roots.flatMap((file) => withDependencies(file));
   const files = new Map(closure.map((file): [string, DescFile] => [file.proto.name, file]));
-  return { services, files, registry: createRegistry(...files.values()) };
+  return { services, files, registry: createRegistry(...files.values()), answers: new Map() };
 }
 
-async function* reflectAll(known: Known, requests: AsyncIterable<ReflectionRequest>) {
+async function* reflectAll(known: Known, requests: AsyncIterable<ReflectionRequest>, admit: () => Promise<void>) {
+  let questions = 0;
   for await (const originalRequest of requests) {
+    if (++questions > questionsMax) throw new ConnectError("Too many questions", Code.ResourceExhausted);
+    // The first one came in with the call.
+    if (questions > 1) await admit();
     const messageResponse = answerOf(known, originalRequest.messageRequest);
     yield { validHost: originalRequest.host, originalRequest, messageResponse };
   }
@@ -61,13 +79,13 @@ function answerOf(known: Known, request: ReflectionRequest["messageRequest"]): R
       return { case: "listServicesResponse", value: { service } };
     }
     case "fileByFilename":
-      return fileAnswer(known.files.get(request.value), request.value);
+      return fileAnswer(known, known.files.get(request.value), request.value);
     case "fileContainingSymbol":
-      return fileAnswer(fileOfSymbol(known.registry, request.value), request.value);
+      return fileAnswer(known, fileOfSymbol(known.registry, request.value), request.value);
     case "fileContainingExtension": {
       const { containingType, extensionNumber } = request.value;
       const found = extensionsOf(known.registry, containingType).find(({ number }) => number === extensionNumber);
-      return fileAnswer(found?.file, `${containingType} ${extensionNumber}`);
+      return fileAnswer(known, found?.file, `${containingType} ${extensionNumber}`);
     }
     case "allExtensionNumbersOfType": {
       if (!known.registry.getMessage(request.value)) return notFound(request.value);
@@ -104,12 +122,16 @@ function extensionsOf(registry: Registry, typeName: string) {
     .filter(({ extendee }) => extendee.typeName === typeName);
 }
 
-function fileAnswer(file: DescFile | undefined, asked: string): ReflectionAnswer {
+function fileAnswer({ answers }: Known, file: DescFile | undefined, asked: string): ReflectionAnswer {
   if (!file) return notFound(asked);
+  const made = answers.get(file);
+  if (made) return made;
   // Dependencies come along, so that a tool needs one question only.
   const files = new Set(withDependencies(file));
   const fileDescriptorProto = [...files].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
-  return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  const answer: ReflectionAnswer = { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  answers.set(file, answer);
+  return answer;
 }
 
 function withDependencies(file: DescFile): DescFile[] {

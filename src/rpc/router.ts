@@ -28,6 +28,7 @@ import { mediaTypeOf } from "./media-type.js";
 import { type Call, callKey, noteError, type Observer, outcomeInterceptor } from "./observe.js";
 import { peerOf } from "./peer.js";
 import { procedureOf } from "./policies.js";
+import type { Proxies } from "./proxies.js";
 import { mountReflection } from "./reflection.js";
 import { createWaitingCalls } from "./waiting.js";
 import { answerHttpError, pathOf, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
@@ -51,6 +52,8 @@ export interface AdapterOptions {
   /** Ends every call when it aborts, with its reason: a ConnectError, best `Code.Unavailable`. */
   readonly shutdownSignal: AbortSignal;
   readonly clock: Clock;
+  /** Whose word is taken for a client's address. */
+  readonly proxies: Proxies;
   /** How long the body of a request is waited for. */
   readonly bodyLimits?: Partial<ReaderLimits>;
 }
@@ -81,7 +84,7 @@ export function createAdapter(options: AdapterOptions): WireHandler {
       return answerUnmatched(request, response, options, requestId);
     }
     const asked = askedOf(request, method);
-    const peer = peerOf(request, response, connection);
+    const peer = peerOf(request, response, connection, options.proxies);
     if (typeof asked === "number") return void answerMisfit(request, response, asked, peer, options, call);
     const begun = waiting.enter(connection ?? peer, addressKey(peer.address));
     if (!begun) return answerTooMany(request, response, options.clock, requestId);
@@ -180,7 +183,9 @@ function mountAll(router: ConnectRouter, options: AdapterOptions): void {
   };
   const openRouter = withOptions(router, () => open);
   mountHealth(openRouter, options.health);
-  if (options.reflection) mountReflection(openRouter, [...new Set(router.handlers.map(({ service }) => service))]);
+  if (!options.reflection) return;
+  const services = [...new Set(router.handlers.map(({ service }) => service))];
+  mountReflection(openRouter, services, options.gate.admitOutsider);
 }
 
 /** A router that registers each RPC by itself, with the options stated for it. */

@@ -55,6 +55,11 @@ export function createMetrics(options: MetricsOptions) {
       "method",
       "endpoint",
     ]),
+    connectionsClosed: counter(
+      `${prefix}connections_closed_total`,
+      "Connections refused, or closed before their client wanted, by why",
+      ["reason"],
+    ),
     activeNodes: gauge("active_nodes_total", "Nodes whose status is ACTIVE"),
     nodeOperations: counter(`${prefix}node_operations_total`, "Changes asked of nodes, by outcome", [
       "operation",

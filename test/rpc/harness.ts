@@ -32,6 +32,8 @@ import { createListener, type Listener, type ListenerLimits } from "../../src/rp
 import { createObserver } from "../../src/rpc/observe.js";
 import type { Policy, Role } from "../../src/rpc/permission.js";
 import { type Policies, procedureOf } from "../../src/rpc/policies.js";
+
+import { createProxies } from "../../src/rpc/proxies.js";
 import { type AdapterOptions, createAdapter } from "../../src/rpc/router.js";
 import type { TlsFiles } from "../../src/rpc/tls.js";
 import { createValidation, type ValidationOptions } from "../../src/rpc/validate.js";
@@ -55,6 +57,8 @@ export interface TestServerOptions {
   readonly interceptors?: readonly Interceptor[];
   readonly reports?: Partial<HealthReports>;
   readonly bodyLimits?: AdapterOptions["bodyLimits"];
+  /** Addresses and ranges of trusted proxies. */
+  readonly proxies?: readonly string[];
 }
 
 export interface TestServer extends AsyncDisposable {
@@ -78,6 +82,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
   const shutdown = new AbortController();
   const health = createHealthState([NodeService.typeName]);
   const policies = allowAll(options.policies);
+  const proxies = createProxies(options.proxies ?? []);
   const handler = createAdapter({
     routes: (router: ConnectRouter) => void router.service(NodeService, { ...stub, ...options.node }),
     gate: createGate({
@@ -100,12 +105,14 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     ...(options.readMaxBytes ? { readMaxBytes: options.readMaxBytes } : {}),
     shutdownSignal: shutdown.signal,
     clock: systemClock,
+    proxies,
     ...(options.bodyLimits ? { bodyLimits: options.bodyLimits } : {}),
   });
   const limits = options.listener ?? {};
   const closed = new Map<string, number>();
   const listener = createListener({
     ...{ host: "127.0.0.1", port: 0, handler, limits, log, tls: options.tls },
+    isProxy: proxies.trusts,
     closed: (why) => void closed.set(why, (closed.get(why) ?? 0) + 1),
   });
   await listener.listen();

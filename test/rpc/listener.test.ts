@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { connect as connectHttp2, constants } from "node:http2";
 import { ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { frame, rawHttp2, requestHeaders } from "../support/raw-http2.js";
 import {
   Code,
   clientOf,
@@ -164,6 +165,19 @@ describe("hostile bytes", () => {
 
   test("an HTTP/1.0 probe without Host is served", async () => {
     expect(await exchange(server.port, "GET /live HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1.1 200/);
+  });
+
+  test("a body of no bytes ends, also when its end comes in a frame of its own", async () => {
+    const path = "/grpc.health.v1.Health/Check";
+    for (const end of [true, false]) {
+      using client = await rawHttp2(server.port);
+      const headers = requestHeaders(path, { "content-type": "application/proto" });
+      client.socket.cork();
+      const stream = client.open(headers, end);
+      if (!end) client.socket.write(frame(0, 1, stream));
+      client.socket.uncork();
+      await until(() => (client.seen.get(1) ?? 0) > 0, "an answer", 3_000);
+    }
   });
 
   test("HTTP/2 headers beyond the limit end their stream alone", async () => {

@@ -187,6 +187,24 @@ test("bytes that are no message wake nobody: not by any protocol, not without a 
   expect(alarming).toEqual([]);
 });
 
+test("a stranger fills no log: lines of one address are bounded, and what was left out is counted", async () => {
+  await using quiet = await startTestServer();
+  const call = () =>
+    fetch(`http://127.0.0.1:${quiet.port}${getNodePath}`, {
+      method: "POST",
+      body: "{}",
+      headers: { "content-type": "application/json" },
+    });
+  for (let round = 0; round < 300; round++) await (await call()).text();
+  await until(
+    async () => (await quiet.count("grpc_server_handled_total", { grpc_code: "Unauthenticated" })) === 300,
+    "all are counted",
+  );
+  const lines = quiet.lines.filter(({ message }) => message === "call failed");
+  expect(lines.length).toBeGreaterThanOrEqual(60);
+  expect(lines.length).toBeLessThan(100);
+});
+
 describe("strangers are limited by their address", () => {
   const limits = { public: 5, authenticated: 100, admin: 100, poot: 100, payout: 100, windowMs: 60_000 };
   const counting = () => {

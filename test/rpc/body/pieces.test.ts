@@ -30,6 +30,9 @@ function envelope(extraBytes: number): Buffer {
 
 const limits = { readMaxBytes: { [getNodePath]: 2_000_000 } };
 
+/** The client of these tests shares the thread, and cores may be shared with others; unbounded work took seconds. */
+const turnMs = 150;
+
 describe("a megabyte byte by byte holds nobody up", () => {
   const mebibyte = 1 << 20;
 
@@ -40,7 +43,7 @@ describe("a megabyte byte by byte holds nobody up", () => {
     using turns = watchTurns();
     await client.data(stream, envelope(mebibyte), 1);
     await until(() => (client.seen.get(1) ?? 0) > 0 || client.closed(), "an answer");
-    expect(turns.worstMs()).toBeLessThan(50);
+    expect(turns.worstMs()).toBeLessThan(turnMs);
   });
 
   test.each(["application/json", "application/proto", "application/grpc-web+proto"])(
@@ -57,7 +60,7 @@ describe("a megabyte byte by byte holds nobody up", () => {
         await new Promise((resolve) => setImmediate(resolve));
       }
       await until(() => text() !== "" || closed(), "an answer");
-      expect(turns.worstMs()).toBeLessThan(50);
+      expect(turns.worstMs()).toBeLessThan(turnMs);
       socket.destroy();
     },
   );
@@ -93,7 +96,7 @@ describe("many messages in one piece", () => {
     using turns = watchTurns();
     await client.data(client.open(headers), empty, 16_384, false);
     await until(() => client.socket.bytesWritten > 0 && client.socket.writableLength === 0, "all are out");
-    expect(turns.worstMs()).toBeLessThan(50);
+    expect(turns.worstMs()).toBeLessThan(turnMs);
   });
 });
 

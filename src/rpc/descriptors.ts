@@ -1,0 +1,27 @@
+// How many files and connections the operating system lets this process hold.
+import { readFileSync } from "node:fs";
+
+/** Kept free of connections: stores, logs, files, and the port of probes and metrics, which must answer at the worst time. */
+const reserve = 64;
+const reserveShare = 0.25;
+
+/** The soft limit of open files; undefined where it cannot be read (only Linux says it in a file) or there is none. */
+export function openFilesMax(limits: string = readLimits()): number | undefined {
+  const [, soft] = /^Max open files\s+(\d+)/m.exec(limits) ?? [];
+  return soft === undefined ? undefined : Number(soft);
+}
+
+function readLimits(): string {
+  try {
+    return readFileSync("/proc/self/limits", "utf8");
+  } catch {
+    // Another system: it is not known, and nothing is concluded from it.
+    return "";
+  }
+}
+
+/** Connections that fit below the limit of open files, leaving a reserve. */
+export function connectionsThatFit(wanted: number, filesMax: number | undefined): number {
+  if (filesMax === undefined) return wanted;
+  return Math.max(1, Math.min(wanted, filesMax - Math.min(reserve, Math.ceil(filesMax * reserveShare))));
+}
