@@ -258,6 +258,14 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   validation.warmUp(services);
   const shutdown = new AbortController();
   const proxies = createProxies(settings.trustedProxies);
+  const gate = createGate({
+    policies,
+    verify: tokens.verify,
+    hit: coordination.hit,
+    nowMs: clock.monotonicMs,
+    random,
+    limits: settings.rateLimit.enabled ? rateLimits(settings) : undefined,
+  });
   const adapter = createAdapter({
     routes: createRoutes({
       resources: used.handlers,
@@ -314,14 +322,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         countReplicas: roster.countAlive,
       }),
     }),
-    gate: createGate({
-      policies,
-      verify: tokens.verify,
-      hit: coordination.hit,
-      nowMs: clock.monotonicMs,
-      limits: settings.rateLimit.enabled ? rateLimits(settings) : undefined,
-    }),
-    interceptors: [validation.interceptor, selfInterceptor(policies)],
+    gate,
+    interceptors: [gate.credentials, validation.interceptor, selfInterceptor(policies)],
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
     http: createHealthRoutes(reports, clock),

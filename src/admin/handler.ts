@@ -10,13 +10,14 @@ import {
 } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import type { Clock } from "../clock.js";
 import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure.js";
+import { charge } from "../rpc/gate.js";
 import { type NodeRole, nodeRoles, type Policy, type Role } from "../rpc/permission.js";
 import type { Health, HealthLevel } from "./health.js";
 import type { TokenPair, Tokens } from "./tokens.js";
 
 export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Policy>> = {
   issueToken: { permission: "admin" },
-  refreshToken: { permission: "open" },
+  refreshToken: { permission: "open", tier: "credential" },
   revokeToken: { permission: "admin" },
   getServiceInfo: { permission: "token", nodeToken: "handler" },
   getServiceHealth: { permission: "admin" },
@@ -99,15 +100,19 @@ export function createAdminHandler(parts: {
   return {
     issueToken,
 
-    refreshToken: async ({ refreshToken }) =>
+    refreshToken: async ({ refreshToken }, context) =>
       pairToWire(
-        await tokens.refresh(refreshToken, async (nodeId, issuedAt) => {
-          const { role, banned, resetAt } = await requireNode(nodeId);
-          if (banned) throw notAllowed("The node is banned");
-          // Tokens are dated in whole seconds: one of the very second of the reset is refused, and its node enrols anew.
-          if (resetAt !== undefined && issuedAt < resetAt) throw unauthenticated("The node's enrolment was reset");
-          return role;
-        }),
+        await tokens.refresh(
+          refreshToken,
+          (subject) => charge(context, subject),
+          async (nodeId, issuedAt) => {
+            const { role, banned, resetAt } = await requireNode(nodeId);
+            if (banned) throw notAllowed("The node is banned");
+            // Tokens are dated in whole seconds: one of the very second of the reset is refused, and its node enrols anew.
+            if (resetAt !== undefined && issuedAt < resetAt) throw unauthenticated("The node's enrolment was reset");
+            return role;
+          },
+        ),
       ),
 
     revokeToken: async ({ jti }) => {

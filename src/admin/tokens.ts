@@ -215,17 +215,20 @@ export async function createTokens(parts: {
 
     /**
      * A new pair for a refresh token. Asked again within 60 s of its first use it gives the same pair, letter by letter.
-     * `roleOf` is asked once a node's token has proved whose it is: it may refuse, and the pair is for the role it answers.
+     * `proven` is called once the token has proved whose it is, before anything comes of it; it may refuse. So may `roleOf`
+     * for a node's token, and the pair is for the role it answers.
      * @throws Failure 4011
      */
     refresh: async (
       token: string,
+      proven: (subject: string) => Promise<void>,
       roleOf: (nodeId: string, issuedAt: Date) => Promise<NodeRole>,
     ): Promise<TokenPair> => {
       const claims = await check(token);
       if (claims.tokenType !== "node_refresh" && claims.tokenType !== "service_refresh") {
         throw unauthenticated("A refresh token is required");
       }
+      await proven(claims.nodeId ?? claims.subject);
       const role = claims.nodeId === undefined ? claims.role : await roleOf(claims.nodeId, claims.issuedAt);
       const { first, at } = await spend("refresh", claims.jti, claims.expiresAt);
       if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {

@@ -104,7 +104,8 @@ export function createEnrollment(parts: {
     },
 
     /**
-     * Checks the signature and pins the key if none is; answers the node. A challenge serves once.
+     * Checks the signature and pins the key if none is; answers the node. A challenge serves once. `proven` is called once
+     * the key has answered, before anything comes of it; it may refuse.
      * @throws Failure 4011, 4031, 5001
      */
     complete: async (
@@ -112,11 +113,13 @@ export function createEnrollment(parts: {
       challenge: Uint8Array,
       signature: Uint8Array,
       bring: BringToken,
+      proven: () => Promise<void> = async () => undefined,
     ): Promise<NodeDocument> => {
       const { publicKey, expiresAt } = readChallenge(nodeId, challenge);
       if (!verifyEd25519(publicKey, challenge, signature)) {
         throw unauthenticated("The signature is not that key's over the challenge");
       }
+      await proven();
       const node = await repository.get(nodeId);
       const token = await authorise(node, publicKey, bring);
       if (!(await parts.spend(sha256Hex(challenge), expiresAt))) {

@@ -12,7 +12,8 @@ import type { TokenPair } from "../admin/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Vault } from "../crypto.js";
 import { malformed } from "../failure.js";
-import { type Caller, callerOf } from "../rpc/caller.js";
+import { type Caller, callerOf, peerKey } from "../rpc/caller.js";
+import { charge } from "../rpc/gate.js";
 import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { NodeRole, Policy } from "../rpc/permission.js";
@@ -55,8 +56,8 @@ export const nodePolicies = {
   exitMaintenance: { permission: "node:write" },
   banNode: { permission: "node:admin" },
   unbanNode: { permission: "node:admin" },
-  beginEnrollment: { permission: "open" },
-  completeEnrollment: { permission: "open" },
+  beginEnrollment: { permission: "open", tier: "credential" },
+  completeEnrollment: { permission: "open", tier: "credential" },
   resetEnrollment: { permission: "node:admin" },
   // Bounded by its own rules (sessions per node, streams per replica): a fleet behind one address must find back.
   heartbeat: { permission: "node:heartbeat", nodeToken: "handler", tier: "none" },
@@ -312,12 +313,15 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
     beginEnrollment: async ({ nodeId, publicKey }, context) => {
       const bring = () => parts.enrollmentToken(context.requestHeader);
       const { challenge, expiresAt } = await enrollment.begin(nodeId, publicKey, bring);
+      // That the key is pinned proves nothing yet, for keys are public: one who asks for others must not use up their limit.
+      await charge(context, `${nodeId} at ${context.values.get(peerKey).address}`);
       return { challenge, expiresAt: timestampFromDate(expiresAt) };
     },
     completeEnrollment: ({ nodeId, challenge, signature }, context) =>
       counted("enroll", async () => {
         const bring = () => parts.enrollmentToken(context.requestHeader);
-        const node = await enrollment.complete(nodeId, challenge, signature, bring);
+        const proven = () => charge(context, nodeId);
+        const node = await enrollment.complete(nodeId, challenge, signature, bring, proven);
         const { accessToken, refreshToken, expiresAt } = await parts.issueNodeTokens(nodeId, node.node_type);
         return { accessToken, refreshToken, expiresAt: timestampFromDate(expiresAt) };
       }),

@@ -1,11 +1,11 @@
 // Who may come in, judged from the headers alone, before a byte of the body is read.
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { HandlerContext, Interceptor } from "@connectrpc/connect";
+import { createContextKey, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import type { Hit } from "../coordination/coordination.js";
 import { Failure, notAllowed, tooMany, unauthenticated, unavailable } from "../failure.js";
 import { addressKey } from "./address.js";
-import { createBudget } from "./budget.js";
+import { type Budget, type BudgetRate, createBudget } from "./budget.js";
 import { type Caller, callerKey, type Peer, peerKey } from "./caller.js";
 import { type Policy, permissionsOf } from "./permission.js";
 import { type Policies, procedureOf } from "./policies.js";
@@ -32,6 +32,8 @@ export interface GateOptions {
   readonly limits: RateLimits | undefined;
   /** Monotonic. */
   readonly nowMs: () => number;
+  /** In [0, 1). */
+  readonly random: () => number;
 }
 
 /** For Connect's requestGate, by way of createAdapter. Throws Failures. */
@@ -41,6 +43,8 @@ export interface Gate {
   admit(context: HandlerContext): Promise<void>;
   /** For RPCs that ask for no token and are not the service's own: health and reflection. Counted per address, in this process. */
   admitOutsider(context: HandlerContext): Promise<void>;
+  /** For policies of the tier `credential`: counts what turned out to be no good. Inside the error interceptor. */
+  readonly credentials: Interceptor;
   /** Counts what comes without good credentials against its address. @throws Failure 4291 */
   limitStranger(peer: Peer): Promise<void>;
 }
@@ -49,10 +53,11 @@ const counterRetryMs = 1_000;
 
 export function createGate(options: GateOptions): Gate {
   const outsiders = createBudget(outsiderBudget);
+  const unproven = createBudget(unprovenBudget);
   const admit = async (context: HandlerContext) => {
     const policy = options.policies.get(procedureOf(context.method));
     if (!policy) throw new Failure("LUCID_ERR_5999", "Internal server error", { cause: new Error("no policy stated") });
-    if (policy.permission === "open") return admitOpen(options, policy, context);
+    if (policy.permission === "open") return admitOpen(options, policy, context, unproven);
     const caller = await identify(options, policy, context);
     await limitCaller(options, policy, caller, context);
     assertAllowed(policy, caller);
@@ -69,6 +74,18 @@ export function createGate(options: GateOptions): Gate {
       peer.turnedAway();
       throw tooMany("Too many calls without a token from this address", waitMs);
     },
+    credentials: (next) => async (request) => {
+      const charge = request.contextValues.get(chargeKey);
+      try {
+        return await next(request);
+      } catch (error) {
+        // A good credential may meet a ban or a node that is gone; it is counted by then.
+        if (charge && !charge.proven && isBadCredential(error)) {
+          await limitPeer(options, request.contextValues.get(peerKey));
+        }
+        throw error;
+      }
+    },
     limitStranger: (peer) => limitPeer(options, peer),
   };
 }
@@ -79,14 +96,58 @@ export function createGate(options: GateOptions): Gate {
  */
 const outsiderBudget = { perSecond: 20, burst: 200 };
 
+/**
+ * Requests that are their own credential, from one address and before they are judged: a fleet behind one address refreshes
+ * its tokens within minutes, and judging a bad one costs a hash.
+ */
+const unprovenBudget: BudgetRate = { perSecond: 100, burst: 1_000 };
+
+/** What a call of the tier `credential` is counted by. */
+interface Charge {
+  proven: boolean;
+  readonly good: (subject: string) => Promise<void>;
+}
+
+const chargeKey = createContextKey<Charge | undefined>(undefined, { description: "charge" });
+
+/**
+ * Counts a call against the subject that its credential has proved, before it has any effect.
+ * @throws Failure 4291
+ */
+export async function charge({ values }: Pick<HandlerContext, "values">, subject: string): Promise<void> {
+  const found = values.get(chargeKey);
+  if (!found) return;
+  found.proven = true;
+  await found.good(subject);
+}
+
+const isBadCredential = (error: unknown) =>
+  error instanceof Failure && ["LUCID_ERR_4011", "LUCID_ERR_4031", "LUCID_ERR_5001"].includes(error.reason);
+
 /** An RPC without credentials: a token only says against whom the call counts, so that NAT does not bundle callers. */
-async function admitOpen(options: GateOptions, policy: Policy, context: HandlerContext): Promise<void> {
+async function admitOpen(
+  options: GateOptions,
+  policy: Policy,
+  context: HandlerContext,
+  unproven: Budget,
+): Promise<void> {
   if (policy.tier === "none" || !options.limits) return;
   const token = bearerToken(context.requestHeader);
   const caller = token === undefined ? undefined : await options.verify(token).catch(() => undefined);
-  if (caller) await limitCaller(options, policy, caller, context);
-  else await limitPeer(options, context.values.get(peerKey));
+  const peer = context.values.get(peerKey);
+  if (caller) return limitCaller(options, policy, caller, context);
+  if (policy.tier !== "credential") return limitPeer(options, peer);
+  const waitMs = unproven.take(addressKey(peer.address), options.nowMs());
+  if (waitMs > 0) throw tooMany("Too many credentials from this address at once", spread(options, waitMs, 10_000));
+  const { authenticated: max, windowMs } = options.limits;
+  context.values.set(chargeKey, {
+    proven: false,
+    good: (subject) => limit(options, `rate:credential:${subject}`, max, windowMs, policy, context.method),
+  });
 }
+
+/** When to come again: not before, and not all at the same moment. */
+const spread = ({ random }: GateOptions, waitMs: number, overMs: number) => waitMs + random() * overMs;
 
 /** The caller; a call without a good token counts against its address, which bounds guessing. */
 async function identify(options: GateOptions, policy: Policy, context: HandlerContext): Promise<Caller> {
@@ -114,11 +175,14 @@ function assertAllowed(policy: Policy, caller: Caller): void {
 }
 
 async function limitCaller(options: GateOptions, policy: Policy, caller: Caller, context: HandlerContext) {
-  const tier = policy.tier ?? (caller.role === "admin" ? "admin" : "authenticated");
+  const usual = caller.role === "admin" ? "admin" : "authenticated";
+  const tier = policy.tier === undefined || policy.tier === "credential" ? usual : policy.tier;
   if (tier === "none" || !options.limits) return;
+  // An enrolment token bears the name of the operator who asked for it; what is done with it is the node's doing.
+  const { tokenType, subject, nodeId } = caller;
   await limit(
     options,
-    `rate:${tier}:${caller.subject}`,
+    `rate:${tier}:${tokenType === "node_enrollment" ? `enrollment of ${nodeId}` : subject}`,
     options.limits[tier],
     options.limits.windowMs,
     policy,
@@ -134,7 +198,7 @@ async function limitPeer(options: GateOptions, peer: Peer): Promise<void> {
 }
 
 async function limit(
-  { hit }: GateOptions,
+  options: GateOptions,
   key: string,
   max: number,
   windowMs: number,
@@ -143,12 +207,13 @@ async function limit(
 ): Promise<void> {
   let found: Hit;
   try {
-    found = await hit(key, max, windowMs);
+    found = await options.hit(key, max, windowMs);
   } catch (cause) {
     if (!failsClosed(policy, method)) return;
     throw unavailable("The rate limit cannot be checked", counterRetryMs, cause);
   }
-  if (!found.allowed) throw tooMany(`More than ${max} calls in ${windowMs / 1_000} s`, found.resetMs);
+  if (!found.allowed)
+    throw tooMany(`More than ${max} calls in ${windowMs / 1_000} s`, spread(options, found.resetMs, windowMs));
 }
 
 /** Without its counters the service goes on, except that it moves no money. */

@@ -80,6 +80,10 @@ export interface Policy {
    * (the handler judges, as it does for streams). Absent: `refused`.
    */
   readonly nodeToken?: "self" | "refused" | "handler";
-  /** The rate limit it counts against; absent: by the caller (public, authenticated or admin). `none` is for probes. */
-  readonly tier?: "poot" | "payout" | "none";
+  /**
+   * The rate limit it counts against; absent: by the caller (public, authenticated or admin). `none` is for probes.
+   * `credential`: an open RPC whose request is its credential. A good one counts against its subject, which the handler
+   * tells by `charge`, a bad one against the address it came from.
+   */
+  readonly tier?: "poot" | "payout" | "credential" | "none";
 }

@@ -220,6 +220,7 @@ describe("policies", () => {
       hit: counters().hit,
       limits: undefined,
       nowMs: () => 0,
+      random: () => 0,
     });
     await expect(gate.admit({ method: NodeService.method.getNode } as never)).rejects.toMatchObject({
       reason: "LUCID_ERR_5999",

@@ -83,16 +83,19 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
   const health = createHealthState([NodeService.typeName]);
   const policies = allowAll(options.policies);
   const proxies = createProxies(options.proxies ?? []);
+  const gate = createGate({
+    policies,
+    verify,
+    hit: options.hit ?? (async () => allowed),
+    limits: options.limits,
+    nowMs: systemClock.monotonicMs,
+    random: () => 0,
+  });
   const handler = createAdapter({
     routes: (router: ConnectRouter) => void router.service(NodeService, { ...stub, ...options.node }),
-    gate: createGate({
-      policies,
-      verify,
-      hit: options.hit ?? (async () => allowed),
-      limits: options.limits,
-      nowMs: systemClock.monotonicMs,
-    }),
+    gate,
     interceptors: [
+      gate.credentials,
       createValidation(options.validation).interceptor,
       selfInterceptor(policies),
       ...(options.interceptors ?? []),
