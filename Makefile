@@ -61,6 +61,7 @@ soak: export FLEET_KILLS ?= 20
 soak: export PAUSE_SECONDS ?= 60
 soak: export STORM_NODES ?= 5000
 soak: export FAULT_SECONDS ?= 30
+soak: export FUZZ_SECONDS ?= 900
 soak: export CHURN_NODES ?= 2000
 soak: export SOAK_MINUTES ?= 60
 soak: tools check build ## the same tests with the full numbers of kills, nodes and minutes; some two hours

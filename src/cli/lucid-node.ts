@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // The command line: finds the subcommand and turns what it throws into a message and an exit code.
+import "../base64.js";
 import { SettingsError } from "../settings.js";
 import { type Command, UsageError } from "./command.js";
 

@@ -92,9 +92,20 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
     throw unreadable("The message is compressed, but grpc-encoding does not say how");
   const data = compressed && encoding ? await inflate(message.data, encoding, readMaxBytes) : message.data;
   const flags = message.flags & ~compressedFlag;
+  if (data.length > largeBytes) await oneAtATime();
   // Other flags mark what is no message: the end of a stream, trailers.
   if (flags === 0) (json ? scanJson : scanProtobuf)(bound, data);
   return enveloped ? envelope(flags, data) : data;
+}
+
+/** Decoding costs up to 7 ms a MiB, in one piece. */
+const largeBytes = 512 * 1024;
+let lastLarge: Promise<void> = Promise.resolve();
+
+/** Waits for a turn of the event loop in which no other large message is decoded. */
+function oneAtATime(): Promise<void> {
+  lastLarge = lastLarge.then(() => new Promise((resolve) => setImmediate(resolve)));
+  return lastLarge;
 }
 
 function envelope(flags: number, data: Uint8Array): Uint8Array {
