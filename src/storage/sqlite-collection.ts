@@ -17,10 +17,10 @@ import { copyOf } from "./copy.js";
 import { cursorOf, cursorPaths, indexOf } from "./cursor.js";
 import { boundIds, compileFilter, valueAt } from "./filter.js";
 import { createCodec } from "./sqlite-codec.js";
-import type { CommitQueue } from "./sqlite-commit.js";
+import type { CommitQueue, Turn } from "./sqlite-commit.js";
 import type { Statements } from "./sqlite-file.js";
-import { documentStatements, indexedCount, orderedWalk, type Position, toSql } from "./sqlite-query.js";
-import { breathe, candidates, chunkMax, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
+import { countedWalk, documentStatements, orderedWalks, placeIn, toSql } from "./sqlite-query.js";
+import { breathe, candidates, chain, countRows, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
 import { assertBetween, assertDocument, assertIndexed, assertSupported, assertUpsert } from "./supported.js";
 import { applyUpdate, documentFromFilter } from "./update.js";
 
@@ -50,6 +50,8 @@ const batchMax = 1000;
 const skipMax = 10_000;
 /** Deleting costs more than reading: every index is changed. */
 const deleteChunkMax = 100;
+/** Documents read, or deleted, between two looks at whether the turn is over. */
+const stepMax = 16;
 
 export function createCollection<T extends StoredDocument>(given: CollectionParts): Collection<T> {
   const codec = createCodec(given.definition.dates);
@@ -69,7 +71,7 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     insertMany: async (documents, { ordered = false } = {}) => {
       assertBetween(documents.length, 0, batchMax, "a batch");
       const encoded = documents.map(encode);
-      return queue.run(() => insertAll(encoded, insert, ordered));
+      return insertAll(queue, encoded, insert, ordered);
     },
     findOne: async (filter, hint = {}) => {
       const source = guarded(parts, filter, hint);
@@ -78,9 +80,8 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     page: async (filter, options) => (await readPage(parts, filter, options)) as Page<T>,
     count: async (filter, { max = Infinity, ...hint } = {}) => {
       const source = guarded(parts, filter, hint);
-      const query = hint.index === undefined ? undefined : indexedCount(definition, filter, hint.index);
-      if (query === undefined) return countMatches(parts, source, filter, max);
-      return Math.min(max, Number(statements.all(query.sql, ...query.values)[0]?.count));
+      const walk = hint.index === undefined ? undefined : countedWalk(definition, filter, hint.index);
+      return walk === undefined ? countMatches(parts, source, filter, max) : countRows(parts, walk, max);
     },
     updateOne: async (filter, update, options = {}) => {
       const { before, after } = await changeOne(parts, filter, update, options);
@@ -107,18 +108,46 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
   };
 }
 
-function insertAll<Encoded>(all: readonly Encoded[], insert: (one: Encoded) => void, ordered: boolean) {
+/**
+ * As many a turn as it has time for, and the next ones only once those are on disk: what is in after a failure is a prefix
+ * of what could be inserted.
+ */
+async function insertAll<Encoded>(
+  queue: CommitQueue,
+  all: readonly Encoded[],
+  insert: (one: Encoded) => void,
+  ordered: boolean,
+): Promise<{ inserted: number; duplicates: number[] }> {
   const duplicates: number[] = [];
-  for (const [place, one] of all.entries()) {
-    try {
-      insert(one);
-    } catch (error) {
-      if (!(error instanceof DuplicateKeyError)) throw error;
-      duplicates.push(place);
-      if (ordered) return { inserted: place, duplicates };
-    }
+  for (let next = 0; next < all.length; ) {
+    const from = next;
+    const { refused, end } = await queue.run((turn) => insertSome(all, from, insert, ordered, turn));
+    duplicates.push(...refused);
+    if (ordered && refused.length > 0) return { inserted: end - 1, duplicates };
+    next = end;
   }
   return { inserted: all.length - duplicates.length, duplicates };
+}
+
+/** At least one. `end` is the place behind the last one that was tried. */
+function insertSome<Encoded>(
+  all: readonly Encoded[],
+  from: number,
+  insert: (one: Encoded) => void,
+  ordered: boolean,
+  turn: Turn,
+): { refused: number[]; end: number } {
+  const refused: number[] = [];
+  for (let place = from; place < all.length; place++) {
+    try {
+      insert(all[place] as Encoded);
+    } catch (error) {
+      if (!(error instanceof DuplicateKeyError)) throw error;
+      refused.push(place);
+    }
+    if (turn.isOver() || (ordered && refused.length > 0)) return { refused, end: place + 1 };
+  }
+  return { refused, end: all.length };
 }
 
 /** The candidates of a query that both engines take. */
@@ -148,7 +177,7 @@ async function eachChunk(
 
 async function firstMatch(parts: Parts, source: Source, matches: (document: object) => boolean) {
   let match: object | undefined;
-  await eachChunk(parts, source, 4, (documents) => {
+  await eachChunk(parts, source, 1, (documents) => {
     match = documents.find(matches);
     return match !== undefined;
   });
@@ -158,7 +187,8 @@ async function firstMatch(parts: Parts, source: Source, matches: (document: obje
 async function countMatches(parts: Parts, source: Source, filter: Filter, max: number): Promise<number> {
   const matches = compileFilter(filter);
   let count = 0;
-  await eachChunk(parts, source, chunkMax, (documents) => {
+  if (max < 1) return 0;
+  await eachChunk(parts, source, max, (documents) => {
     count += documents.filter(matches).length;
     return count >= max;
   });
@@ -171,12 +201,11 @@ async function readPage(parts: Parts, filter: Filter, options: PageOptions): Pro
   assertSupported(parts.definition, filter);
   assertBetween(limit, 1, batchMax, "limit");
   assertBetween(skip, 0, skipMax, "skip");
-  const walk = orderedWalk(parts.definition, filter, index);
-  const position = after && positionBehind(parts.definition, index, walk.order, after);
+  const source = pageSource(parts, filter, index, descending, after);
   const matches = compileFilter(filter);
   const found: object[] = [];
   let passed = 0;
-  await eachChunk(parts, walkSource(parts, walk, descending, position), limit + 1 + skip, (documents) => {
+  await eachChunk(parts, source, limit + 1 + skip, (documents) => {
     for (const document of documents) {
       if (found.length > limit || !matches(document)) continue;
       if (passed < skip) passed++;
@@ -189,15 +218,25 @@ async function readPage(parts: Parts, filter: Filter, options: PageOptions): Pro
   return found.length > limit && last ? { items, next: cursorOf(indexOf(parts.definition, index), last) } : { items };
 }
 
-function positionBehind(
-  definition: CollectionDefinition,
+/** All that stands behind the cursor, in the order of the index. */
+function pageSource(
+  parts: Parts,
+  filter: Filter,
   index: string,
-  order: readonly string[],
-  after: Cursor,
-): Position {
-  const paths = cursorPaths(indexOf(definition, index));
+  descending: boolean,
+  after: Cursor | undefined,
+): Source {
+  const walks = orderedWalks(parts.definition, filter, index, descending);
+  if (!after) return chain(walks.map((walk) => walkSource(parts, walk, descending)));
+  const paths = cursorPaths(indexOf(parts.definition, index));
   assertBetween(after.length, paths.length, paths.length, `values of a cursor of ${index}`);
-  return order.map((path) => toSql(after[paths.indexOf(path)]));
+  const valueAtPath = (path: string) => toSql(after[paths.indexOf(path)]);
+  return chain(
+    walks.flatMap((walk) => {
+      const place = placeIn(walk, valueAtPath, descending);
+      return place === "over" ? [] : [walkSource(parts, walk, descending, place)];
+    }),
+  );
 }
 
 /**
@@ -216,9 +255,9 @@ async function changeOne(
   const [filter, update] = copyOf([givenFilter, givenUpdate] as const);
   const source = guarded(parts, filter, index === undefined ? {} : { index });
   const matches = compileFilter(filter);
-  for (const size of growing(4)) {
-    const change = await parts.queue.run(() => {
-      const before = source.read(size).find(matches);
+  for (const size of growing(1)) {
+    const change = await parts.queue.run((turn) => {
+      const before = readSome(source, size, turn, (found) => found.find(matches));
       if (before) return replace(parts, before, update);
       if (!source.done) return undefined;
       return upsert ? insertFrom(parts, filter, update) : {};
@@ -226,6 +265,20 @@ async function changeOne(
     if (change) return change;
   }
   return {};
+}
+
+/** What `take` finds among up to `size` documents, read a few at a time while the turn lasts; it answers once it has found. */
+function readSome<Result>(
+  source: Source,
+  size: number,
+  turn: Turn,
+  take: (found: object[]) => Result | undefined,
+): Result | undefined {
+  for (let left = size; left > 0 && !source.done; left -= stepMax) {
+    const result = take(source.read(Math.min(left, stepMax)));
+    if (result !== undefined || turn.isOver()) return result;
+  }
+  return undefined;
 }
 
 function replace({ statements, codec, on, definition }: Parts, before: object, update: Update): Change {
@@ -269,14 +322,17 @@ function summarize(outcomes: readonly PromiseSettledResult<Change>[]) {
 async function deleteMatches(parts: Parts, source: Source, filter: Filter, limit: number): Promise<number> {
   const matches = compileFilter(filter);
   let deleted = 0;
-  for (const size of growing(Math.min(limit, deleteChunkMax))) {
-    deleted += await parts.queue.run(() => {
-      const found = source
-        .read(Math.min(size, deleteChunkMax))
-        .filter(matches)
-        .slice(0, limit - deleted);
-      for (const document of found) parts.statements.run(parts.on.remove, String(valueAt(document, "_id")));
-      return found.length;
+  for (const size of growing(limit)) {
+    deleted += await parts.queue.run((turn) => {
+      let removed = 0;
+      readSome(source, Math.min(size, deleteChunkMax, limit - deleted), turn, (found) => {
+        for (const document of found.filter(matches)) {
+          parts.statements.run(parts.on.remove, String(valueAt(document, "_id")));
+          removed++;
+        }
+        return undefined;
+      });
+      return removed;
     });
     if (deleted >= limit || source.done) return deleted;
   }

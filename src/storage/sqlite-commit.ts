@@ -2,19 +2,29 @@
 import { StoreUnavailableError } from "./collection.js";
 import { type Database, translateError } from "./sqlite-file.js";
 
+/** The turn of the event loop that a piece of work runs in. */
+export interface Turn {
+  /**
+   * Whether it has lasted as long as a turn may. Work that consists of many steps looks after each, stops then, and goes
+   * on in a later turn.
+   */
+  isOver(): boolean;
+}
+
 export interface CommitQueue {
   /**
    * Runs the work within the next transaction, in one turn of the event loop that nothing can come between, and resolves
-   * once it is on disk. Work that throws is undone alone, and its error rejects.
+   * once it is on disk. Work that throws is undone alone, and its error rejects. A turn takes pieces of work until it has
+   * lasted 8 ms: it ends at most one step of work later.
    * @throws StoreUnavailableError when the commit fails, too many wait or the queue is closed; nothing is then written
    */
-  run<Result>(work: () => Result): Promise<Result>;
+  run<Result>(work: (turn: Turn) => Result): Promise<Result>;
   /** Commits what waits; later work is refused. */
   close(): void;
 }
 
 interface Waiting {
-  readonly work: () => unknown;
+  readonly work: (turn: Turn) => unknown;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -43,7 +53,7 @@ export function createCommitQueue(database: Database): CommitQueue {
     if (waiting.length > 0) schedule();
   };
   return {
-    run: <Result>(work: () => Result) =>
+    run: <Result>(work: (turn: Turn) => Result) =>
       new Promise<Result>((resolve, reject) => {
         if (closed) throw new StoreUnavailableError("The store is closed");
         if (waiting.length >= waitingMax) throw new StoreUnavailableError("Too many writes wait for the disk");
@@ -59,15 +69,16 @@ export function createCommitQueue(database: Database): CommitQueue {
 
 /** Runs and commits the first of those waiting, settles them and answers how many they were: at least one, if any waits. */
 function commitGroup(database: Database, waiting: readonly Waiting[]): number {
-  const startMs = performance.now();
+  const endMs = performance.now() + turnMs;
+  const turn: Turn = { isOver: () => performance.now() >= endMs };
   const settlements: (() => void)[] = [];
   let taken = 0;
   try {
     if (waiting.length > 0) database.exec("BEGIN IMMEDIATE");
     for (const one of waiting.slice(0, groupMax)) {
       taken++;
-      settlements.push(attempt(database, one));
-      if (performance.now() - startMs > turnMs) break;
+      settlements.push(attempt(database, one, turn));
+      if (turn.isOver()) break;
     }
     if (waiting.length > 0) database.exec("COMMIT");
   } catch (error) {
@@ -86,10 +97,10 @@ function commitGroup(database: Database, waiting: readonly Waiting[]): number {
  * The settlement to call after the COMMIT. What the work did before it threw is undone, and the group goes on, unless
  * SQLite itself gave up the transaction, as it does when the disk is full: then the group fails as a whole.
  */
-function attempt(database: Database, { work, resolve, reject }: Waiting): () => void {
+function attempt(database: Database, { work, resolve, reject }: Waiting, turn: Turn): () => void {
   database.exec("SAVEPOINT one");
   try {
-    const result = work();
+    const result = work(turn);
     database.exec("RELEASE one");
     return () => resolve(result);
   } catch (error) {

@@ -1,6 +1,6 @@
 import type { CollectionDefinition, Filter, IndexDefinition, Scalar } from "./collection.js";
 import { idIndex, indexOf } from "./cursor.js";
-import { type Demand, isFields, requiredDemands } from "./filter.js";
+import { compare, type Demand, isFields, requiredDemands } from "./filter.js";
 import type { SqlValue } from "./sqlite-file.js";
 import { assertRepeatsPartial } from "./supported.js";
 
@@ -11,6 +11,8 @@ export interface Walk {
   /** The condition of a partial index, or empty. */
   readonly partial: string;
   readonly fixed: readonly Term[];
+  /** Those of the fixed fields that another walk of the same query fixes to another value. */
+  readonly chosen: readonly Term[];
   /** Paths that order what is found; they tell any two documents apart. */
   readonly order: readonly string[];
   readonly bounds: readonly Term[];
@@ -82,25 +84,19 @@ function partialCondition({ partial = {} }: IndexDefinition): string {
   return conditions.join(" AND ");
 }
 
-/** The one walk that goes through all matches in order: equality fixes the first fields, the others order. */
-export function orderedWalk(definition: CollectionDefinition, filter: Filter, indexName: string): Walk {
-  const index = indexOf(definition, indexName);
-  assertRepeatsPartial(index, filter);
-  const demands = requiredDemands(filter);
-  const free = index.key.findIndex((path) => !fixedValue(demands, path));
-  const fixed = index.key.slice(0, free < 0 ? index.key.length : free);
-  return makeWalk(
-    definition,
-    index,
-    demands,
-    fixed.map((path) => is(path, fixedValue(demands, path)?.value ?? null)),
-  );
-}
-
 const walksMax = 1000;
 
-/** Walks that go through all matches in any order: $in too fixes a field, at the price of one walk for each choice. */
-export function unorderedWalks(definition: CollectionDefinition, filter: Filter, indexName: string): Walk[] {
+/**
+ * The walks that, one after the other, go through all matches in order, or against it. Equality fixes the first fields of
+ * the index and so does $in, at the price of one walk for each choice: what is read then does not grow with the table.
+ * Behind more than 1000 walks $in only judges what is found.
+ */
+export function orderedWalks(
+  definition: CollectionDefinition,
+  filter: Filter,
+  indexName: string,
+  descending = false,
+): Walk[] {
   const index = indexOf(definition, indexName);
   assertRepeatsPartial(index, filter);
   const demands = requiredDemands(filter);
@@ -108,10 +104,35 @@ export function unorderedWalks(definition: CollectionDefinition, filter: Filter,
   for (const path of index.key) {
     const choices = choicesOf(demands, path);
     if (!choices || choices.length * prefixes.length > walksMax) break;
-    prefixes = prefixes.flatMap((prefix) => choices.map((value) => [...prefix, is(path, value)]));
+    const inOrder = descending ? [...choices].reverse() : choices;
+    prefixes = prefixes.flatMap((prefix) => inOrder.map((value) => [...prefix, is(path, value)]));
   }
   return prefixes.map((fixed) => makeWalk(definition, index, demands, fixed));
 }
+
+/**
+ * Where a walk goes on behind a place in the whole index, given as the value of a path there: at a position of its own,
+ * from its beginning (undefined), or nowhere, because all of it stands before ("over").
+ */
+export function placeIn(
+  walk: Walk,
+  valueAtPath: (path: string) => SqlValue,
+  descending: boolean,
+): Position | undefined | "over" {
+  for (const { path, value } of walk.chosen) {
+    const order = compareSql(value, valueAtPath(path)) * (descending ? -1 : 1);
+    if (order !== 0) return order < 0 ? "over" : undefined;
+  }
+  return walk.order.map(valueAtPath);
+}
+
+/** As SQLite sorts: nothing, then numbers, then text by its bytes. */
+function compareSql(left: SqlValue, right: SqlValue): number {
+  if (typeof left === typeof right && left !== null && right !== null) return compare(left, right);
+  return rankOf(left) - rankOf(right);
+}
+
+const rankOf = (value: SqlValue): number => (value === null ? 0 : typeof value === "number" ? 1 : 2);
 
 function makeWalk(
   { name }: CollectionDefinition,
@@ -125,6 +146,7 @@ function makeWalk(
     indexedBy: index === idIndex ? "" : ` INDEXED BY ${sqlIndexName(name, index.name)}`,
     partial: partialCondition(index),
     fixed,
+    chosen: fixed.filter(({ path }) => !fixedValue(demands, path)),
     order: index.unique || free.includes("_id") ? free : [...free, "_id"],
     bounds: demands.filter(({ path }) => free.includes(path)).flatMap(boundOf),
   };
@@ -139,7 +161,7 @@ function choicesOf(demands: readonly Demand[], path: string): SqlValue[] | undef
   const fixed = fixedValue(demands, path);
   if (fixed) return [fixed.value];
   const many = demands.find((one) => one.path === path && one.operator === "$in");
-  return many && [...new Set((many.wanted as readonly Scalar[]).map(toSql))];
+  return many && [...new Set((many.wanted as readonly Scalar[]).map(toSql))].sort(compareSql);
 }
 
 function boundOf({ path, operator, wanted }: Demand): Term[] {
@@ -153,8 +175,8 @@ function boundOf({ path, operator, wanted }: Demand): Term[] {
  * with the same meaning would need OR or row values, which make SQLite walk over ties or over the whole index.
  * Missing values sort before all others, as in MongoDB.
  */
-export function queriesBehind(walk: Walk, descending: boolean, position?: Position): Query[] {
-  if (!position) return [select(walk, descending, [], walk.bounds, 0)];
+export function queriesBehind(walk: Walk, descending: boolean, position?: Position, columns = "doc"): Query[] {
+  if (!position) return [select(walk, descending, [], walk.bounds, 0, columns)];
   const queries: Query[] = [];
   for (let place = walk.order.length - 1; place >= 0; place--) {
     const same = position.slice(0, place).map((value, at) => is(walk.order[at], value));
@@ -164,7 +186,8 @@ export function queriesBehind(walk: Walk, descending: boolean, position?: Positi
       const bounds = walk.bounds.filter(
         (bound) => !done.has(bound.path) && !(bound.path === next.path && bound.operator[0] === next.operator[0]),
       );
-      queries.push(select(walk, descending, [...same, next], bounds, next.operator === "IS" ? place + 1 : place));
+      const orderFrom = next.operator === "IS" ? place + 1 : place;
+      queries.push(select(walk, descending, [...same, next], bounds, orderFrom, columns));
     }
   }
   return queries;
@@ -186,6 +209,7 @@ function select(
   place: readonly Term[],
   bounds: readonly Term[],
   orderFrom: number,
+  columns: string,
 ): Query {
   const terms = [...walk.fixed, ...place, ...bounds];
   const conditions = [...terms.map((term) => `${expression(term.path)} ${term.operator} ?`)];
@@ -194,29 +218,42 @@ function select(
   const order = walk.order.slice(orderFrom).map((path) => expression(path) + (descending ? " DESC" : ""));
   const orderBy = order.length > 0 ? ` ORDER BY ${order.join(", ")}` : "";
   return {
-    sql: `SELECT doc FROM ${walk.table}${walk.indexedBy}${where}${orderBy} LIMIT ?`,
+    sql: `SELECT ${columns} FROM ${walk.table}${walk.indexedBy}${where}${orderBy} LIMIT ?`,
     values: terms.map((term) => term.value),
   };
 }
 
 /**
- * Counts in the index alone, without reading a document: some 0.1 us each. Undefined where the filter asks for more than
- * the index knows exactly, which is text and the condition it is made under.
+ * The walk whose length is the count, so that the index alone is read and no document. Undefined where the filter asks for
+ * more than the index knows exactly, which is text and the condition it is made under.
  */
-export function indexedCount(definition: CollectionDefinition, filter: Filter, indexName: string): Query | undefined {
+export function countedWalk(definition: CollectionDefinition, filter: Filter, indexName: string): Walk | undefined {
   const index = indexOf(definition, indexName);
   if (index === idIndex || "$or" in filter || "$and" in filter) return undefined;
   const open = requiredDemands(filter).filter((demand) => !repeats(index, demand));
-  const fixed = open.map(({ path, wanted }) => is(path, toSql(wanted as Scalar)));
-  const prefix = index.key.slice(0, fixed.length);
   const isExact = open.every(({ operator, wanted }) => operator === "$eq" && typeof wanted === "string");
-  if (!isExact || !prefix.every((path) => fixed.some((term) => term.path === path))) return undefined;
-  const conditions = fixed.map((term) => `${expression(term.path)} IS ?`);
-  if (index.partial) conditions.push(partialCondition(index));
-  const where = conditions.length > 0 ? ` WHERE ${conditions.join(" AND ")}` : "";
-  const indexed = `${quoted(definition.name)} INDEXED BY ${sqlIndexName(definition.name, index.name)}`;
-  return { sql: `SELECT COUNT(*) AS count FROM ${indexed}${where}`, values: fixed.map((term) => term.value) };
+  const prefix = index.key.slice(0, open.length);
+  if (!isExact || !prefix.every((path) => open.some((demand) => demand.path === path))) return undefined;
+  return makeWalk(
+    definition,
+    index,
+    open,
+    prefix.map((path) => is(path, fixedValue(open, path)?.value ?? null)),
+  );
 }
+
+/** Of a query: how many rows it has, up to the last value that the caller adds. */
+export const countOf = ({ sql, values }: Query): Query => ({ sql: `SELECT COUNT(*) AS count FROM (${sql})`, values });
+
+/** Of a query: the row so many rows behind its first one, which is the last value that the caller adds. */
+export const rowAt = ({ sql, values }: Query): Query => ({ sql: `${sql} OFFSET ?`, values });
+
+/** The columns that tell where in the walk a row stands; positionOfRow reads them. */
+export const positionColumns = ({ order }: Walk): string =>
+  order.length === 0 ? "1" : order.map((path, place) => `${expression(path)} AS at${place}`).join(", ");
+
+export const positionOfRow = ({ order }: Walk, row: Readonly<Record<string, unknown>>): Position =>
+  order.map((_, place) => row[`at${place}`] as SqlValue);
 
 /** Whether the demand is the very condition that the index is made under. */
 function repeats({ partial = {} }: IndexDefinition, { path, operator, wanted }: Demand): boolean {

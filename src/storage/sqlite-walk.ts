@@ -5,7 +5,18 @@ import type { CollectionDefinition, Filter, Hint, Scalar } from "./collection.js
 import { boundIds, valueAt } from "./filter.js";
 import type { Codec } from "./sqlite-codec.js";
 import type { Statements } from "./sqlite-file.js";
-import { documentStatements, type Position, queriesBehind, toSql, unorderedWalks, type Walk } from "./sqlite-query.js";
+import {
+  countOf,
+  documentStatements,
+  orderedWalks,
+  type Position,
+  positionColumns,
+  positionOfRow,
+  queriesBehind,
+  rowAt,
+  toSql,
+  type Walk,
+} from "./sqlite-query.js";
 
 /** Documents to judge. Between two reads others may write: what stands behind the place reached is seen as it then is. */
 export interface Source {
@@ -21,7 +32,7 @@ export const chunkMax = 256;
 /** Lets the event loop do its other work. */
 export const breathe = nextTurn;
 
-/** Sizes of successive reads: small first, as the first match is mostly near, then up to a whole chunk. */
+/** Sizes of successive reads: what is wanted first, as it is mostly near, then more and more, up to a whole chunk. */
 export function* growing(first: number): Generator<number, never> {
   for (let size = Math.min(first, chunkMax); ; size = Math.min(size * 4, chunkMax)) yield size;
 }
@@ -35,8 +46,7 @@ export interface Reader {
 /** Every document that may match, in any order: by _id when the filter binds it and no index is named, else by the index. */
 export function candidates(reader: Reader, filter: Filter, { index }: Hint): Source {
   if (index !== undefined) {
-    const walks = unorderedWalks(reader.definition, filter, index);
-    return chain(walks.map((walk) => walkSource(reader, walk, false)));
+    return chain(orderedWalks(reader.definition, filter, index).map((walk) => walkSource(reader, walk, false)));
   }
   const ids = boundIds(filter);
   assert(ids, `a query of ${reader.definition.name} binds _id or names an index`);
@@ -89,11 +99,36 @@ function positionOf(walk: Walk, document: object): Position {
   return walk.order.map((path) => toSql(valueAt(document, path) as Scalar | undefined));
 }
 
-/** Walks that find nothing are one seek each: as many as one turn may make. */
-const emptyWalksMax = 128;
+/** Rows of an index that one turn may count: about a millisecond. */
+const countedPerTurnMax = 10_000;
 
-/** A read answers from one source only, the first that has something, so that it stays within one chunk of work. */
-function chain(sources: readonly Source[]): Source {
+/** How many rows the walk has, up to `max`. The event loop turns every 10,000 rows; rows that come and go meanwhile may count. */
+export async function countRows({ statements }: Pick<Reader, "statements">, walk: Walk, max: number): Promise<number> {
+  const columns = positionColumns(walk);
+  let queries = queriesBehind(walk, false, undefined, columns);
+  let count = 0;
+  for (let query = queries[0]; query && count < max; query = queries[0]) {
+    const wanted = Math.min(countedPerTurnMax, max - count);
+    const counting = countOf(query);
+    const found = Number(statements.all(counting.sql, ...counting.values, wanted)[0]?.count);
+    count += found;
+    if (found < wanted) queries = queries.slice(1);
+    else if (count < max) {
+      const last = rowAt(query);
+      const [row] = statements.all(last.sql, ...last.values, 1, wanted - 1);
+      if (row === undefined) return count;
+      queries = queriesBehind(walk, false, positionOfRow(walk, row), columns);
+      await breathe();
+    }
+  }
+  return count;
+}
+
+/** Walks are at least one seek each: as many as one turn may make. */
+const walksPerTurnMax = 128;
+
+/** One source after the other, in their order. */
+export function chain(sources: readonly Source[]): Source {
   let at = 0;
   const skipDone = () => {
     while (sources[at]?.done) at++;
@@ -101,12 +136,15 @@ function chain(sources: readonly Source[]): Source {
   skipDone();
   return {
     read: (countMax) => {
-      for (let walks = 0; walks < emptyWalksMax && at < sources.length; walks++) {
-        const found = sources[at]?.read(countMax) ?? [];
+      const wanted = Math.min(countMax, chunkMax);
+      const found: object[] = [];
+      for (let walks = 0; walks < walksPerTurnMax && found.length < wanted; walks++) {
+        const source = sources[at];
+        if (source === undefined) break;
+        found.push(...source.read(wanted - found.length));
         skipDone();
-        if (found.length > 0) return found;
       }
-      return [];
+      return found;
     },
     get done() {
       return at >= sources.length;

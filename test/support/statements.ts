@@ -1,0 +1,298 @@
+// Every statement of every repository once or more, for tests of how stores find documents.
+import assert from "node:assert/strict";
+import { createTokens, tokensCollection } from "../../src/admin/tokens.js";
+import type { NodeId } from "../../src/ids.js";
+import { createNodeLog, nodeLogCollection } from "../../src/nodes/log.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
+import { createNodeRepository, type NodeOrder, nodesCollection } from "../../src/nodes/repository.js";
+import { labelFilter } from "../../src/nodes/selector.js";
+import { createPoolRepository, poolsCollection } from "../../src/pools/repository.js";
+import { createPootRepository, standingsCollection, validationsCollection } from "../../src/poot/repository.js";
+import { counted, newStanding } from "../../src/poot/standing.js";
+import { type Proof, reusedVerdict, verdictOf } from "../../src/poot/verdict.js";
+import { createLease } from "../../src/replicas/lease.js";
+import { createRoster } from "../../src/replicas/roster.js";
+import { createAlertRepository, resourceAlertsCollection } from "../../src/resources/alerts.js";
+import { createAllocator, resourceAllocationsCollection } from "../../src/resources/allocator.js";
+import {
+  createResourceRepository,
+  resourceHoursCollection,
+  resourceMetricsCollection,
+} from "../../src/resources/repository.js";
+import type { CollectionDefinition, Store } from "../../src/storage/collection.js";
+import { createTestClock } from "./clock.js";
+import { until } from "./until.js";
+
+const now = new Date("2026-01-01T00:00:00Z");
+/** A node in everything that a query may ask for. */
+const aNode = (place: number): NodeDocument => ({
+  _id: `node_${place}`,
+  name: `name-${place}`,
+  name_scope: "pool_1",
+  status: "active",
+  status_reason: "",
+  node_type: "worker",
+  pool_id: "pool_1",
+  pool_slot: place,
+  pool_priority: 50,
+  configuration_version: 0,
+  configuration_applied: 0,
+  labels: { zone: "a" },
+  connectivity: "connected",
+  last_heartbeat: now,
+  poot_score: -1,
+  agent_version: "",
+  banned: false,
+  transition: { operation_id: "op", operation: "start", deadline: now },
+  maintenance_until: now,
+  session_epoch: 1,
+  live: true,
+  idempotency_id: `key-${place}`,
+  version: 1,
+  change: 1,
+  unlogged: [],
+  unlogged_since: now,
+  created_at: now,
+  updated_at: now,
+});
+
+/**
+ * Calls each method of each repository with each kind of query that it knows, one after the other. `onCall` is told which
+ * one begins, such as "nodes.unlogged [5]".
+ */
+export async function everyStatement(store: Store, onCall: (name: string) => void = () => undefined): Promise<void> {
+  const clock = createTestClock(now);
+  const named = <Repository extends object>(name: string, repository: Repository): Repository =>
+    new Proxy(repository, {
+      get: (target, method) => {
+        const found: unknown = Reflect.get(target, method);
+        if (typeof found !== "function") return found;
+        return (...given: unknown[]) => {
+          onCall(`${name}.${String(method)} ${JSON.stringify(given)}`);
+          return found.apply(target, given);
+        };
+      },
+    });
+  const nodes = named("nodes", await createNodeRepository(store));
+  for (let place = 1; place <= 30; place++) await nodes.insert(aNode(place));
+  const orders: NodeOrder[] = ["created_at", "name", "poot_score", "last_heartbeat"];
+  const labels = labelFilter("zone=a,!other");
+  for (const order of orders) {
+    for (const descending of [false, true]) {
+      for (const filter of [
+        {},
+        { poolId: "pool_1" },
+        { status: "active" },
+        { connectivity: "connected" },
+        { ...(labels && { labels }) },
+      ]) {
+        const first = await nodes.list(filter, { order, descending, limit: 5, skip: 2 });
+        const after = first.next;
+        if (after !== undefined) await nodes.list(filter, { order, descending, limit: 5, skip: 0, after });
+        await nodes.countOf(filter);
+      }
+    }
+  }
+  const node = await nodes.get("node_1");
+  await nodes.findByIdempotencyId("key-1");
+  await nodes.takenSlots("pool_1");
+  await nodes.openSession("node_1" as NodeId, { bootId: "boot", replica: "one", at: now });
+  await nodes.flush([{ nodeId: "node_1", epoch: 2, at: now }]);
+  await nodes.findMany(["node_1", "node_2"]);
+  await nodes.heldBy("one", "connected");
+  await nodes.makeUnary("node_1" as NodeId, 2);
+  await nodes.membersOf("pool_1");
+  await nodes.byConnectivity("connected");
+  const moving = await nodes.inTransition(5);
+  await nodes.inTransition(5, moving.next);
+  await nodes.maintenanceOver(now, 5);
+  await nodes.unlogged(5);
+  await nodes.unloggedAmong(["node_1", "node_2"]);
+  await nodes.countByStatus("active");
+  const event = { type: "updated", reason: "test", actor: "test" } as const;
+  await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, { guard: { session_epoch: 2 }, fence: 1 });
+  await nodes.markLogged(await nodes.get("node_1"));
+
+  const log = named("log", await createNodeLog({ store, repository: nodes, clock, appended: () => undefined }));
+  await log.eventsOf("node_1", { since: now, descending: true, limit: 5, skip: 0 });
+  await log.countOf("node_1", now);
+  await log.tail();
+  await log.head();
+  await log.after(0, 5);
+
+  const pools = named("pools", await createPoolRepository(store));
+  await pools.list({ limit: 5, skip: 0 });
+  await pools.count();
+  await pools.findByIdempotencyId("none");
+  await pools.find("pool_1");
+  await pools.disrupted();
+  await pools.setDisrupted("pool_1", true, now, 1);
+  await pools.setDisrupted("pool_1", false, now, 1);
+  await pools.reopen("pool_1", now);
+  await pools.remove("pool_1", now);
+
+  const poot = named("poot", await createPootRepository(store));
+  const proof = (place: number): Proof => ({
+    nodeId: "node_1",
+    outputHash: `hash-${place % 3}`,
+    sizeBytes: 1,
+    at: { seconds: 1, nanos: 0 },
+    nonce: `nonce-${place}`,
+  });
+  const circumstances = (place: number) => ({ id: `poot_val_${place}`, now, tookMs: 1, batchId: "batch_1", place });
+  const verdicts = Array.from({ length: 30 }, (_, place) =>
+    verdictOf(proof(place), { history: [], duplicate: false }, circumstances(place)),
+  );
+  await poot.insertMany(verdicts);
+  await poot.insert(reusedVerdict(proof(0), circumstances(100)));
+  await poot.spenderOf("node_1", "nonce-1");
+  await poot.reusedOf(proof(0));
+  await poot.hasSpent("node_1", ["nonce-1", "none"]);
+  await poot.hasProved("node_1", ["hash-1", "none"], now);
+  await poot.sharedBy("hash-1", "node_2", now);
+  await poot.find("poot_val_1");
+  const spans = [{}, { since: new Date(0) }, { since: new Date(0), until: new Date(now.getTime() + 1) }];
+  for (const span of spans) {
+    for (const of of [{}, { nodeId: "node_1" }, { batchId: "batch_1" }, { outcome: "invalid" as const }]) {
+      const first = await poot.list({ ...span, ...of }, { limit: 5, skip: 2 });
+      if (first.next !== undefined) await poot.list({ ...span, ...of }, { limit: 5, skip: 0, after: first.next });
+      await poot.countOf({ ...span, ...of });
+    }
+  }
+  await poot.uncountedOf("node_1", 5);
+  const left = await poot.uncountedBefore(new Date(now.getTime() + 1), 5);
+  await poot.uncountedBefore(new Date(now.getTime() + 1), 5, left.next);
+  await poot.mark(["poot_val_1"]);
+  const standing = counted(newStanding("node_1"), verdicts, 1, now);
+  await poot.replaceStanding(standing);
+  await poot.replaceStanding(counted(standing, verdicts, 1, now));
+  for (let place = 2; place < 9; place++) {
+    await poot.replaceStanding(counted(newStanding(`node_${place}`), verdicts, 0, now));
+  }
+  await poot.standingOf("node_1");
+  await poot.standingsOf(["node_1", "node_2"]);
+  const best = await poot.best(5);
+  await poot.best(5, best.next);
+  await nodes.setPootScore("node_1", 80, 1);
+
+  const resources = named("resources", await createResourceRepository(store, 5));
+  const point = { at: now.getTime(), cpu: 1, mem: 1, mem_total: 1, disk: 1, disk_total: 1 };
+  await resources.append([{ nodeId: "node_1", point }]);
+  await resources.append([{ nodeId: "node_1", point }]);
+  const [fromMs, toMs] = [now.getTime() - 3_600_000, now.getTime() + 3_600_000];
+  assert.equal((await resources.read("node_1", 60_000, fromMs, toMs)).length, 1);
+  assert.equal((await resources.read("node_1", 3_600_000, fromMs, toMs)).length, 1);
+  assert.equal((await resources.latest(["node_1", "node_2"], now, now)).size, 1);
+  await resources.deletePoints(now);
+  await resources.deleteHours(now);
+
+  const alerts = named("alerts", await createAlertRepository(store));
+  const dates = { raised_at: now, updated_at: now };
+  const figures = { value_percent: 99, threshold_percent: 95, severity: "critical", resource: "cpu" } as const;
+  const alert = { _id: "alert_1", node_id: "node_1", active: true, ...figures, ...dates } as const;
+  await alerts.raise(alert);
+  await alerts.raise({ ...alert, _id: "alert_2" });
+  for (const filter of [{}, { nodeId: "node_1" }]) {
+    for (const activeOnly of [false, true]) {
+      const first = await alerts.list({ ...filter, activeOnly }, { limit: 1, skip: 0 });
+      if (first.next) await alerts.list({ ...filter, activeOnly }, { limit: 1, skip: 0, after: first.next });
+      await alerts.countOf({ ...filter, activeOnly });
+    }
+  }
+  await alerts.active();
+  await alerts.activeOf("node_1");
+  await alerts.countActive("critical");
+  await alerts.change("alert_1", { ...figures, updated_at: now });
+  await alerts.clear("alert_1", now);
+  await alerts.deleteCleared(now);
+
+  const allocator = named(
+    "allocator",
+    await createAllocator({
+      store,
+      nodes,
+      clock,
+      poolLimits: async () => undefined,
+      changed: () => undefined,
+    }),
+  );
+  const amounts = { cpu_percent: 1, memory_bytes: 0, disk_bytes: 0, network_mbps: 0 };
+  const ask = { nodeId: "node_3", amounts, ttlMs: 1000, meaning: "m", actor: "test" };
+  await allocator.allocate({ ...ask, idempotencyId: undefined });
+  const { allocation } = await allocator.allocate({ ...ask, idempotencyId: "key-1" });
+  await allocator.release(allocation.allocation_id, "test");
+
+  const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
+  const tokens = named("tokens", await createTokens({ store, clock, rings, onRevoked: () => undefined }));
+  await tokens.revoke("jti");
+  await tokens.load();
+  await tokens.spendChallenge("hash", now);
+
+  const self = { store, clock, log: { info: () => undefined } };
+  const lease = named("lease", await createLease({ ...self, name: "fleet", owner: "one", exclusive: false }));
+  const roster = named(
+    "roster",
+    await createRoster({ ...self, replicaId: "one", coordination: "redis", exclusive: false }),
+  );
+  const signal = new AbortController().signal;
+  await roster.join(1000, signal);
+  for (const replica of await roster.look()) await roster.forget(replica);
+  await roster.countAlive();
+  await roster.leave();
+  const end = new AbortController();
+  const leading = lease.task(end.signal);
+  await until(() => lease.leadership() !== undefined, "the lease is held");
+  end.abort();
+  await leading;
+}
+
+/** So many further documents in each collection, alike those that everyStatement asks for as far as nothing names these. */
+export async function putOthers(store: Store, count: number): Promise<void> {
+  const put = async (definition: CollectionDefinition, documentOf: (place: number) => object): Promise<void> => {
+    const all = await store.collection(definition);
+    for (let from = 0; from < count; from += 1000) {
+      const places = Array.from({ length: Math.min(1000, count - from) }, (_, n) => from + n);
+      await all.insertMany(places.map((place) => ({ _id: `other_${place}`, ...documentOf(place) })));
+    }
+  };
+  const nodeOf = (place: number) => `other_${place}`;
+  await put(nodesCollection, (place) => ({
+    ...aNode(place),
+    ...{ _id: nodeOf(place), name: `other-${place}`, name_scope: "other", idempotency_id: `other-${place}` },
+    ...{ pool_id: "other", session_replica: "one", fence: 1 },
+  }));
+  const at = now;
+  await put(nodeLogCollection, (place) => ({
+    _id: String(place + 1).padStart(16, "0"),
+    ...{ node_id: nodeOf(place), change: 1, type: "updated", at },
+  }));
+  await put(poolsCollection, (place) => ({
+    ...{ name: nodeOf(place), disrupted_since: at, created_at: at, updated_at: at, version: 1, fence: 1 },
+  }));
+  await put(validationsCollection, (place) => ({
+    ...{ node_id: nodeOf(place), output_hash: `hash-${place % 3}`, spent_nonce: `nonce-${place}`, batch_id: "other" },
+    ...{ outcome: "invalid", is_valid: false, uncounted: true, created_at: at, place },
+  }));
+  await put(standingsCollection, (place) => ({
+    ...{
+      version: 1,
+      taken: [],
+      recent: [],
+      valid: place,
+      invalid: 0,
+      rejected: 0,
+      mean_score: 50,
+      hours: [],
+      days: [],
+    },
+  }));
+  await put(tokensCollection, () => ({ kind: "refresh", at, expires_at: at }));
+  await put(resourceMetricsCollection, (place) => ({ node_id: nodeOf(place), slot: at, at: [] }));
+  await put(resourceHoursCollection, (place) => ({ node_id: nodeOf(place), hour: at, last_at: at }));
+  await put(resourceAlertsCollection, (place) => ({
+    ...{ node_id: nodeOf(place), resource: "cpu", severity: "critical", active: true, raised_at: at, updated_at: at },
+  }));
+  await put(resourceAllocationsCollection, (place) => ({
+    ...{ node_id: nodeOf(place), idempotency_id: nodeOf(place), created_at: at },
+  }));
+}
