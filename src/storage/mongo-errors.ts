@@ -35,17 +35,62 @@ export const indexConflictCodes: ReadonlySet<unknown> = new Set([85, 86]);
 const updateErrorCodes: ReadonlySet<unknown> = new Set([2, 14, 28]);
 
 /**
- * HostUnreachable, HostNotFound, AuthenticationFailed, CursorNotFound (its server went away), MaxTimeMSExpired,
- * WriteConcernTimeout, NetworkTimeout, ShutdownInProgress, UnsatisfiableWriteConcern, FailedToSatisfyReadPreference,
- * ReadConcernMajorityNotAvailableYet, QueryPlanKilled, PrimarySteppedDown, NetworkInterfaceExceededTimeLimit,
- * ExceededTimeLimit, PooledConnectionsExpired, ReauthenticationRequired, SocketException, NotWritablePrimary in its old
- * and new code, InterruptedAtShutdown, Interrupted, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
- * NotPrimaryOrSecondary.
+ * What passes by itself, or with a hand at the server, as MongoDB's list of codes (src/mongo/base/error_codes.yml) names
+ * and groups them. A caller may come again; whether a write took place is unknown.
  */
-const unavailableCodes: ReadonlySet<unknown> = new Set([
-  6, 7, 18, 43, 50, 64, 89, 91, 100, 133, 134, 175, 189, 202, 262, 317, 391, 9001, 10058, 10107, 11600, 11601, 11602,
-  13435, 13436,
-]);
+const temporaryCodes = {
+  /**
+   * HostUnreachable, HostNotFound, NetworkTimeout, PooledConnectionsDropped, NetworkInterfaceExceededTimeLimit,
+   * DNSHostNotFound, DNSProtocolError, ClientDisconnect, ConnectionPoolExpired, ConnectionError,
+   * PooledConnectionAcquisitionExceededTimeLimit, SocketException, ConfigServerUnreachable.
+   */
+  network: [6, 7, 89, 145, 202, 230, 231, 279, 317, 384, 407, 9001, 56846],
+  /** AuthenticationFailed, AuthenticationAbandoned, ReauthenticationRequired, and AtlasError, which is a wrong password there. */
+  login: [18, 337, 391, 8000],
+  /**
+   * ShutdownInProgress, PrimarySteppedDown, ElectionInProgress, ServiceExecutorInShutdown,
+   * CloseConnectionForShutdownCommand, LegacyNotPrimary, NotWritablePrimary, InterruptedAtShutdown,
+   * InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk, NotPrimaryOrSecondary.
+   */
+  primary: [91, 189, 216, 333, 372, 10058, 10107, 11600, 11602, 13435, 13436],
+  /**
+   * NotYetInitialized, ConfigurationInProgress, FailedToSatisfyReadPreference, ReadConcernMajorityNotAvailableYet,
+   * NoConfigPrimary, ReplicaSetMonitorRemoved, ShardingStateNotInitialized, CannotVerifyAndSignLogicalTime, KeyNotFound
+   * (of the cluster's time), CurrentConfigNotCommittedYet.
+   */
+  starting: [94, 109, 133, 134, 149, 199, 203, 210, 211, 308],
+  /** WriteConcernTimeout, UnsatisfiableWriteConcern, IncompleteTransactionHistory (of a write that is repeated). */
+  confirmation: [64, 100, 217],
+  /**
+   * LockTimeout, CursorNotFound (its server went away), MaxTimeMSExpired, QueryPlanKilled, CursorKilled, ExceededTimeLimit,
+   * TransactionCoordinatorSteppingDown, TransactionCoordinatorReachedAbortDecision,
+   * TransactionExceededLifetimeLimitSeconds, ObjectIsBusy, InterruptedDueToStorageChange,
+   * InterruptedDueToReshardingCriticalSection, Interrupted, ClientMarkedKilled, RetriableRemoteCommandFailure,
+   * InterruptedDueToFCVChange.
+   */
+  interruption: [24, 43, 50, 175, 237, 262, 281, 282, 290, 314, 355, 453, 11601, 46841, 91331, 10045600],
+  /**
+   * LockBusy, LockFailed, WriteConflict, ConflictingOperationInProgress, CursorInUse, DatabaseDropPending, SnapshotTooOld,
+   * SnapshotUnavailable, StaleChunkHistory, PreparedTransactionInProgress, MigrationConflict, IndexBuildAborted,
+   * IndexBuildAlreadyInProgress, InternalTransactionNotSupported, RetryableTransactionInProgress,
+   * MigrationBlockingOperationCoordinatorCleaningUp, UpdatesStillPending, BackgroundOperationInProgressForDatabase and
+   * ...ForNamespace, BackupCursorOpenConflictWithCheckpoint.
+   */
+  conflict: [46, 107, 112, 117, 143, 215, 239, 246, 250, 267, 272, 276, 285, 358, 363, 406, 412, 12586, 12587, 50915],
+  /**
+   * StaleShardVersion, StaleEpoch, StaleDbVersion, MovePrimaryInProgress, ReshardingCriticalSectionTimeout,
+   * ShardCannotRefreshDueToLocksHeld, RecvStaleConfig, StaleConfig.
+   */
+  routing: [63, 150, 249, 319, 342, 343, 9996, 13388],
+  /**
+   * ExceededMemoryLimit, TooManyLocks, TooManyLogicalSessions, TooManyFilesOpen, TemporarilyUnavailable, UserWritesBlocked,
+   * ResourceExhausted, AdmissionQueueOverflow, RateLimitExceeded, PooledConnectionAcquisitionRejected,
+   * IngressRequestRateLimitExceeded, OutOfDiskSpace.
+   */
+  scarcity: [146, 208, 261, 264, 365, 371, 402, 433, 449, 450, 462, 14031],
+};
+
+const unavailableCodes: ReadonlySet<unknown> = new Set(Object.values(temporaryCodes).flat());
 
 const unavailableClasses = [
   MongoClientClosedError,
