@@ -15,7 +15,7 @@ import { resourceAlertsCollection } from "./resources/alerts.js";
 import { resourceAllocationsCollection } from "./resources/allocator.js";
 import { resourceHoursCollection, resourceMetricsCollection } from "./resources/repository.js";
 import type { Settings } from "./settings.js";
-import { DuplicateKeyError, type Store } from "./storage/collection.js";
+import { type CollectionDefinition, DuplicateKeyError, type Store } from "./storage/collection.js";
 import { openMongoStore } from "./storage/mongo.js";
 import { observeStore } from "./storage/observed.js";
 import { openSqliteStore } from "./storage/sqlite.js";
@@ -37,7 +37,7 @@ export interface Engines {
   readonly coordination: Coordination;
 }
 
-/** Both are the caller's to dispose of. @throws StoreLockedError */
+/** Both are the caller's to dispose of. @throws StoreLockedError, StoreRefusedError, CoordinationRefusedError */
 export async function openEngines({ settings, clock, log, metrics, ...given }: EngineParts): Promise<Engines> {
   const store = given.store ?? (await openStore(settings, clock, log));
   const coordination = given.coordination ?? openCoordination(settings, clock, log);
@@ -49,7 +49,7 @@ export async function openEngines({ settings, clock, log, metrics, ...given }: E
 
 /**
  * Makes all collections and their indexes as this version wants them, without serving; answers their names.
- * @throws StoreUnavailableError, StoreLockedError, DuplicateKeyError where documents forbid a unique index
+ * @throws StoreUnavailableError, StoreLockedError, StoreRefusedError, DuplicateKeyError where documents forbid a unique index
  */
 export async function migrateStore(settings: Settings, log: Log): Promise<string[]> {
   await using store = await openStore(settings, systemClock, log);
@@ -62,7 +62,8 @@ export async function migrateStore(settings: Settings, log: Log): Promise<string
   return names;
 }
 
-const collections = [
+/** Everything that the service keeps. */
+export const collections: readonly CollectionDefinition[] = [
   nodesCollection,
   nodeLogCollection,
   poolsCollection,
@@ -77,6 +78,8 @@ const collections = [
   resourceAllocationsCollection,
 ];
 
+export { CoordinationRefusedError } from "./coordination/coordination.js";
+export { StoreRefusedError } from "./storage/collection.js";
 export { StoreLockedError } from "./storage/sqlite.js";
 
 const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Promise<Store> =>

@@ -1,6 +1,6 @@
 // The process: settings, server, signals, exit code.
 
-import { StoreLockedError } from "./engines.js";
+import { CoordinationRefusedError, StoreLockedError, StoreRefusedError } from "./engines.js";
 import { ReplicaRefusedError, startServer } from "./server.js";
 import { parseSettings, readEnvironment, SettingsError } from "./settings.js";
 
@@ -22,9 +22,8 @@ export async function main(): Promise<number> {
 
 /** What an operator can mend; its message says it all. */
 function isExpected(error: unknown): error is Error {
-  if (error instanceof SettingsError || error instanceof StoreLockedError || error instanceof ReplicaRefusedError) {
-    return true;
-  }
+  const kinds = [SettingsError, StoreLockedError, StoreRefusedError, CoordinationRefusedError, ReplicaRefusedError];
+  if (kinds.some((kind) => error instanceof kind)) return true;
   return error instanceof Error && "syscall" in error && error.syscall === "listen";
 }
 

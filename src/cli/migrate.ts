@@ -1,5 +1,5 @@
 // lucid-node migrate: the store made ready for this version, before any replica of it serves.
-import { migrateStore, StoreLockedError } from "../engines.js";
+import { migrateStore, StoreLockedError, StoreRefusedError } from "../engines.js";
 import { parseSettings, readEnvironment } from "../settings.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
 import { createLogger } from "../telemetry/log.js";
@@ -16,7 +16,7 @@ export const migrate: Command = {
       process.stdout.write(`ready: ${names.join(", ")}\n`);
       return 0;
     } catch (error) {
-      const expected = [StoreUnavailableError, StoreLockedError, DuplicateKeyError].some(
+      const expected = [StoreUnavailableError, StoreRefusedError, StoreLockedError, DuplicateKeyError].some(
         (kind) => error instanceof kind,
       );
       if (!expected) throw error;

@@ -6,7 +6,7 @@ import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node
 import { loadCredentials } from "../agent/credentials.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
-import { StoreLockedError } from "../engines.js";
+import { CoordinationRefusedError, StoreLockedError, StoreRefusedError } from "../engines.js";
 import { ReplicaRefusedError, type RunningServer, startServer } from "../server.js";
 import { parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
 import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
@@ -25,7 +25,8 @@ export const run: Command = {
     try {
       server = await startServer(settings);
     } catch (error) {
-      const expected = [SettingsError, StoreLockedError, ReplicaRefusedError].some((kind) => error instanceof kind);
+      const kinds = [SettingsError, StoreLockedError, StoreRefusedError, CoordinationRefusedError, ReplicaRefusedError];
+      const expected = kinds.some((kind) => error instanceof kind);
       if (!expected && !(error instanceof Error && "syscall" in error)) throw error;
       process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
       return 1;

@@ -154,3 +154,8 @@ export class DuplicateKeyError extends Error {
 export class StoreUnavailableError extends Error {
   override readonly name = "StoreUnavailableError";
 }
+
+/** The store is there and is none that this version may serve from; the message says why and what to do. */
+export class StoreRefusedError extends Error {
+  override readonly name = "StoreRefusedError";
+}

@@ -46,8 +46,11 @@ export interface CollectionParts {
   readonly hosts: string;
   /** What the server itself is given for one operation. */
   readonly maxTimeMS: number;
-  /** Does the work once the indexes are there, within the limit of one operation. */
-  run<Result>(work: () => Promise<Result>): Promise<Result>;
+  /**
+   * Does the work once the indexes are there, within the limit of one operation. Everything that it sends takes the signal,
+   * which aborts when the limit is over.
+   */
+  run<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result>;
 }
 
 interface Parts extends CollectionParts {
@@ -83,9 +86,9 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
   const { definition, collection, maxTimeMS } = given;
   const context = { hosts: given.hosts, collection: definition.name, indexes: definition.indexes };
   const parts: Parts = { ...given, context };
-  const ask = <Result>(work: () => Promise<Result>, translate = translateError): Promise<Result> =>
-    given.run(() =>
-      work().catch((error: unknown) => {
+  const ask = <Result>(work: (signal: AbortSignal) => Promise<Result>, translate = translateError): Promise<Result> =>
+    given.run((signal) =>
+      work(signal).catch((error: unknown) => {
         throw translate(error, context);
       }),
     );
@@ -98,27 +101,30 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
   return {
     insertOne: async (document) => {
       const copy = checkedCopy(definition, document);
-      await ask(() => collection.insertOne(copy, { maxTimeMS }));
+      await ask((signal) => collection.insertOne(copy, until(signal, { maxTimeMS })));
     },
     insertMany: async (documents, { ordered = false } = {}) => {
       assertBetween(documents.length, 0, batchMax, "a batch");
       const copies = documents.map((document) => checkedCopy(definition, document));
-      return ask(() => insertAll(parts, copies, ordered));
+      return ask((signal) => insertAll(parts, copies, ordered, signal));
     },
     findOne: async (filter, hint = {}) => {
       const { query, options } = guarded(filter, hint);
-      return ask(() => collection.findOne<T>(query, options));
+      return ask((signal) => collection.findOne<T>(query, { ...options, signal }));
     },
     page: async (filter, options) => readPage<T>(parts, ask, filter, options),
     count: async (filter, { max = Infinity, ...hint } = {}) => {
       const { query, options } = guarded(filter, hint);
       const limit = Number.isFinite(max) ? { limit: max } : {};
-      return ask(async () => (max < 1 ? 0 : collection.countDocuments(query, { ...options, ...limit })));
+      return ask(async (signal) => (max < 1 ? 0 : collection.countDocuments(query, { ...options, ...limit, signal })));
     },
     updateOne: async (filter, update, options = {}) => {
       const change = checkedChange(definition, filter, update, options);
       const result = await ask(
-        () => again(change, () => collection.updateOne(change.query, change.update, { ...change.options, maxTimeMS })),
+        (signal) =>
+          again(change, () =>
+            collection.updateOne(change.query, change.update, until(signal, { ...change.options, maxTimeMS })),
+          ),
         translateUpdateError,
       );
       return { matched: result.matchedCount === 0 ? 0 : 1, upserted: result.upsertedCount > 0 };
@@ -126,11 +132,11 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     findOneAndUpdate: async (filter, update, { returnDocument = "after", ...options } = {}) => {
       const change = checkedChange(definition, filter, update, options);
       const found = await ask(
-        () =>
+        (signal) =>
           again(change, () => {
             // The server takes an index by its name here as well, which the driver's types leave out.
             const all = { ...change.options, maxTimeMS, returnDocument } as unknown as FindOneAndUpdateOptions;
-            return collection.findOneAndUpdate(change.query, change.update, all);
+            return collection.findOneAndUpdate(change.query, change.update, until(signal, all));
           }),
         translateUpdateError,
       );
@@ -142,17 +148,20 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
       const changes = operations.map(({ filter, update, upsert = false }) =>
         checkedChange(definition, filter, update, { upsert }),
       );
-      return ask(() => updateAll(parts, changes));
+      return ask((signal) => updateAll(parts, changes, signal));
     },
     deleteMany: async (filter, { limit, ...hint }) => {
       assertBetween(limit, 1, batchMax, "limit");
       const { query, options } = guarded(filter, hint);
-      return ask(() => deleteSome(parts, query, options, limit));
+      return ask((signal) => deleteSome(parts, query, options, limit, signal));
     },
   };
 }
 
-type Ask = <Result>(work: () => Promise<Result>) => Promise<Result>;
+type Ask = <Result>(work: (signal: AbortSignal) => Promise<Result>) => Promise<Result>;
+
+/** The driver takes a signal with every operation, which its types say of reads alone. */
+const until = <Options extends object>(signal: AbortSignal, options: Options): Options => ({ ...options, signal });
 
 function checkedCopy(definition: CollectionDefinition, document: StoredDocument): Stored {
   assertDocument(definition, document);
@@ -198,10 +207,11 @@ async function batch(
   { collection, maxTimeMS }: Parts,
   operations: AnyBulkWriteOperation<Stored>[],
   ordered: boolean,
+  signal: AbortSignal,
 ): Promise<Outcome> {
   if (operations.length === 0) return { inserted: 0, matched: 0, upserted: 0, faults: [] };
   try {
-    const result = await collection.bulkWrite(operations, { ordered, maxTimeMS });
+    const result = await collection.bulkWrite(operations, until(signal, { ordered, maxTimeMS }));
     const { insertedCount, matchedCount, upsertedCount } = result;
     return { inserted: insertedCount, matched: matchedCount, upserted: upsertedCount, faults: [] };
   } catch (error) {
@@ -213,21 +223,22 @@ async function batch(
   }
 }
 
-async function insertAll(parts: Parts, documents: readonly Stored[], ordered: boolean) {
+async function insertAll(parts: Parts, documents: readonly Stored[], ordered: boolean, signal: AbortSignal) {
   const operations = documents.map((document) => ({ insertOne: { document } }));
-  const { inserted, faults, error } = await batch(parts, operations, ordered);
+  const { inserted, faults, error } = await batch(parts, operations, ordered, signal);
   if (faults.some(({ code }) => code !== duplicateKeyCode)) throw error;
   return { inserted, duplicates: faults.map(({ index }) => index) };
 }
 
 /** Duplicates are an answer; the first other failure is thrown, after all the others have taken place. */
-async function updateAll(parts: Parts, changes: readonly Change[]) {
-  const first = await updateBatch(parts, changes);
+async function updateAll(parts: Parts, changes: readonly Change[], signal: AbortSignal) {
+  const first = await updateBatch(parts, changes, signal);
   const isRace = (fault: WriteFault) => changes[fault.index]?.options.upsert === true && isDuplicateId(fault);
   const races = first.faults.filter(isRace).map(({ index }) => index);
   const second = await updateBatch(
     parts,
     races.flatMap((place) => changes[place] ?? []),
+    signal,
   );
   const faults = [
     ...first.faults.filter((fault) => !isRace(fault)),
@@ -243,11 +254,12 @@ async function updateAll(parts: Parts, changes: readonly Change[]) {
   };
 }
 
-const updateBatch = (parts: Parts, changes: readonly Change[]) =>
+const updateBatch = (parts: Parts, changes: readonly Change[], signal: AbortSignal) =>
   batch(
     parts,
     changes.map(({ query, update, options }) => ({ updateOne: { filter: query, update, ...options } })),
     false,
+    signal,
   );
 
 async function readPage<T extends StoredDocument>(
@@ -265,7 +277,9 @@ async function readPage<T extends StoredDocument>(
   const bounded = position?.length ? { $and: [query, ...position] } : query;
   // One more than asked for tells whether anything follows; a batch of that size brings all in one answer.
   const options = { hint: index, sort: walk.sort, skip, limit: limit + 1, batchSize: limit + 1, maxTimeMS };
-  const found = await ask(async () => (position ? collection.find<T>(bounded, options).toArray() : []));
+  const found = await ask(async (signal) =>
+    position ? collection.find<T>(bounded, { ...options, signal }).toArray() : [],
+  );
   const items = found.slice(0, limit);
   const last = items.at(-1);
   return found.length > limit && last ? { items, next: cursorOf(walk.index, last) } : { items };
@@ -277,12 +291,13 @@ async function deleteSome(
   query: Query,
   options: { readonly hint?: string; readonly maxTimeMS: number },
   limit: number,
+  signal: AbortSignal,
 ): Promise<number> {
   const projection = { _id: 1 } as const;
-  const found = await collection.find(query, { ...options, projection, limit, batchSize: limit }).toArray();
+  const found = await collection.find(query, { ...options, projection, limit, batchSize: limit, signal }).toArray();
   if (found.length === 0) return 0;
   const chosen: Query = { $and: [{ _id: { $in: found.map(({ _id }) => _id) } }, query] };
-  const { deletedCount } = await collection.deleteMany(chosen, { hint: "_id_", maxTimeMS });
+  const { deletedCount } = await collection.deleteMany(chosen, until(signal, { hint: "_id_", maxTimeMS }));
   assert(deletedCount <= limit);
   return deletedCount;
 }

@@ -3,8 +3,11 @@
 import { type Clock, systemClock } from "../clock.js";
 
 export interface Deadline {
-  /** The work's result, or what `late` answers as a rejection when it takes longer. The work itself goes on. */
-  within<Result>(work: Promise<Result>, late: () => Error): Promise<Result>;
+  /**
+   * The work's result, or what `late` answers as a rejection when it takes longer. The signal then aborts with that
+   * rejection: work begins nothing more from there on.
+   */
+  within<Result>(work: (signal: AbortSignal) => Promise<Result>, late: () => Error): Promise<Result>;
   /** Watches no longer: nothing may be waiting any more, or it would wait without a limit. */
   end(): void;
 }
@@ -35,10 +38,18 @@ export function createDeadline(limitMs: number, clock: Clock = systemClock): Dea
   return {
     within: (work, late) =>
       new Promise((resolve, reject) => {
-        const entry = { dueMs: clock.monotonicMs() + limitMs, expire: () => reject(late()) };
+        const control = new AbortController();
+        const expire = () => {
+          const reason = late();
+          reject(reason);
+          control.abort(reason);
+        };
+        const entry = { dueMs: clock.monotonicMs() + limitMs, expire };
         waiting.add(entry);
         if (!isWatched) void watch();
-        work.then(resolve, reject).finally(() => waiting.delete(entry));
+        work(control.signal)
+          .then(resolve, reject)
+          .finally(() => waiting.delete(entry));
       }),
     end: () => ended.abort(),
   };

@@ -1,34 +1,27 @@
-// The indexes of a collection at the server: those missing are built, those defined otherwise are built anew, and those
-// that nobody here has defined are left alone.
+// The indexes of a collection at the server: those missing are built, and none is ever dropped. Replicas of two versions
+// serve from one database during an upgrade, and each hints its own indexes and trusts its own unique ones. So a definition
+// that changes takes a new name (idx_name_v2) with a key that no released index has; both stand side by side until no
+// replica of the older version runs, and the old one is then dropped by hand. test/storage/indexes.test.ts holds that rule.
 import { isDeepStrictEqual } from "node:util";
 import { type Collection, type CreateIndexesOptions, MongoNetworkTimeoutError, MongoServerError } from "mongodb";
-import type { CollectionDefinition, IndexDefinition } from "./collection.js";
+import { type CollectionDefinition, type IndexDefinition, StoreRefusedError } from "./collection.js";
 import { indexConflictCodes } from "./mongo-errors.js";
 import { keyOf, type Stored } from "./mongo-query.js";
 
-export interface IndexLog {
-  info(message: string, fields?: Readonly<Record<string, unknown>>): void;
-}
-
-const indexNotFound = 27;
-const namespaceNotFound = 26;
 /** With the limit of one answer (5 s) some ten minutes. */
 const attemptsMax = 120;
 
 /**
- * @throws the server's error when an index cannot be built, of code 11000 where documents with the same key are there
+ * @throws StoreRefusedError when an index of the same name or key is defined otherwise; the server's error when an index
+ * cannot be built, of code 11000 where documents with the same key are there
  */
-export async function ensureIndexes(
-  collection: Collection<Stored>,
-  definition: CollectionDefinition,
-  log: IndexLog | undefined,
-): Promise<void> {
+export async function ensureIndexes(collection: Collection<Stored>, definition: CollectionDefinition): Promise<void> {
   if (definition.indexes.length === 0) return;
   try {
     await build(collection, definition.indexes);
   } catch (error) {
     if (!isConflict(error)) throw error;
-    for (const index of definition.indexes) await rebuild(collection, index, log);
+    throw (await conflictOf(collection, definition.indexes, error)) ?? error;
   }
 }
 
@@ -59,46 +52,44 @@ function specification(index: IndexDefinition) {
   } satisfies CreateIndexesOptions & { key: Record<string, 1> };
 }
 
-/** Whoever else starts now does the same: that one has dropped or built it first is as good. */
-async function rebuild(
+/** Undefined where what stood in the way is gone by now. */
+async function conflictOf(
   collection: Collection<Stored>,
-  index: IndexDefinition,
-  log: IndexLog | undefined,
-): Promise<void> {
-  try {
-    await build(collection, [index]);
-  } catch (error) {
-    if (!isConflict(error)) throw error;
-    for (const name of await obstaclesTo(collection, index)) {
-      log?.info(`Index ${name} of ${collection.collectionName} has another definition and is built anew`, {
-        index: name,
-      });
-      await drop(collection, name);
-    }
-    await build(collection, [index]);
-  }
-}
-
-/** One of the same name, or over the same key and condition, which the server does not take twice. */
-async function obstaclesTo(collection: Collection<Stored>, index: IndexDefinition): Promise<string[]> {
-  const wanted = specification(index);
+  indexes: readonly IndexDefinition[],
+  cause: unknown,
+): Promise<StoreRefusedError | undefined> {
   const present = await collection.listIndexes().toArray();
-  return present
-    .filter(
-      ({ name, key, partialFilterExpression }) =>
-        name === index.name ||
-        (isDeepStrictEqual(Object.entries(key), Object.entries(wanted.key)) &&
-          isDeepStrictEqual(partialFilterExpression, wanted.partialFilterExpression)),
-    )
-    .map(({ name }) => String(name));
+  for (const index of indexes) {
+    const wanted = specification(index);
+    const named = present.find(({ name }) => name === wanted.name);
+    if (named !== undefined && !isSame(named, wanted)) {
+      return new StoreRefusedError(
+        `Index ${index.name} of ${collection.collectionName} is defined otherwise at the server, where replicas of another ` +
+          "version may rely on it: a definition that changes needs a new name. Run the version that made it, or drop it by " +
+          "hand when no replica runs",
+        { cause },
+      );
+    }
+    const rival = named === undefined ? present.find((one) => hasSameKey(one, wanted)) : undefined;
+    if (rival !== undefined) {
+      return new StoreRefusedError(
+        `Index ${rival.name} of ${collection.collectionName} has the key of ${index.name}, and the server takes a key once: ` +
+          `drop ${rival.name} by hand when no replica uses it`,
+        { cause },
+      );
+    }
+  }
+  return undefined;
 }
 
-async function drop(collection: Collection<Stored>, name: string): Promise<void> {
-  try {
-    await collection.dropIndex(name);
-  } catch (error) {
-    const isGone =
-      error instanceof MongoServerError && (error.code === indexNotFound || error.code === namespaceNotFound);
-    if (!isGone) throw error;
-  }
-}
+type Specification = ReturnType<typeof specification>;
+type Present = Readonly<Record<string, unknown>>;
+
+const hasSameKey = ({ key, partialFilterExpression }: Present, wanted: Specification): boolean =>
+  isDeepStrictEqual(Object.entries(key as object), Object.entries(wanted.key)) &&
+  isDeepStrictEqual(partialFilterExpression, wanted.partialFilterExpression);
+
+const isSame = (present: Present, wanted: Specification): boolean =>
+  hasSameKey(present, wanted) &&
+  (present.unique === true) === (wanted.unique === true) &&
+  present.expireAfterSeconds === wanted.expireAfterSeconds;

@@ -2,23 +2,25 @@
 // Whoever starts this service need not have started MongoDB first: it is waited for in the background.
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
-import { type Document, MongoClient } from "mongodb";
+import { type Document, MongoClient, MongoCompatibilityError, MongoServerError } from "mongodb";
 import { systemClock } from "../clock.js";
 import {
   type Collection,
   type CollectionDefinition,
   type Store,
   type StoredDocument,
+  StoreRefusedError,
   StoreUnavailableError,
 } from "./collection.js";
 import { createCollection } from "./mongo-collection.js";
 import { createDeadline, type Deadline } from "./mongo-deadline.js";
 import { isUnavailable, translateError, unavailable } from "./mongo-errors.js";
-import { ensureIndexes, type IndexLog } from "./mongo-indexes.js";
+import { ensureIndexes } from "./mongo-indexes.js";
 import type { Stored } from "./mongo-query.js";
 import { assertDefinition } from "./supported.js";
 
-export interface MongoLog extends IndexLog {
+export interface MongoLog {
+  info(message: string, fields?: Readonly<Record<string, unknown>>): void;
   warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
@@ -29,7 +31,10 @@ export interface MongoStoreOptions {
   readonly log?: MongoLog | undefined;
   /** How long a server to write to is looked for; 2000 ms when absent. */
   readonly serverSelectionMs?: number | undefined;
-  /** What one operation may take in all, retries included; 5000 ms when absent. */
+  /**
+   * What one operation may take in all: the search for a server, the wait for a connection, the attempt and its retry.
+   * 5000 ms when absent. Nothing of it is sent afterwards; what was sent before may still take place, within as long again.
+   */
   readonly operationMs?: number | undefined;
   /** For tests: told each command that is sent. */
   readonly onCommand?: ((command: Document) => void) | undefined;
@@ -64,7 +69,8 @@ const retryEveryMs = 250;
  * Opens the database. A server that does not answer is no error: one warning, and it is tried again in the background;
  * until then operations reject with StoreUnavailableError, each within `serverSelectionMs` or so.
  * Disposing waits for what has been asked, within `operationMs`; from then on everything rejects with StoreUnavailableError.
- * @throws Error when the URL cannot be read, without quoting it, or when a file that it names cannot be
+ * @throws StoreRefusedError when the server is older than MongoDB 5.0; Error when the URL cannot be read, without quoting
+ * it, or when a file that it names cannot be
  */
 export async function openMongoStore(options: MongoStoreOptions): Promise<Store> {
   const { serverSelectionMs = 2000, operationMs = 5000, database, log } = options;
@@ -88,9 +94,10 @@ export async function openMongoStore(options: MongoStoreOptions): Promise<Store>
   const pingDeadline = createDeadline(serverSelectionMs);
   const admin = async (command: Document, deadline: Deadline, signal?: AbortSignal) => {
     signal?.throwIfAborted();
-    return run(connection, deadline, async () => {
+    return run(connection, deadline, async (late) => {
       try {
-        return await client.db("admin").command(command, signal ? { signal } : {});
+        const ended = signal ? AbortSignal.any([signal, late]) : late;
+        return await client.db("admin").command(command, { signal: ended });
       } catch (error) {
         signal?.throwIfAborted();
         throw translateError(error, { hosts });
@@ -126,8 +133,7 @@ export async function openMongoStore(options: MongoStoreOptions): Promise<Store>
 }
 
 /**
- * The driver's own limit for a whole operation (timeoutMS) does nothing in release 7, so an answer is waited for by
- * socket, and `run` bounds the whole. Retries, sessions and monitoring are the driver's.
+ * The driver's own limit for a whole operation (timeoutMS) does nothing in release 7: `run` bounds the whole by a signal. Retries, sessions and monitoring are the driver's.
  */
 function createClient(
   { url, onCommand }: MongoStoreOptions,
@@ -164,11 +170,41 @@ function hostsOf({ options }: MongoClient): string {
   return options.srvHost ?? options.hosts.map(String).join(",");
 }
 
-/** @throws what is not the server's absence, such as a certificate that cannot be read */
+/** MongoDB 5.0: what the driver is happy with before that refuses some of our indexes. */
+const wireVersionMin = 13;
+const commandNotFound = 59;
+
+/** @throws StoreRefusedError when the server is too old */
+async function connect({ client, hosts }: Connection): Promise<void> {
+  try {
+    await client.connect();
+  } catch (error) {
+    throw isTooOld(error) ? tooOld(hosts, error) : error;
+  }
+  const { maxWireVersion } = await client
+    .db("admin")
+    .command({ hello: 1 })
+    .catch((error: unknown) => {
+      throw error instanceof MongoServerError && error.code === commandNotFound ? tooOld(hosts, error) : error;
+    });
+  if (!(Number(maxWireVersion) >= wireVersionMin)) throw tooOld(hosts, `its wire version is ${maxWireVersion}`);
+}
+
+/** What the driver refuses by itself it reports as a server that was not found. */
+const isTooOld = (error: unknown): boolean =>
+  error instanceof Error &&
+  (error instanceof MongoCompatibilityError || /wire version/.test(error.message) || isTooOld(error.cause));
+
+function tooOld(hosts: string, why: unknown): StoreRefusedError {
+  const reason = why instanceof Error ? why.message : String(why);
+  return new StoreRefusedError(`MongoDB at ${hosts} is too old: MongoDB 5.0 or later is needed (${reason})`);
+}
+
+/** @throws StoreRefusedError, or what else is not the server's absence, such as a certificate that cannot be read */
 async function firstContact(connection: Connection): Promise<void> {
   const { client, hosts, log } = connection;
   try {
-    await client.connect();
+    await connect(connection);
   } catch (error) {
     if (!isUnavailable(error)) {
       await client.close();
@@ -185,14 +221,17 @@ async function firstContact(connection: Connection): Promise<void> {
 
 /** A driver that has never reached its server gives up: only after the first time it looks by itself. */
 async function awaitServer(connection: Connection): Promise<void> {
-  const { client, hosts, log, closing } = connection;
+  const { hosts, log, closing } = connection;
   while (!closing.aborted) {
     try {
-      await client.connect();
+      await connect(connection);
       connection.away = undefined;
       log?.info(`MongoDB at ${hosts} answers`);
       return;
     } catch (error) {
+      if (error instanceof StoreRefusedError && !(connection.away?.error instanceof StoreRefusedError)) {
+        log?.warn(error.message);
+      }
       connection.away = { error };
       await systemClock.sleep(retryEveryMs, closing);
     }
@@ -201,11 +240,11 @@ async function awaitServer(connection: Connection): Promise<void> {
 
 function open(connection: Connection, definition: CollectionDefinition): Opened {
   assertDefinition(definition);
-  const { client, database, hosts, log, operationMs, deadline, closing } = connection;
+  const { client, database, hosts, operationMs, deadline, closing } = connection;
   const collection = client.db(database).collection<Stored>(definition.name, concerns(definition, operationMs));
   const context = { hosts, collection: definition.name, indexes: definition.indexes };
   const prepare = once(() =>
-    ensureIndexes(collection, definition, log).catch((error: unknown) => {
+    ensureIndexes(collection, definition).catch((error: unknown) => {
       throw closing.aborted ? closed() : translateError(error, context);
     }),
   );
@@ -220,10 +259,11 @@ function open(connection: Connection, definition: CollectionDefinition): Opened 
     hosts,
     maxTimeMS: operationMs,
     run: (work) =>
-      run(connection, deadline, async () => {
+      run(connection, deadline, async (signal) => {
         const preparing = ready();
         if (preparing) await preparing;
-        return work();
+        signal.throwIfAborted();
+        return work(signal);
       }),
   });
   const prepared = connection.away ? Promise.resolve() : Promise.resolve(prepare());
@@ -262,12 +302,17 @@ function once(work: () => Promise<void>): () => Promise<void> | undefined {
 }
 
 /**
- * The work's result, unless it takes longer than the deadline: the driver then goes on by itself for at most one more
- * answer, so that whether a write takes place is as unknown as after a connection that broke.
+ * The work's result, unless it takes longer than the deadline. The driver then neither waits for a connection nor asks
+ * again, and gives up the connection on which it waits for an answer: so nothing is sent once the caller has been told.
+ * Whether a write that was sent before takes place is as unknown as after a connection that broke.
  */
-async function run<Result>(connection: Connection, deadline: Deadline, work: () => Promise<Result>): Promise<Result> {
+async function run<Result>(
+  connection: Connection,
+  deadline: Deadline,
+  work: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
   assertOpen(connection);
-  const outcome = deadline.within(work(), () => unavailable(connection, "no answer in time"));
+  const outcome = deadline.within(work, () => unavailable(connection, "no answer in time"));
   connection.running.add(outcome);
   try {
     return await outcome;

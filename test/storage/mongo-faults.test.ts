@@ -131,7 +131,7 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
       },
     );
 
-    it.each([6, 7, 50, 89, 189, 262, 9001, 13435, 13436])(
+    it.each([6, 7, 24, 46, 50, 89, 112, 117, 150, 189, 239, 246, 262, 365, 371, 8000, 9001, 13435, 13436, 14031])(
       "takes the server's error %i for its absence",
       async (errorCode) => {
         await fail("delete", { errorCode, errorLabels: [] });
@@ -171,6 +171,32 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
       }
       await mongo.failCommand("off");
       expect(await all.count({}, { index: "_id_" })).toBeGreaterThanOrEqual(0);
+    });
+
+    it("sends nothing of a write once its caller was told that it is unknown", { timeout: 60_000 }, async () => {
+      const commands: string[] = [];
+      const onCommand = (command: Document) => void commands.push(Object.keys(command)[0] ?? "");
+      await store[Symbol.asyncDispose]();
+      // One attempt outlasts the operation, and there are more writes than connections, so that some wait for one.
+      store = await openMongoStore({ url: mongo.url, database: mongo.freshDatabase(), operationMs: 1500, onCommand });
+      all = await store.collection<Thing>(things);
+      await all.insertOne({ _id: "a", x: 0 });
+      await mongo.failCommand("alwaysOn", {
+        ...{ failCommands: ["update", "findAndModify"], blockConnection: true, blockTimeMS: 2500 },
+      });
+      const calls = Array.from({ length: 60 }, (_, n) => {
+        if (n % 3 === 0) return all.updateOne(byId, count);
+        return n % 3 === 1 ? all.findOneAndUpdate(byId, count) : all.bulkUpdate([{ filter: byId, update: count }]);
+      });
+      await Promise.all(calls.map((call) => refused(call, 4000)));
+      const isWrite = (name: string) => name === "update" || name === "findAndModify";
+      const begun = commands.filter(isWrite).length;
+      expect(begun).toBeLessThanOrEqual(60);
+      await mongo.failCommand("off");
+      // The server is done with what it had, and the driver has had its turns to send more.
+      await until(() => all.insertOne({ _id: `n${commands.length}` }).then(() => true), "an insert", 10_000);
+      for (let n = 0; n < 60; n++) await all.findOne(byId);
+      expect(commands.filter(isWrite)).toHaveLength(begun);
     });
 
     it("serves many at once that have to wait for a connection", async () => {

@@ -2,8 +2,14 @@
 import { AssertionError } from "node:assert";
 import type { Document, MongoClient } from "mongodb";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../src/storage/collection.js";
-import { DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
+import type {
+  Collection,
+  CollectionDefinition,
+  IndexDefinition,
+  Store,
+  StoredDocument,
+} from "../../src/storage/collection.js";
+import { DuplicateKeyError, StoreRefusedError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { type MongoStoreOptions, openMongoStore } from "../../src/storage/mongo.js";
 import { describeStore, things } from "../contract/store.js";
 import { hasMongo, hasMongoProgram, type MongoUnderTest, sharedMongo, startMongo } from "../support/mongo.js";
@@ -154,28 +160,58 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
       expect(of("idx_seen")).toMatchObject({ key: { seen: 1 }, expireAfterSeconds: 60 });
     });
 
-    it("builds an index anew when its definition changes, and says so", async () => {
-      const all = await (await open()).collection<Thing>(things);
-      await all.insertMany([
-        { _id: "a", rank: 2, x: 1 },
-        { _id: "b", rank: 1, x: 2 },
-      ]);
-      const log = lineLog();
-      const changed = { ...things, indexes: [{ name: "idx_rank", key: ["x"] }] };
-      const { items } = await (await (await open({ log })).collection<Thing>(changed)).page(
-        {},
-        { index: "idx_rank", limit: 5 },
-      );
-      expect(items.map(({ _id }) => _id)).toEqual(["a", "b"]);
-      expect(log.lines).toEqual(["Index idx_rank of things has another definition and is built anew"]);
+    /** A definition with the unique index under another name and over another key. */
+    const next: CollectionDefinition = {
+      ...things,
+      indexes: [
+        ...things.indexes.filter(({ name }) => name !== "idx_code"),
+        { name: "idx_code_v2", key: ["code", "kind"], unique: true, partial: { code: { $exists: true } } },
+      ],
+    };
+
+    it("serves an old and a new version side by side: each keeps its unique index, whoever starts again", async () => {
+      const old = await (await open()).collection<Thing>(things);
+      await old.insertOne({ _id: "a", code: "x", kind: "k" });
+      const young = await (await open()).collection<Thing>(next);
+      const oldAgain = await (await open()).collection<Thing>(things);
+      const youngAgain = await (await open()).collection<Thing>(next);
+      for (const [place, all] of [old, young, oldAgain, youngAgain].entries()) {
+        await expect(all.insertOne({ _id: `b${place}`, code: "x", kind: "other" })).rejects.toMatchObject({
+          index: "idx_code",
+        });
+        await expect(all.insertOne({ _id: `c${place}`, code: "x", kind: "k" })).rejects.toThrow(DuplicateKeyError);
+      }
+      for (const all of [old, oldAgain]) {
+        expect(await all.findOne({ code: "x" }, { index: "idx_code" })).toMatchObject({ _id: "a" });
+      }
+      for (const all of [young, youngAgain]) {
+        expect(await all.findOne({ code: "x", kind: "k" }, { index: "idx_code_v2" })).toMatchObject({ _id: "a" });
+      }
+      expect(await indexNames()).toEqual(["_id_", "idx_code_v2", ...things.indexes.map(nameOf)].sort());
     });
 
-    it("builds an index anew under its new name", async () => {
+    it.each<[string, IndexDefinition]>([
+      ["another key", { name: "idx_code", key: ["kind"], unique: true, partial: { code: { $exists: true } } }],
+      ["no uniqueness", { name: "idx_code", key: ["code"], partial: { code: { $exists: true } } }],
+      ["another condition", { name: "idx_code", key: ["code"], unique: true, partial: { live: true } }],
+    ])("refuses an index of the same name with %s, in a sentence, and leaves the one there is", async (_, index) => {
+      const old = await (await open()).collection<Thing>(things);
+      await old.insertOne({ _id: "a", code: "x" });
+      const changed = { ...things, indexes: [index] };
+      const refused = (await open()).collection(changed);
+      await expect(refused).rejects.toThrow(StoreRefusedError);
+      await expect(refused).rejects.toThrow(/^Index idx_code of things is defined otherwise .* needs a new name/);
+      await expect(old.insertOne({ _id: "b", code: "x" })).rejects.toMatchObject({ index: "idx_code" });
+      expect(await old.findOne({ code: "x" }, { index: "idx_code" })).toMatchObject({ _id: "a" });
+    });
+
+    it("refuses another name for a key that an index has, and leaves the one there is", async () => {
       await (await open()).collection(things);
       const renamed = { ...things, indexes: [{ name: "idx_order", key: ["rank"] }] };
-      await (await open()).collection(renamed);
-      expect(await indexNames()).toContain("idx_order");
-      expect(await indexNames()).not.toContain("idx_rank");
+      await expect((await open()).collection(renamed)).rejects.toThrow(
+        /^Index idx_rank of things has the key of idx_order/,
+      );
+      expect(await indexNames()).toContain("idx_rank");
     });
 
     it("leaves indexes of others alone", async () => {
