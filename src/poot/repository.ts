@@ -19,6 +19,8 @@ export const validationsCollection: CollectionDefinition = {
   dates: ["created_at"],
   indexes: [
     { name: "idx_created_at", key: ["created_at"], ttlSeconds: keptSeconds },
+    // For pages: an index of expiry takes no _id that would break ties.
+    { name: "idx_created_at_id", key: ["created_at", "_id"] },
     { name: "idx_node_id", key: ["node_id", "created_at"] },
     { name: "idx_batch_id", key: ["batch_id", "created_at", "place"], partial: { batch_id: { $exists: true } } },
     { name: "idx_outcome", key: ["outcome", "created_at"] },
@@ -205,5 +207,5 @@ function toFilter({ nodeId, batchId, outcome, since, until }: ValidationFilter):
 function indexFor({ nodeId, batchId, outcome }: ValidationFilter): string {
   if (batchId !== undefined) return "idx_batch_id";
   if (nodeId !== undefined) return "idx_node_id";
-  return outcome === undefined ? "idx_created_at" : "idx_outcome";
+  return outcome === undefined ? "idx_created_at_id" : "idx_outcome";
 }

@@ -70,7 +70,7 @@ export interface CollectionDefinition {
 export type Cursor = readonly (string | number | boolean | null)[];
 
 export interface PageOptions {
-  /** An index of the collection, or "_id_". Equality conditions on its first fields, then order by the others and _id. */
+  /** An index of the collection without `ttlSeconds`, or "_id_". Equality conditions on its first fields, then order by the others and _id. */
   readonly index: string;
   readonly descending?: boolean;
   /** Exclusive start. */

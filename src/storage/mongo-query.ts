@@ -5,7 +5,7 @@ import type { Document, Filter as MongoFilter } from "mongodb";
 import type { CollectionDefinition, Cursor, Filter, Hint, IndexDefinition, Scalar } from "./collection.js";
 import { cursorPaths, idIndex, indexOf } from "./cursor.js";
 import { boundIds, requiredDemands } from "./filter.js";
-import { assertBetween, assertRepeatsPartial } from "./supported.js";
+import { assertBetween, assertOrders, assertRepeatsPartial } from "./supported.js";
 
 /** `_id` is text here, where the driver expects an ObjectId. */
 export interface Stored extends Document {
@@ -49,7 +49,7 @@ export interface Walk {
   readonly order: readonly string[];
 }
 
-/** @throws AssertionError when the filter does not repeat the condition of a partial index */
+/** @throws AssertionError when the filter does not repeat the condition of a partial index, or the index expires documents */
 export function orderedWalk(
   definition: CollectionDefinition,
   filter: Filter,
@@ -57,6 +57,7 @@ export function orderedWalk(
   descending: boolean,
 ): Walk {
   const index = indexOf(definition, indexName);
+  assertOrders(index);
   assertRepeatsPartial(index, filter);
   const demands = requiredDemands(filter);
   const isFixed = (path: string) => demands.some((demand) => demand.path === path && demand.operator === "$eq");
@@ -70,7 +71,6 @@ export function orderedWalk(
   };
 }
 
-/** A TTL index has no _id to break ties with: the few that page by one pay for a sort at the server. */
 const sortPaths = (index: IndexDefinition) => [...new Set([...index.key, ...(index.unique ? [] : ["_id"])])];
 
 /**

@@ -21,7 +21,14 @@ import type { CommitQueue, Turn } from "./sqlite-commit.js";
 import type { Statements } from "./sqlite-file.js";
 import { countedWalk, documentStatements, orderedWalks, placeIn, toSql } from "./sqlite-query.js";
 import { breathe, candidates, chain, countRows, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
-import { assertBetween, assertDocument, assertIndexed, assertSupported, assertUpsert } from "./supported.js";
+import {
+  assertBetween,
+  assertDocument,
+  assertIndexed,
+  assertOrders,
+  assertSupported,
+  assertUpsert,
+} from "./supported.js";
 import { applyUpdate, documentFromFilter } from "./update.js";
 
 export interface CollectionParts {
@@ -226,6 +233,7 @@ function pageSource(
   descending: boolean,
   after: Cursor | undefined,
 ): Source {
+  assertOrders(indexOf(parts.definition, index));
   const walks = orderedWalks(parts.definition, filter, index, descending);
   if (!after) return chain(walks.map((walk) => walkSource(parts, walk, descending)));
   const paths = cursorPaths(indexOf(parts.definition, index));

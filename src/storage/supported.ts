@@ -84,6 +84,11 @@ function implies({ operator, wanted: value }: Demand, wanted: Scalar | { readonl
   return operator === "$eq" && matches({ value: wanted }, { value });
 }
 
+/** MongoDB takes no _id behind the date of a TTL index, so that a page in its order would be sorted there. @throws AssertionError */
+export function assertOrders({ name, ttlSeconds }: IndexDefinition): void {
+  assert(ttlSeconds === undefined, `${name} expires documents and orders no page`);
+}
+
 /** A whole number in bounds. @throws AssertionError */
 export function assertBetween(value: number, minimum: number, maximum: number, what: string): void {
   assert(Number.isInteger(value) && value >= minimum && value <= maximum, `${what} is ${minimum} to ${maximum}`);

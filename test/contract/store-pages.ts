@@ -1,7 +1,7 @@
 // What every engine of the document store promises: pages, counts and deletion.
 import { describe, expect, it } from "vitest";
 import type { Cursor, Filter } from "../../src/storage/collection.js";
-import { day, ids, type StoreUnderTest } from "./store-under-test.js";
+import { day, ids, type StoreUnderTest, type Thing, things } from "./store-under-test.js";
 
 export function describePages(at: StoreUnderTest): void {
   describe("pages", () => {
@@ -106,6 +106,16 @@ export function describePages(at: StoreUnderTest): void {
         { index: "_id_", limit: 2, after: page.next ?? [] },
       );
       expect([ids(rest.items), rest.next]).toEqual([["m2999"], undefined]);
+    });
+
+    it("are not ordered by an index of expiry, which breaks no ties", async () => {
+      const expiring = await at.opened.store.collection<Thing>({
+        ...things,
+        name: "expiring",
+        indexes: [{ name: "idx_seen", key: ["seen"], ttlSeconds: 60 }],
+      });
+      await expect(expiring.page({}, { index: "idx_seen", limit: 5 })).rejects.toThrow(/idx_seen expires .* no page/);
+      expect(await expiring.count({ seen: { $lt: day(1) } }, { index: "idx_seen" })).toBe(0);
     });
 
     it("refuse limits, skips and cursors out of bounds", async () => {

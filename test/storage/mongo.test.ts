@@ -1,6 +1,6 @@
 // The store at a MongoDB server: the contract of every engine, and what only it promises.
 import { AssertionError } from "node:assert";
-import type { Document, MongoClient } from "mongodb";
+import type { Document } from "mongodb";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type {
   Collection,
@@ -13,6 +13,7 @@ import { DuplicateKeyError, StoreRefusedError, StoreUnavailableError } from "../
 import { type MongoStoreOptions, openMongoStore } from "../../src/storage/mongo.js";
 import { describeStore, things } from "../contract/store.js";
 import { hasMongo, hasMongoProgram, type MongoUnderTest, sharedMongo, startMongo } from "../support/mongo.js";
+import { collectStatements, planFaults } from "../support/mongo-plans.js";
 import { findTool } from "../support/tools.js";
 import { until } from "../support/until.js";
 
@@ -26,67 +27,8 @@ function lineLog() {
   return { lines, info: (line: string) => void lines.push(line), warn: (line: string) => void lines.push(line) };
 }
 
-/** Every kind of statement once: values do not make another plan. */
-function shapeOf(command: Document): string {
-  const { filter, query, pipeline, hint, sort, updates, deletes } = command;
-  const statement = { filter, query, pipeline, hint, sort, updates, deletes };
-  const plain = (_: string, value: unknown) =>
-    ["string", "number", "boolean"].includes(typeof value) && value !== 1 && value !== -1 ? "?" : value;
-  return `${Object.keys(command)[0]} ${hint} ${JSON.stringify(statement, plain)}`;
-}
-
-/** The queries in a command, as the server explains them. A surrogate explains an update as the query in it only. */
-function explainable(command: Document, isSurrogate: boolean): Document[] {
-  const { find, filter, hint, sort, skip, limit, aggregate, pipeline, findAndModify, query } = command;
-  const hinted = (given: unknown) => (given === undefined ? {} : { hint: given });
-  if (find) return [{ find, filter, skip, limit, ...hinted(hint), ...(sort && { sort }) }];
-  if (aggregate) return [{ aggregate, pipeline, cursor: {}, ...hinted(hint) }];
-  if (findAndModify) return [{ findAndModify, query, update: { $set: { x: 1 } }, ...hinted(hint) }];
-  const collection = command.update ?? command.delete;
-  const inside: Document[] = command.updates ?? command.deletes ?? [];
-  if (isSurrogate) return inside.map((one) => ({ find: collection, filter: one.q, ...hinted(one.hint) }));
-  const kind = command.update ? ["update", "updates"] : ["delete", "deletes"];
-  return inside.map((one) => ({ [kind[0] ?? ""]: collection, [kind[1] ?? ""]: [one] }));
-}
-
-/** The stages of the plan that won, wherever a server puts them. */
-function stagesOf(value: unknown): string[] {
-  if (typeof value !== "object" || value === null) return [];
-  return Object.entries(value).flatMap(([name, inner]) => {
-    if (name === "rejectedPlans") return [];
-    return name === "stage" && typeof inner === "string" ? [inner] : stagesOf(inner);
-  });
-}
-
-const byIndex = /^(IXSCAN|IDHACK|EXPRESS\w*|COUNT_SCAN|EOF)$/;
-
-/** Finds what a statement does that an index should spare it. */
-async function planFaults(mongo: MongoUnderTest, client: MongoClient, database: string, command: Document) {
-  const faults: string[] = [];
-  for (const statement of explainable(command, mongo.isSurrogate)) {
-    const explained = await client.db(database).command({ explain: statement, verbosity: "queryPlanner" });
-    const stages = stagesOf(explained);
-    const sorts = !mongo.isSurrogate && stages.includes("SORT");
-    const isFound = stages.some((stage) => byIndex.test(stage)) && !stages.includes("COLLSCAN");
-    if (sorts || !isFound) faults.push(`${stages.join(" ")}: ${JSON.stringify(statement)}`);
-  }
-  const collection = client.db(database).collection(command.find ?? "none");
-  const key = command.sort && (await collection.indexes()).find(({ name }) => name === command.hint)?.key;
-  if (command.sort && !isOrderOf(key, command.sort)) faults.push(`a sort of its own: ${JSON.stringify(command)}`);
-  return faults;
-}
-
-/** An index read forwards or backwards gives this very order. */
-function isOrderOf(key: Document | undefined, sort: Document | Map<string, number>): boolean {
-  const wanted = sort instanceof Map ? [...sort] : Object.entries(sort);
-  const given = Object.entries(key ?? {});
-  const direction = wanted[0]?.[1];
-  return JSON.stringify(given.map(([path]) => [path, direction])) === JSON.stringify(wanted);
-}
-
 describe.skipIf(!hasMongo(tests))("MongoDB", () => {
   const seen = new Set<string>();
-  const queries = new Set(["find", "aggregate", "findAndModify", "update", "delete"]);
   let mongo: MongoUnderTest;
   beforeAll(async () => {
     mongo = await sharedMongo();
@@ -95,12 +37,7 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
 
   describeStore("mongodb", async () => {
     const database = mongo.freshDatabase();
-    const commands: Document[] = [];
-    const onCommand = (command: Document) => {
-      if (!queries.has(Object.keys(command)[0] ?? "") || seen.has(shapeOf(command))) return;
-      seen.add(shapeOf(command));
-      commands.push(command);
-    };
+    const { commands, onCommand } = collectStatements(seen);
     let store = await openMongoStore({ url: mongo.url, database, operationMs: 30_000, onCommand });
     return {
       store,

@@ -3,11 +3,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { Collection, Store, StoredDocument } from "../../src/storage/collection.js";
+import { openMongoStore } from "../../src/storage/mongo.js";
 import { openSqliteStore } from "../../src/storage/sqlite.js";
 import { things } from "../contract/store.js";
 import { type CountingStore, openCountingStore } from "../support/counting-store.js";
+import { hasMongo, type MongoUnderTest, sharedMongo } from "../support/mongo.js";
+import { collectStatements, planFaults } from "../support/mongo-plans.js";
 import { planFault } from "../support/plans.js";
 import { everyStatement, putOthers } from "../support/statements.js";
 
@@ -144,4 +147,25 @@ it("no statement of any repository visits more rows because the store holds more
   });
   expect(grown).toEqual([]);
   expect(small.filter(([, rows]) => rows > 0).length).toBeGreaterThan(80);
+});
+
+const tests = "query plans at MongoDB";
+
+describe.skipIf(!hasMongo(tests))("at MongoDB", () => {
+  let mongo: MongoUnderTest;
+  beforeAll(async () => {
+    mongo = await sharedMongo();
+  });
+  afterAll(() => mongo[Symbol.asyncDispose]());
+
+  it("every method of every repository seeks, and none sorts", { timeout: 120_000 }, async () => {
+    const database = mongo.freshDatabase();
+    const { commands, onCommand } = collectStatements();
+    await using store = await openMongoStore({ url: mongo.url, database, operationMs: 30_000, onCommand });
+    await everyStatement(store);
+    const faults: string[] = [];
+    for (const command of commands) faults.push(...(await planFaults(mongo, mongo.client(), database, command)));
+    expect(faults).toEqual([]);
+    expect(commands.length).toBeGreaterThan(80);
+  });
 });
