@@ -1,12 +1,19 @@
 // Verdicts into standings, each one once, whatever crashes in between.
 //
-// A count takes three steps: it reads the node's standing, THEN the node's uncounted verdicts; it writes the standing with
-// the new ones in it by compare-and-set on its version, their ids in `taken`; it marks them as counted. Nobody writes the
-// standing's next version before everything in `taken` is marked. So whatever a count finds uncounted is either in the
-// `taken` it has read, and is then only marked, or in no version up to that one: all earlier ones were marked before that
-// version was written, which was before the verdicts were read. A counter that was paused in the middle, for however long,
-// finds its version gone and begins again; what it still marks is counted already. So nothing is counted twice. Nothing
-// is lost: a verdict stays uncounted until a standing that has it is written, and the leader looks for such ones.
+// A count takes four steps. It reads the node's standing. THEN it finds the node's uncounted verdicts and makes sure of
+// them by a write that changes nothing. It writes the standing with the new ones in it by compare-and-set on its version,
+// their ids in `taken`. It marks them as counted.
+//
+// Nobody writes the standing's next version before everything in `taken` is marked. So a verdict that is uncounted after a
+// standing was read is either in the `taken` of that standing, and is then only marked, or in no version up to that one:
+// all earlier ones were marked before that version was written. "Uncounted" is the word of the write, not of the read that
+// found the verdict: after an election a majority read at MongoDB may answer an older state than the read before it (its
+// primary knows late what is committed), but a write meets the document as the primary has it, with all that was committed
+// before its term. A standing that was read too old loses its compare-and-set.
+//
+// A counter that was paused in the middle, for however long, finds its version gone and begins again; what it still marks
+// is counted already. So nothing is counted twice. Nothing is lost: a verdict stays uncounted until a standing that has it
+// is written, and the leader looks for such ones.
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
@@ -20,7 +27,7 @@ const turnMs = 3_000;
 /** Younger ones are being counted by whoever made them. */
 const leftoverMs = 2_000;
 const chunkMax = 250;
-/** Compare-and-sets of one count that others may win; what is left then is a leftover. */
+/** How often one count may find that others were faster, or that it has read the past; what is left then is a leftover. */
 const lossesMax = 50;
 const nodesAtOnce = 8;
 const leftoversPageMax = 200;
@@ -81,7 +88,8 @@ export function createCounting(parts: {
       if (fresh.length < page.items.length || page.next !== undefined) await settle(standing);
       const rejected = rejections.get(nodeId) ?? 0;
       if (fresh.length > 0 || rejected > 0) {
-        if (!(await advance(standing, fresh, rejected))) losses++;
+        const areUncounted = fresh.length === 0 || (await repository.areUncounted(fresh.map(({ _id }) => _id)));
+        if (!areUncounted || !(await advance(standing, fresh, rejected))) losses++;
         else if (page.next === undefined) return;
       } else if (page.next === undefined) return;
     }

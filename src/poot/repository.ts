@@ -148,6 +148,17 @@ export async function createPootRepository(store: Store) {
         { index: "idx_uncounted", limit, ...(after === undefined ? {} : { after }) },
       ),
 
+    /**
+     * Whether all of these, at most 1000, are uncounted by the newest word of the store. A read may answer an older state
+     * than one before it did, after an election at MongoDB; a write meets its document as it is. This one changes nothing.
+     */
+    areUncounted: async (validationIds: readonly string[]): Promise<boolean> => {
+      const { matched } = await validations.bulkUpdate(
+        validationIds.map((_id) => ({ filter: { _id, uncounted: true }, update: { $set: { uncounted: true } } })),
+      );
+      return matched === validationIds.length;
+    },
+
     /** Notes that these, at most 1000, are counted. */
     mark: async (validationIds: readonly string[]): Promise<void> => {
       await validations.bulkUpdate(

@@ -162,6 +162,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await poot.uncountedOf("node_1", 5);
   const left = await poot.uncountedBefore(new Date(now.getTime() + 1), 5);
   await poot.uncountedBefore(new Date(now.getTime() + 1), 5, left.next);
+  await poot.areUncounted(["poot_val_1", "poot_val_2"]);
   await poot.mark(["poot_val_1"]);
   const standing = counted(newStanding("node_1"), verdicts, 1, now);
   await poot.replaceStanding(standing);
