@@ -1,7 +1,7 @@
 // The engines that the settings ask for, observed, and what is kept in them. The only file that knows which ones there are.
 import { tokensCollection } from "./admin/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
-import type { Coordination } from "./coordination/coordination.js";
+import { type Coordination, CoordinationRefusedError } from "./coordination/coordination.js";
 import { createLocalCoordination } from "./coordination/local.js";
 import { observeCoordination } from "./coordination/observed.js";
 import { createRedisCoordination } from "./coordination/redis.js";
@@ -39,8 +39,10 @@ export interface Engines {
 
 /** Both are the caller's to dispose of. @throws StoreLockedError, StoreRefusedError, CoordinationRefusedError */
 export async function openEngines({ settings, clock, log, metrics, ...given }: EngineParts): Promise<Engines> {
-  const store = given.store ?? (await openStore(settings, clock, log));
-  const coordination = given.coordination ?? openCoordination(settings, clock, log);
+  await using undo = new AsyncDisposableStack();
+  const store = given.store ?? undo.use(await openStore(settings, clock, log));
+  const coordination = given.coordination ?? (await openCoordination(settings, clock, log));
+  undo.move();
   return {
     store: observeStore(store, observeDatabase(metrics), isAnswer),
     coordination: observeCoordination(coordination, observeRedis(metrics)),
@@ -87,10 +89,20 @@ const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Prom
     ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage") })
     : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
 
-const openCoordination = ({ redisUrl }: Settings, clock: Clock, log: Log): Coordination =>
-  redisUrl === undefined
-    ? createLocalCoordination({ clock })
-    : createRedisCoordination({ url: redisUrl, log: log.module("coordination") });
+/** One that is away is waited for in the background. @throws CoordinationRefusedError */
+async function openCoordination({ redisUrl }: Settings, clock: Clock, log: Log): Promise<Coordination> {
+  if (redisUrl === undefined) return createLocalCoordination({ clock });
+  const coordination = createRedisCoordination({ url: redisUrl, log: log.module("coordination") });
+  try {
+    await coordination.ping();
+  } catch (error) {
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (!(cause instanceof CoordinationRefusedError)) return coordination;
+    await coordination[Symbol.asyncDispose]();
+    throw cause;
+  }
+  return coordination;
+}
 
 const isAnswer = (error: unknown): boolean => error instanceof DuplicateKeyError;
 

@@ -84,7 +84,7 @@ export interface RunningServer extends AsyncDisposable {
 /** Time for calls that run when the streams have ended. */
 const callsGraceMs = 2_000;
 
-/** @throws SettingsError, StoreLockedError, ReplicaRefusedError, or the error of a port that is taken */
+/** @throws SettingsError, StoreLockedError, StoreRefusedError, CoordinationRefusedError, ReplicaRefusedError, or the error of a port that is taken */
 export async function startServer(settings: Settings, overrides: Overrides = {}): Promise<RunningServer> {
   await using undo = new AsyncDisposableStack();
   const { clock = systemClock, random = Math.random, collector = systemCollector } = overrides;
@@ -337,8 +337,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 
   // Long-lived work, then the ports.
   const listen: Task = async (signal) => {
-    await sessions.listen(signal);
-    await coordination.subscribe(logChannel, feed.wake, signal);
+    // Each by itself: Redis may refuse one channel and not the other.
+    await Promise.all([sessions.listen(signal), coordination.subscribe(logChannel, feed.wake, signal)]);
   };
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
   await join(new AbortController().signal).catch(ifUnavailable);

@@ -17,7 +17,10 @@ export interface Coordination {
   addOnce(key: string, ttlMs: number): Promise<boolean>;
   /** To every subscriber of the channel, on every replica, this one included; at most once, best effort. */
   publish(channel: string, message: string): Promise<void>;
-  /** Resolves once messages reach the handler, which they do until the signal aborts. The handler must not throw. */
+  /**
+   * Resolves once messages reach the handler, which they do until the signal aborts; until then it waits, for as long as
+   * they cannot be had. The handler must not throw.
+   */
   subscribe(channel: string, handler: (message: string) => void, signal: AbortSignal): Promise<void>;
   /** Resolves when it answers. */
   ping(): Promise<void>;

@@ -1,10 +1,12 @@
 // Coordination by Redis, for any number of replicas. It may be lost, flushed, read-only or frozen at any moment: a call
 // then rejects soon and whoever called decides what that means; nobody waits for Redis to come back but subscribers.
 import { readFileSync } from "node:fs";
-import { Redis, type RedisOptions, ReplyError } from "ioredis";
+import { Redis, ReplyError } from "ioredis";
 import { type Clock, systemClock } from "../clock.js";
 import type { Log } from "../telemetry/log.js";
-import { type Coordination, CoordinationUnavailableError } from "./coordination.js";
+import { type Coordination, CoordinationRefusedError, CoordinationUnavailableError } from "./coordination.js";
+import { parseRedisUrl, type RedisAddress } from "./redis-address.js";
+import { createOutage, type Outage } from "./redis-outage.js";
 
 export interface RedisCoordinationOptions {
   /** See parseRedisUrl. */
@@ -16,7 +18,11 @@ export interface RedisCoordinationOptions {
   readonly commandMs?: number;
   /** How long a connection may take to be made, its TLS handshake included. */
   readonly connectMs?: number;
-  readonly clock?: Pick<Clock, "monotonicMs">;
+  /** How long nothing may fail before an outage counts as over, so that one that comes and goes is told of once. */
+  readonly quietMs?: number;
+  /** Between two attempts at a subscription that the server refuses. */
+  readonly refusedRetryMs?: number;
+  readonly clock?: Pick<Clock, "monotonicMs" | "sleep">;
 }
 
 const retryMinMs = 50;
@@ -29,19 +35,34 @@ const closeMs = 200;
  * attempt has ended wait for its end; later ones reject at once with a CoordinationUnavailableError while there is no
  * connection, and after `commandMs` when no answer comes. One that was sent may have taken effect all the same: then a
  * hit has counted, and a mark is set that nobody was told of.
+ * A server of a cluster, or one that only watches others (Sentinel), is refused: calls reject with a
+ * CoordinationUnavailableError whose cause is a CoordinationRefusedError.
  * @throws Error when the URL cannot be used; it does not repeat the URL, which may hold a password
  */
 export function createRedisCoordination(options: RedisCoordinationOptions): Coordination {
-  const { keyPrefix = "lucid:", log } = options;
+  const { keyPrefix = "lucid:", log, quietMs = 5_000, refusedRetryMs = 10_000, clock = systemClock } = options;
   const address = parseRedisUrl(options.url);
-  const outage = createOutage(`${address.host}:${address.port}`, log);
-  const connect = (purpose: Purpose) => createConnection(purpose, address, options, outage);
+  const server = `${address.host}:${address.port}`;
+  const closing = new AbortController();
+  const outage = createOutage({ server, log, quietMs, clock, signal: closing.signal });
+  const connect = (purpose: Purpose, look?: (redis: Redis) => Promise<void>) =>
+    createConnection(purpose, address, options, outage, look);
+  /** Why this server cannot be used, as far as it has told. */
+  let unfit: CoordinationRefusedError | undefined;
+  const look = async (redis: Redis): Promise<void> => {
+    const mode = await modeOf(redis);
+    if (mode === undefined) return;
+    unfit = mode === "standalone" ? undefined : unfitServer(server, mode);
+    if (unfit) outage.begins("mode", unfit);
+    else outage.ends("mode");
+  };
 
-  const commands = connect("commands");
+  const commands = connect("commands", look);
   const scripts = defineScripts(commands.redis);
   // Databases divide keys but not channels.
   const channelPrefix = `${keyPrefix}channel:${address.db}:`;
-  const subscriptions = createSubscriptions(() => connect("subscriptions"), log);
+  const retry = { afterMs: refusedRetryMs, clock, signal: closing.signal };
+  const subscriptions = createSubscriptions(() => connect("subscriptions"), log, retry);
   let closed: Promise<void> | undefined;
   const assertOpen = () => {
     if (closed) throw new Error("The coordination is closed");
@@ -51,13 +72,17 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
     assertOpen();
     await commands.tried;
     assertOpen();
+    if (unfit) throw new CoordinationUnavailableError("Redis cannot be used", { cause: unfit });
     if (commands.redis.status !== "ready") {
       throw new CoordinationUnavailableError("Redis is away", { cause: commands.lastError() });
     }
     try {
       return await command();
     } catch (error) {
-      if (isRefusal(error)) throw new CoordinationUnavailableError("Redis refuses", { cause: bare(error) });
+      if (isRefusal(error)) {
+        if (isOfCluster(error)) unfit ??= unfitServer(server, "cluster");
+        throw new CoordinationUnavailableError("Redis refuses", { cause: unfit ?? bare(error) });
+      }
       // Why the connection went says more than that a command went with it.
       throw new CoordinationUnavailableError("Redis does not answer", { cause: commands.lastError() ?? error });
     }
@@ -69,7 +94,8 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
       outage.ends("writes");
       return answer;
     } catch (error) {
-      if (error instanceof CoordinationUnavailableError && isRefusal(error.cause)) outage.begins("writes", error.cause);
+      const cause = error instanceof CoordinationUnavailableError ? error.cause : undefined;
+      if (isRefusal(cause) || cause instanceof CoordinationRefusedError) outage.begins("writes", cause);
       throw error;
     }
   };
@@ -97,11 +123,29 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
       await ask(() => commands.redis.ping());
     },
     [Symbol.asyncDispose]: () => {
+      closing.abort();
       closed ??= Promise.all([commands.close(), subscriptions.close()]).then(() => undefined);
       return closed;
     },
   };
 }
+
+/** "standalone", "cluster" or "sentinel"; undefined where the server does not say, as it does not to a user without +info. */
+async function modeOf(redis: Redis): Promise<string | undefined> {
+  const info = await redis.info("server").catch(() => "");
+  return /^redis_mode:(\w+)/m.exec(info)?.[1];
+}
+
+function unfitServer(server: string, mode: string): CoordinationRefusedError {
+  const reason =
+    mode === "sentinel"
+      ? "is a Sentinel, which holds no data: name the primary that it watches, or an address that leads to it"
+      : "belongs to a Redis Cluster, which holds a part of the keys only: name a Redis that stands alone, with replicas or not";
+  return new CoordinationRefusedError(`Redis at ${server} ${reason}`);
+}
+
+/** The key is elsewhere, or nowhere at the moment. */
+const isOfCluster = ({ message }: Error): boolean => /^(MOVED|ASK|CLUSTERDOWN|CROSSSLOT) /.test(message);
 
 interface Scripts {
   hit(key: string, windowMs: number): Promise<[count: number, leftMs: number]>;
@@ -135,6 +179,7 @@ function createConnection(
   address: RedisAddress,
   { commandMs = 500, connectMs = 2_000, clock = systemClock }: RedisCoordinationOptions,
   outage: Outage,
+  look: (redis: Redis) => Promise<void> = async () => undefined,
 ): Connection {
   let lastError: Error | undefined;
   // The first error of a connection says why it ended; those that follow are its echo.
@@ -184,7 +229,7 @@ function createConnection(
   redis.on("ready", () => {
     lastError = undefined;
     outage.ends(purpose);
-    tried.resolve();
+    void look(redis).finally(tried.resolve);
   });
   let closing = false;
   redis.on("close", () => {
@@ -239,27 +284,56 @@ interface Channel {
   live: boolean;
 }
 
-/** Each connection subscribes to all channels anew; one of its own, for those of old servers can do nothing else. */
-function createSubscriptions(connect: () => Connection, log: RedisCoordinationOptions["log"]): Subscriptions {
+/**
+ * Each connection subscribes to all channels anew; one of its own, for those of old servers can do nothing else. A server
+ * that refuses a channel, as it does a user without rights to it, is asked again from time to time: those who listen have
+ * polls besides.
+ */
+function createSubscriptions(
+  connect: () => Connection,
+  log: RedisCoordinationOptions["log"],
+  retry: { readonly afterMs: number; readonly clock: Pick<Clock, "sleep">; readonly signal: AbortSignal },
+): Subscriptions {
   const channels = new Map<string, Channel>();
   let connection: Connection | undefined;
   let closed = false;
+  /** Channels that the server refuses; told of once. */
+  const refused = new Set<string>();
+  let isRetrying = false;
 
   const send = async (name: string, channel: Channel, { redis }: Connection): Promise<void> => {
     try {
       await redis.subscribe(name);
       channel.live = true;
       for (const { confirmed } of channel.subscriptions) confirmed.resolve();
+      if (refused.delete(name) && refused.size === 0) log?.info("Redis takes subscriptions again", { channel: name });
     } catch (error) {
       if (isRefusal(error)) {
-        log?.error("Redis refuses a subscription", { channel: name, error: bare(error) });
-        const refused = new CoordinationUnavailableError("Redis refuses the subscription", { cause: bare(error) });
-        for (const { confirmed } of channel.subscriptions) confirmed.reject(refused);
+        if (refused.size === 0) {
+          log?.error("Redis refuses a subscription; going on by polls", { channel: name, error: bare(error) });
+        }
+        refused.add(name);
+        void askAgain();
       } else if (redis.status === "ready") {
         // No answer in time: the next connection asks again, as it does when this one went away.
         redis.disconnect(true);
       }
     }
+  };
+  /** Until nothing is refused any more. */
+  const askAgain = async (): Promise<void> => {
+    if (isRetrying) return;
+    isRetrying = true;
+    while (refused.size > 0 && !retry.signal.aborted) {
+      await retry.clock.sleep(retry.afterMs, retry.signal);
+      if (retry.signal.aborted) return;
+      for (const name of [...refused]) {
+        const channel = channels.get(name);
+        if (channel === undefined) refused.delete(name);
+        else if (connection?.redis.status === "ready") await send(name, channel, connection);
+      }
+    }
+    isRetrying = false;
   };
   const open = (): Connection => {
     const opened = connect();
@@ -338,25 +412,6 @@ function createSubscriptions(connect: () => Connection, log: RedisCoordinationOp
   };
 }
 
-interface Outage {
-  begins(what: Purpose | "writes", error: Error | undefined): void;
-  ends(what: Purpose | "writes"): void;
-}
-
-/** One line when something begins to fail and one when all serves again, however many commands fell in between. */
-function createOutage(server: string, log: RedisCoordinationOptions["log"]): Outage {
-  const failing = new Set<Purpose | "writes">();
-  return {
-    begins: (what, error) => {
-      if (failing.size === 0) log?.warn("Redis does not serve; going on without", { server, what, error });
-      failing.add(what);
-    },
-    ends: (what) => {
-      if (failing.delete(what) && failing.size === 0) log?.info("Redis serves again", { server });
-    },
-  };
-}
-
 /** An answer of the server that says no. */
 const isRefusal = (error: unknown): error is Error => error instanceof ReplyError;
 
@@ -364,30 +419,4 @@ const isRefusal = (error: unknown): error is Error => error instanceof ReplyErro
 function bare(error: Error): Error {
   Reflect.deleteProperty(error, "command");
   return error;
-}
-
-type RedisAddress = Required<Pick<RedisOptions, "host" | "port" | "db">> &
-  Pick<RedisOptions, "username" | "password" | "tls">;
-
-/**
- * `redis://user:password@host:port/database`, or `rediss://` for TLS, which takes `?tlsCAFile=` as MongoDB's URLs do:
- * a PEM file of authorities to trust instead of the system's, read once. The server's name is always checked.
- */
-function parseRedisUrl(text: string): RedisAddress {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (!url || !/^rediss?:$/.test(url.protocol)) throw new Error("The URL of Redis begins with redis:// or rediss://");
-  const secure = url.protocol === "rediss:";
-  const unknown = [...url.searchParams.keys()].filter((name) => !(secure && name === "tlsCAFile"));
-  if (unknown.length > 0) throw new Error(`The URL of Redis has parameters unknown here: ${unknown.join(", ")}`);
-  const database = /^\/?(\d{0,4})$/.exec(url.pathname)?.[1];
-  if (database === undefined) throw new Error("The URL of Redis ends with a database number, if with anything");
-  const caFile = url.searchParams.get("tlsCAFile");
-  return {
-    host: url.hostname.replace(/^\[|\]$/g, "") || "localhost",
-    port: Number(url.port || 6379),
-    db: Number(database),
-    ...(url.username === "" ? {} : { username: decodeURIComponent(url.username) }),
-    ...(url.password === "" ? {} : { password: decodeURIComponent(url.password) }),
-    ...(secure ? { tls: caFile === null ? {} : { ca: readFileSync(caFile) } } : {}),
-  };
 }

@@ -8,6 +8,7 @@ import { canStartRedis, type RedisUnderTest, sparePort, startRedis } from "../su
 import { until, within } from "../support/until.js";
 
 const commandMs = 300;
+const quietMs = 100;
 /** Timers and processes of a busy machine are late by as much. */
 const lateMs = 700;
 
@@ -29,7 +30,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
   afterEach(() => server?.stop());
 
   const open = (options: Partial<RedisCoordinationOptions> = {}): Coordination =>
-    createRedisCoordination({ url: server.url, log, commandMs, ...options });
+    createRedisCoordination({ url: server.url, log, commandMs, quietMs, ...options });
   const hit = (coordination: Coordination) => coordination.hit("key", 1_000_000, 600_000);
   const rejection = async (call: Promise<unknown>): Promise<{ readonly cause?: Error }> => {
     const answer = await call.then(
@@ -120,6 +121,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
           };
           await until(heardAgain, "subscriptions live again", 2_000);
         }
+        await until(() => lines.length === 2 * (round + 1), "the end of the outage");
       }
       const { slowestMs, errors } = await load.stop();
       expect(slowestMs).toBeLessThan(commandMs + lateMs);
@@ -230,6 +232,21 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       await server.command("config", "set", "maxmemory", "0");
       expect(await hit(one)).toMatchObject({ count: 2 });
       expect(await one.addOnce("key", 1000)).toBe(true);
+      await until(() => lines.length > 1, "the end of the outage");
+      expect(lines).toEqual([expect.stringMatching(/^warn .*OOM/), "info Redis serves again"]);
+    });
+
+    it("time and again within a short while: it is told of once", async () => {
+      await using one = open({ quietMs: 1_000 });
+      await hit(one);
+      for (let n = 0; n < 10; n++) {
+        await server.command("config", "set", "maxmemory", "1");
+        await rejection(hit(one));
+        await server.command("config", "set", "maxmemory", "0");
+        await hit(one);
+      }
+      expect(lines).toEqual([expect.stringMatching(/^warn .*OOM/)]);
+      await until(() => lines.length > 1, "the end of the outage");
       expect(lines).toEqual([expect.stringMatching(/^warn .*OOM/), "info Redis serves again"]);
     });
 
