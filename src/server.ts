@@ -107,11 +107,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const exclusive = store.engine === "embedded";
   const self = { store, clock, exclusive, log: log.module("replicas") };
   const roster = await createRoster({ ...self, replicaId, coordination: coordination.engine });
-  const lease = await createLease({ ...self, name: "fleet", owner: replicaId });
 
   // Nodes and pools.
   const repository = await createNodeRepository(store);
   const pools = await createPoolRepository(store);
+  const highestFence = async () => Math.max(await repository.highestFence(), await pools.highestFence());
+  const lease = await createLease({ ...self, name: "fleet", owner: replicaId, highestFence });
   const nodeLog = await createNodeLog({
     store,
     repository,

@@ -87,7 +87,8 @@ export async function createNodeLog(parts: {
 
   /** Keeps the newest entry for ever: it holds the number that the next one goes on from. */
   const purge = async (): Promise<void> => {
-    const before = new Date(clock.now().getTime() - retentionMs);
+    // By the store's clock: that of this machine may be years ahead.
+    const before = new Date((await store.now()).getTime() - retentionMs);
     const last = entryId(await tail());
     while (
       (await log.deleteMany({ at: { $lt: before }, _id: { $lt: last } }, { index: "idx_at", limit: 500 })) === 500

@@ -63,6 +63,7 @@ export const nodesCollection: CollectionDefinition = {
     },
     { name: "idx_maintenance_until", key: ["maintenance_until"], partial: { maintenance_until: { $exists: true } } },
     { name: "idx_unlogged_since", key: ["unlogged_since"], partial: { unlogged_since: { $exists: true } } },
+    { name: "idx_fence", key: ["fence"], partial: { fence: { $exists: true } } },
   ],
 };
 
@@ -291,6 +292,10 @@ export async function createNodeRepository(store: Store) {
         { $set: { poot_score: score, poot_count: count } },
       );
     },
+    /** The greatest token of a leader that has written a node; 0 while none has. */
+    highestFence: async (): Promise<number> =>
+      (await nodes.page({ fence: { $exists: true } }, { index: "idx_fence", descending: true, limit: 1 })).items[0]
+        ?.fence ?? 0,
     countByStatus: (status: string): Promise<number> => nodes.count({ status, live: true }, { index: "idx_status" }),
   };
 }

@@ -19,6 +19,7 @@ export const poolsCollection: CollectionDefinition = {
   indexes: [
     { name: "idx_created_at", key: ["created_at"] },
     { name: "idx_name", key: ["name"], unique: true },
+    { name: "idx_fence", key: ["fence"], partial: { fence: { $exists: true } } },
     { name: "idx_disrupted_since", key: ["disrupted_since"], partial: { disrupted_since: { $exists: true } } },
     {
       name: "idx_idempotency_id",
@@ -147,6 +148,11 @@ export async function createPoolRepository(store: Store) {
         : { $set: { fence, recovered_at: now }, $unset: { disrupted_since: true as const } };
       return (await pools.updateOne(filter, update)).matched === 1;
     },
+
+    /** The greatest token of a leader that has written a pool; 0 while none has. */
+    highestFence: async (): Promise<number> =>
+      (await pools.page({ fence: { $exists: true } }, { index: "idx_fence", descending: true, limit: 1 })).items[0]
+        ?.fence ?? 0,
 
     /** Only while it is closed since `closedAt`: somebody may have opened it. Answers whether it is gone by this. */
     remove: async (poolId: string, closedAt: Date): Promise<boolean> =>

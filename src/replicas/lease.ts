@@ -1,5 +1,6 @@
 // Who leads: one replica at a time does what must be done once for the whole fleet. The lease is a document, so that it
-// is as safe as what it protects; each holder has a token greater than any before it.
+// is as safe as what it protects; each holder has a token greater than any before it, though the lease itself be lost: then
+// the fences in what leaders have written tell how far the tokens had come.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { type CollectionDefinition, DuplicateKeyError, type Filter, type Store } from "../storage/collection.js";
@@ -50,6 +51,8 @@ export async function createLease(parts: {
   readonly owner: string;
   /** The store has no other user: whoever held the lease before is gone. */
   readonly exclusive: boolean;
+  /** The greatest token in anything that a leader has written; 0 while there is none. */
+  readonly highestFence: () => Promise<number>;
   readonly log: { info(message: string, context: Record<string, unknown>): void };
 }) {
   const { store, clock, name, owner, exclusive, log } = parts;
@@ -86,7 +89,9 @@ export async function createLease(parts: {
       held = undefined;
       return;
     }
-    const token = own ? found.token : (found?.token ?? 0) + 1;
+    const known = Math.max(found?.token ?? 0, await parts.highestFence());
+    // A leader of a lease that was lost may have written since: its writes must not stand above ours.
+    const token = own && found.token === known ? known : known + 1;
     const written = await write(found, token, new Date(now.getTime() + leaseMs));
     if (written !== null && held?.token !== token) log.info("This replica leads", { lease: name, term: token });
     held = written === null ? undefined : { token, untilMs: askedMs + leaseMs - marginMs };

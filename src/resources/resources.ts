@@ -64,7 +64,10 @@ export async function createResources(parts: {
       flushed: metrics.resourceFlush,
     },
   });
-  const retention = createRetention({ ...parts, ...settings, resources, alerts, gauge: metrics.resourceAlertsActive });
+  const retention = createRetention({
+    ...{ ...parts, ...settings, resources, alerts, gauge: metrics.resourceAlertsActive },
+    storeNow: () => store.now(),
+  });
   return {
     /** Takes a sample of a node that is heard here; touches memory only. */
     take: monitor.take,

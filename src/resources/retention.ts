@@ -22,6 +22,8 @@ export function createRetention(parts: {
   readonly alerts: AlertRepository;
   readonly nodes: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
+  /** The store's time, by which things are old: the clock of this machine may be years ahead. */
+  readonly storeNow: () => Promise<Date>;
   readonly leadership: () => Leadership | undefined;
   readonly retentionDays: number;
   readonly cleanupIntervalMs: number;
@@ -50,7 +52,8 @@ export function createRetention(parts: {
 
   const clean = async (leadership: Leadership, signal: AbortSignal): Promise<void> => {
     const goesOn = () => leadership.holds() && !signal.aborted;
-    const ago = (days: number) => new Date(clock.now().getTime() - days * dayMs);
+    const now = await parts.storeNow();
+    const ago = (days: number) => new Date(now.getTime() - days * dayMs);
     await untilNone(() => resources.deletePoints(ago(parts.retentionDays)), goesOn, signal);
     await untilNone(() => resources.deleteHours(ago(hoursKeptDays)), goesOn, signal);
     await untilNone(() => alerts.deleteCleared(ago(parts.retentionDays)), goesOn, signal);

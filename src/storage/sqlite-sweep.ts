@@ -21,13 +21,26 @@ export interface SweepParts {
   readonly shrink: () => void;
 }
 
+interface Swept extends SweepParts {
+  /** What expiry goes by, in milliseconds since 1970. */
+  readonly nowMs: () => number;
+}
+
 const everyMs = 30_000;
+/** Further ahead of the monotonic clock than this, the wall clock has jumped and not run. */
+const jumpMs = 3_600_000;
+/** A jump that has stood for so long is believed: it was a correction. */
+const believedAfterMs = 86_400_000;
 /** More would keep the event loop busy for longer than a heartbeat should wait. */
 const turnMax = 200;
 
-/** Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. */
-export async function sweepExpired(parts: SweepParts, signal: AbortSignal): Promise<void> {
-  const clock = unreferenced(parts.clock);
+/**
+ * Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. A wall
+ * clock that jumps ahead by more than an hour expires nothing for a day: what is deleted by mistake is gone for good.
+ */
+export async function sweepExpired(given: SweepParts, signal: AbortSignal): Promise<void> {
+  const clock = unreferenced(given.clock);
+  const parts: Swept = { ...given, nowMs: createSteadyTime(given) };
   for (;;) {
     await clock.sleep(everyMs, signal);
     if (signal.aborted) return;
@@ -37,7 +50,7 @@ export async function sweepExpired(parts: SweepParts, signal: AbortSignal): Prom
   }
 }
 
-async function sweepOnce(parts: SweepParts, signal: AbortSignal): Promise<void> {
+async function sweepOnce(parts: Swept, signal: AbortSignal): Promise<void> {
   for (const definition of parts.definitions()) {
     for (const index of definition.indexes) {
       if (index.ttlSeconds === undefined) continue;
@@ -47,14 +60,34 @@ async function sweepOnce(parts: SweepParts, signal: AbortSignal): Promise<void> 
   if (!signal.aborted) parts.shrink();
 }
 
+/** The wall clock, or, while it is ahead by a jump, what it would tell without it; a jump is logged. */
+function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): () => number {
+  const aheadMs = () => clock.now().getTime() - clock.monotonicMs();
+  let trustedMs = aheadMs();
+  let jumpedAtMs: number | undefined;
+  return () => {
+    const jumpedMs = aheadMs() - trustedMs;
+    if (jumpedMs <= jumpMs) {
+      jumpedAtMs = undefined;
+      trustedMs = aheadMs();
+    } else if (jumpedAtMs === undefined) {
+      jumpedAtMs = clock.monotonicMs();
+      log?.warn("The clock jumped ahead; nothing expires by the jump for a day", { jumped_ms: jumpedMs });
+    } else if (clock.monotonicMs() - jumpedAtMs >= believedAfterMs) {
+      trustedMs = aheadMs();
+    }
+    return clock.monotonicMs() + trustedMs;
+  };
+}
+
 /** Each turn is its own piece of work in the commit queue, so other writes come between. */
 function deleteSome(
-  { clock, queue, statements }: SweepParts,
+  { nowMs, queue, statements }: Swept,
   definition: CollectionDefinition,
   index: IndexDefinition,
   ttlSeconds: number,
 ): Promise<number> {
-  const until = clock.now().getTime() - ttlSeconds * 1000;
+  const until = nowMs() - ttlSeconds * 1000;
   return queue.run(() => statements.run(deleteExpired(definition, index), until, turnMax));
 }
 

@@ -149,6 +149,40 @@ describe("the embedded store", () => {
       expect(sweep?.[1].filter((line) => line.startsWith("SCAN"))).toEqual([]);
     });
 
+    it("believes no clock that jumps ahead before it has stood for a day", async () => {
+      const lines: string[] = [];
+      const home = join(dir, "jumping");
+      const jumping = createTestClock();
+      const log = { warn: (message: string) => void lines.push(message) };
+      await using other = await openSqliteStore({ dir: home, clock: jumping, log });
+      const all = await other.collection<Document>(expiring);
+      const until = (ms: number) => new Date(jumping.now().getTime() + ms);
+      await all.insertMany([
+        { _id: "over", until: until(-90_000) },
+        { _id: "tomorrow", until: until(30 * 3_600_000) },
+        { _id: "next year", until: until(365 * 86_400_000) },
+      ]);
+      jumping.stepWall(10 * 365 * 86_400_000);
+      await jumping.advance(30_000);
+      await countBecomes(all, 2);
+      for (let hour = 0; hour < 23; hour++) await jumping.advance(3_600_000);
+      await countBecomes(all, 2);
+      expect(lines).toEqual(["The clock jumped ahead; nothing expires by the jump for a day"]);
+      for (let hour = 0; hour < 2; hour++) await jumping.advance(3_600_000);
+      await countBecomes(all, 0);
+      expect(lines).toHaveLength(1);
+    });
+
+    it("follows a clock that is put right by less than an hour, or back", async () => {
+      const all = await store.collection<Document>(expiring);
+      clock.stepWall(-7_200_000);
+      await clock.advance(30_000);
+      await all.insertOne({ _id: "a", until: at(-30_000) });
+      clock.stepWall(1_800_000);
+      await clock.advance(30_000);
+      await countBecomes(all, 0);
+    });
+
     it("does not stop disposal in the middle of a sweep", async () => {
       const all = await store.collection<Document>(expiring);
       await all.insertMany(Array.from({ length: 1000 }, (_, n) => ({ _id: `n${n}`, until: at(-90_000) })));

@@ -126,6 +126,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await pools.findByIdempotencyId("none");
   await pools.find("pool_1");
   await pools.disrupted();
+  await pools.highestFence();
   await pools.setDisrupted("pool_1", true, now, 1);
   await pools.setDisrupted("pool_1", false, now, 1);
   await pools.reopen("pool_1", now);
@@ -230,7 +231,10 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await tokens.spendChallenge("hash", now);
 
   const self = { store, clock, log: { info: () => undefined } };
-  const lease = named("lease", await createLease({ ...self, name: "fleet", owner: "one", exclusive: false }));
+  const lease = named(
+    "lease",
+    await createLease({ ...self, name: "fleet", owner: "one", exclusive: false, highestFence: nodes.highestFence }),
+  );
   const roster = named(
     "roster",
     await createRoster({ ...self, replicaId: "one", coordination: "redis", exclusive: false }),

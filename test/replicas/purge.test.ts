@@ -1,0 +1,91 @@
+// What is old is old by the store's clock: a replica whose own clock is years ahead takes nothing away.
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { createNodeLog, type LogEntry, nodeLogCollection } from "../../src/nodes/log.js";
+import { createNodeRepository } from "../../src/nodes/repository.js";
+import { createAlertRepository } from "../../src/resources/alerts.js";
+import { createResourceRepository } from "../../src/resources/repository.js";
+import { createRetention } from "../../src/resources/retention.js";
+import type { Store } from "../../src/storage/collection.js";
+import type { Task } from "../../src/task.js";
+import { createTestClock, type TestClock } from "../support/clock.js";
+import { type Engines, embeddedEngines } from "../support/engines.js";
+import { until } from "../support/until.js";
+
+const start = new Date("2026-01-01T00:00:00Z");
+const dayMs = 86_400_000;
+
+let engines: Engines;
+let store: Store;
+/** Of the machine: what each test moves. */
+let clock: TestClock;
+let storeTime: Date;
+beforeEach(async () => {
+  clock = createTestClock(start);
+  storeTime = start;
+  engines = embeddedEngines(createTestClock(start));
+  const { store: opened } = await engines.open();
+  store = { ...opened, now: async () => storeTime };
+});
+afterEach(async () => {
+  await store[Symbol.asyncDispose]();
+  engines.remove();
+});
+
+/** Lets the task work until it sleeps. */
+const oneTurn = async (task: Task): Promise<void> => {
+  const control = new AbortController();
+  const asleep = clock.sleepers;
+  const running = task(control.signal);
+  await until(() => clock.sleepers > asleep, "the task sleeps");
+  control.abort();
+  await running;
+};
+
+it("the history of nodes", async () => {
+  const repository = await createNodeRepository(store);
+  const log = await createNodeLog({ store, repository, clock, appended: () => undefined });
+  const entries = await store.collection<LogEntry>(nodeLogCollection);
+  for (const place of [1, 2, 3]) {
+    const change = { change: place, type: "updated", status: "active", connectivity: "connected" } as const;
+    const entry = { ...change, reason: "", actor: "ops", version: place, at: start, node_id: "node_1" };
+    await entries.insertOne({ ...entry, _id: String(place).padStart(16, "0") });
+  }
+  const count = () => entries.count({}, { index: "_id_" });
+  clock.stepWall(3650 * dayMs);
+  await oneTurn(log.task);
+  expect(await count()).toBe(3);
+  storeTime = new Date(start.getTime() + 31 * dayMs);
+  await clock.advance(3_700_000);
+  await oneTurn(log.task);
+  // The newest stays for ever.
+  expect(await count()).toBe(1);
+});
+
+it("samples", async () => {
+  const resources = await createResourceRepository(store, 5);
+  const alerts = await createAlertRepository(store);
+  const nodes = await createNodeRepository(store);
+  const at = start.getTime();
+  await resources.append([{ nodeId: "node_1", point: { at, cpu: 1, mem: 1, mem_total: 1, disk: 1, disk_total: 1 } }]);
+  const retention = createRetention({
+    ...{ resources, alerts, nodes, clock, storeNow: store.now, retentionDays: 90, cleanupIntervalMs: 1000 },
+    leadership: () => ({ token: 1, holds: () => true }),
+    gauge: { set: () => undefined },
+    log: { warn: (message, context) => expect.unreachable(`${message} ${context.error}`) },
+  });
+  const buckets = async () => (await resources.read("node_1", 60_000, at - 60_000, at + 60_000)).length;
+  clock.stepWall(3650 * dayMs);
+  await oneTurn(retention.task);
+  expect(await buckets()).toBe(1);
+  storeTime = new Date(start.getTime() + 91 * dayMs);
+  await clock.advance(2_000);
+  const control = new AbortController();
+  const running = retention.task(control.signal);
+  // Between two deletions it sleeps for a moment.
+  await until(async () => {
+    await clock.advance(50);
+    return (await buckets()) === 0;
+  }, "the sample is gone");
+  control.abort();
+  await running;
+});
