@@ -5,10 +5,10 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # Where the programs that tests need are kept, outside the clone, so that a fresh one finds them again.
 export LUCID_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lucid-tools
 
-.PHONY: help run build test check generate lint format breaking bench simulate tools soak
+.PHONY: help run build test test-mongodb check generate lint format breaking bench simulate tools soak
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --no-audit --no-fund
@@ -22,6 +22,9 @@ run: build ## start the service on port 8083 with an agent of this machine; Ctrl
 
 test: tools check build ## install what the tests need, then run all of them
 	vitest run --config test/vitest.config.ts
+
+test-mongodb: node_modules/.package-lock.json ## against the MongoDB replica set of MONGODB_TEST_URL: elections under load, plans, long builds
+	vitest run --config test/vitest.config.ts --project "given mongodb"
 
 check: node_modules/.package-lock.json lint breaking ## types, lint, formats, contract: all that needs no running service
 	node .ci/lock.mjs --check

@@ -8,6 +8,11 @@ const throughTheService = [
   "test/{admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
   "test/contract-rules.test.ts",
 ];
+/** What only a MongoDB replica set can settle, and what else a MongoDB that is given is tried by. */
+const atGivenMongo = [
+  "test/mongodb/*.test.ts",
+  ...(process.env.MONGODB_TEST_URL === undefined ? [] : ["test/storage/{mongo,plans,differential}.test.ts"]),
+];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
 const fleets = ["test/e2e/{replicas,faults}-*.test.ts"];
 
@@ -23,7 +28,7 @@ export default defineConfig({
           ...shared,
           name: "embedded",
           include: ["test/**/*.test.ts"],
-          exclude: fleets,
+          exclude: [...fleets, "test/mongodb/*.test.ts"],
           sequence: { groupOrder: 0 },
         },
       },
@@ -45,6 +50,7 @@ export default defineConfig({
       },
       // Of what is timed across a dozen processes on two cores, too.
       { test: { ...shared, name: "fleets", include: fleets, maxWorkers: 1, retry: 1, sequence: { groupOrder: 2 } } },
+      { test: { ...shared, name: "given mongodb", include: atGivenMongo, maxWorkers: 1, sequence: { groupOrder: 3 } } },
     ],
   },
 });
