@@ -97,7 +97,8 @@ export interface Collection<T extends StoredDocument> {
   insertOne(document: T): Promise<void>;
   /**
    * At most 1000. Unordered: all that can be inserted are. Ordered: stops at the first duplicate, so that what is in is a
-   * prefix. `duplicates` are the positions refused or, when ordered, the one it stopped at.
+   * prefix, after a failure too. `duplicates` are the positions refused or, when ordered, the one it stopped at. The
+   * documents stay as they are until it is over.
    */
   insertMany(
     documents: readonly T[],
@@ -120,7 +121,10 @@ export interface Collection<T extends StoredDocument> {
     update: Update,
     options?: Hint & { readonly upsert?: boolean; readonly returnDocument?: "after" | "before" },
   ): Promise<T | null>;
-  /** At most 1000 updates, unordered, each atomic by itself, each by _id equality. `errors` are positions refused as duplicates. */
+  /**
+   * At most 1000 updates, unordered, each atomic by itself, each by _id equality. `errors` are positions refused as
+   * duplicates. The operations stay as they are until it is over.
+   */
   bulkUpdate(
     operations: readonly { readonly filter: Filter; readonly update: Update; readonly upsert?: boolean }[],
   ): Promise<{ matched: number; upserted: number; errors: number[] }>;

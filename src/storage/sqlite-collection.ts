@@ -20,7 +20,17 @@ import { createCodec } from "./sqlite-codec.js";
 import type { CommitQueue, Turn } from "./sqlite-commit.js";
 import type { Statements } from "./sqlite-file.js";
 import { countedWalk, documentStatements, orderedWalks, placeIn, toSql } from "./sqlite-query.js";
-import { breathe, candidates, chain, countRows, growing, type Reader, type Source, walkSource } from "./sqlite-walk.js";
+import {
+  breathe,
+  candidates,
+  chain,
+  countRows,
+  growing,
+  inSlices,
+  type Reader,
+  type Source,
+  walkSource,
+} from "./sqlite-walk.js";
 import {
   assertBetween,
   assertDocument,
@@ -77,7 +87,7 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     },
     insertMany: async (documents, { ordered = false } = {}) => {
       assertBetween(documents.length, 0, batchMax, "a batch");
-      const encoded = documents.map(encode);
+      const { results: encoded } = await inSlices(documents, encode);
       return insertAll(queue, encoded, insert, ordered);
     },
     findOne: async (filter, hint = {}) => {
@@ -100,13 +110,12 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     },
     bulkUpdate: async (operations) => {
       assertBetween(operations.length, 0, batchMax, "a batch");
-      for (const { filter, update, upsert } of operations) {
+      await inSlices(operations, ({ filter, update, upsert }) => {
         assertBulk(definition, filter, update);
         if (upsert) assertUpsert(filter);
-      }
-      return summarize(
-        await Promise.allSettled(operations.map((one) => changeOne(parts, one.filter, one.update, one))),
-      );
+      });
+      const { results } = await inSlices(operations, (one) => settled(changeOne(parts, one.filter, one.update, one)));
+      return summarize(await Promise.all(results));
     },
     deleteMany: async (filter, { limit, ...hint }) => {
       assertBetween(limit, 1, batchMax, "limit");
@@ -304,6 +313,13 @@ function insertFrom({ statements, codec, on, definition }: Parts, filter: Filter
   statements.run(on.insert, String(valueAt(after, "_id")), text);
   return { after: codec.decode<object>(text) };
 }
+
+/** Its end as a value, so that a failure is no surprise while others are still to begin. */
+const settled = <Result>(work: Promise<Result>): Promise<PromiseSettledResult<Result>> =>
+  work.then(
+    (value) => ({ status: "fulfilled", value }),
+    (reason: unknown) => ({ status: "rejected", reason }),
+  );
 
 function assertBulk(definition: CollectionDefinition, filter: Filter, update: Update): void {
   assertSupported(definition, filter, update);

@@ -31,8 +31,10 @@ const everyMs = 30_000;
 const jumpMs = 3_600_000;
 /** A jump that has stood for so long is believed: it was a correction. */
 const believedAfterMs = 86_400_000;
-/** More would keep the event loop busy for longer than a heartbeat should wait. */
+/** Documents that one piece of work in the commit queue deletes at the most. */
 const turnMax = 200;
+/** Between two looks at whether the turn is over. */
+const stepMax = 20;
 
 /**
  * Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. A wall
@@ -54,7 +56,7 @@ async function sweepOnce(parts: Swept, signal: AbortSignal): Promise<void> {
   for (const definition of parts.definitions()) {
     for (const index of definition.indexes) {
       if (index.ttlSeconds === undefined) continue;
-      while (!signal.aborted && (await deleteSome(parts, definition, index, index.ttlSeconds)) === turnMax);
+      while (!signal.aborted && (await deleteSome(parts, definition, index, index.ttlSeconds)));
     }
   }
   if (!signal.aborted) parts.shrink();
@@ -80,15 +82,23 @@ function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): ()
   };
 }
 
-/** Each turn is its own piece of work in the commit queue, so other writes come between. */
+/**
+ * Each turn is its own piece of work in the commit queue, so other writes come between. Answers whether there may be more.
+ */
 function deleteSome(
   { nowMs, queue, statements }: Swept,
   definition: CollectionDefinition,
   index: IndexDefinition,
   ttlSeconds: number,
-): Promise<number> {
+): Promise<boolean> {
   const until = nowMs() - ttlSeconds * 1000;
-  return queue.run(() => statements.run(deleteExpired(definition, index), until, turnMax));
+  return queue.run((turn) => {
+    for (let left = turnMax; left > 0; left -= stepMax) {
+      if (statements.run(deleteExpired(definition, index), until, stepMax) < stepMax) return false;
+      if (turn.isOver()) break;
+    }
+    return true;
+  });
 }
 
 /** The system's clock keeps a process alive while something sleeps by it, which must not hold for housekeeping. */

@@ -32,6 +32,28 @@ export const chunkMax = 256;
 /** Lets the event loop do its other work. */
 export const breathe = nextTurn;
 
+const sliceMs = 4;
+
+/**
+ * What the work answers for each item, in their order. The event loop turns whenever the work has lasted 4 ms. The first
+ * failure rejects, and the rest is left undone.
+ */
+export async function inSlices<Item, Result>(
+  items: readonly Item[],
+  work: (item: Item) => Result,
+): Promise<{ readonly results: Result[] }> {
+  const results: Result[] = [];
+  let endMs = performance.now() + sliceMs;
+  for (const item of items) {
+    if (performance.now() >= endMs) {
+      await breathe();
+      endMs = performance.now() + sliceMs;
+    }
+    results.push(work(item));
+  }
+  return { results };
+}
+
 /** Sizes of successive reads: what is wanted first, as it is mostly near, then more and more, up to a whole chunk. */
 export function* growing(first: number): Generator<number, never> {
   for (let size = Math.min(first, chunkMax); ; size = Math.min(size * 4, chunkMax)) yield size;

@@ -9,6 +9,7 @@ import { createCollection } from "../../src/storage/sqlite-collection.js";
 import { type CommitQueue, createCommitQueue } from "../../src/storage/sqlite-commit.js";
 import { createStatements, type Database, openDatabase, type SqlValue } from "../../src/storage/sqlite-file.js";
 import { createIndex, createTable } from "../../src/storage/sqlite-query.js";
+import { assertDocument } from "../../src/storage/supported.js";
 import { things } from "../contract/store.js";
 
 type Document = StoredDocument & Record<string, unknown>;
@@ -145,4 +146,32 @@ it("a count of all lets the event loop turn and is exact, ties and all", async (
   for (const max of [1, 9_999, 10_000, 10_001, 20_000, 44_999, 45_001]) {
     expect(await all.count({ kind: "k" }, { index: "idx_kind_rank", max })).toBe(Math.min(max, 45_000));
   }
+});
+
+it("a thousand documents are checked in slices, and so are a thousand updates", async () => {
+  const changes = Array.from({ length: 60 }, (_, place) => ({ at: new Date(place), to: `state ${place}` }));
+  const large = Array.from({ length: 1000 }, (_, n) => ({ _id: `large${n}`, changes }));
+  const operations = large.map(({ _id }) => ({
+    filter: { _id },
+    update: { $push: { changes: { $each: changes } } },
+  }));
+  const timed = <Result>(work: () => Result): [Result, number] => {
+    const beganMs = performance.now();
+    return [work(), performance.now() - beganMs];
+  };
+  const [, checkedMs] = timed(() => large.map((document) => assertDocument(things, document)));
+  const [inserted, insertMs] = timed(() => all.insertMany(large));
+  expect(await inserted).toEqual({ inserted: 1000, duplicates: [] });
+  const [updated, updateMs] = timed(() => all.bulkUpdate(operations));
+  expect(await updated).toEqual({ matched: 1000, upserted: 0, errors: [] });
+  expect(Math.max(insertMs, updateMs)).toBeLessThan(checkedMs / 2);
+});
+
+it("one update among many that is none is refused before anything is written", async () => {
+  const operations = documents(1000).map(({ _id }) => ({ filter: { _id }, update: { $set: { x: 1 } }, upsert: true }));
+  const bad = { filter: { _id: "bad" }, update: { $set: { x: Number.NaN } }, upsert: true };
+  await expect(all.bulkUpdate([...operations.slice(1), bad])).rejects.toThrow(/finite/);
+  expect(await all.count({}, { index: "_id_" })).toBe(0);
+  await expect(all.insertMany([...documents(999), { _id: "bad", x: Number.NaN }])).rejects.toThrow(/finite/);
+  expect(await all.count({}, { index: "_id_" })).toBe(0);
 });
