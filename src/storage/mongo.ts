@@ -240,7 +240,7 @@ async function awaitServer(connection: Connection): Promise<void> {
 
 function open(connection: Connection, definition: CollectionDefinition): Opened {
   assertDefinition(definition);
-  const { client, database, hosts, operationMs, deadline, closing } = connection;
+  const { client, database, hosts, log, operationMs, deadline, closing } = connection;
   const collection = client.db(database).collection<Stored>(definition.name, concerns(definition, operationMs));
   const context = { hosts, collection: definition.name, indexes: definition.indexes };
   const prepare = once(() =>
@@ -248,9 +248,14 @@ function open(connection: Connection, definition: CollectionDefinition): Opened 
       throw closing.aborted ? closed() : translateError(error, context);
     }),
   );
+  let isTold = false;
   // Whatever keeps an index from being built, an operation that needs it is not to take for its own refusal.
   const ready = () =>
     prepare()?.catch((error: unknown) => {
+      if (error instanceof StoreRefusedError && !isTold) {
+        isTold = true;
+        log?.warn(error.message);
+      }
       throw error instanceof StoreUnavailableError ? error : unavailable(context, error);
     });
   const made = createCollection<StoredDocument>({

@@ -56,23 +56,32 @@ const aNode = (place: number): NodeDocument => ({
   updated_at: now,
 });
 
+/** Methods that look at memory alone. */
+const asksNothing: ReadonlySet<string> = new Set(["allocator.standing", "lease.leadership", "tokens.isRevoked"]);
+
 /**
  * Calls each method of each repository with each kind of query that it knows, one after the other. `onCall` is told which
  * one begins, such as "nodes.unlogged [5]".
  */
 export async function everyStatement(store: Store, onCall: (name: string) => void = () => undefined): Promise<void> {
   const clock = createTestClock(now);
-  const named = <Repository extends object>(name: string, repository: Repository): Repository =>
-    new Proxy(repository, {
+  const uncalled = new Set<string>();
+  const named = <Repository extends object>(name: string, repository: Repository): Repository => {
+    for (const [method, value] of Object.entries(repository)) {
+      if (typeof value === "function") uncalled.add(`${name}.${method}`);
+    }
+    return new Proxy(repository, {
       get: (target, method) => {
         const found: unknown = Reflect.get(target, method);
         if (typeof found !== "function") return found;
         return (...given: unknown[]) => {
+          uncalled.delete(`${name}.${String(method)}`);
           onCall(`${name}.${String(method)} ${JSON.stringify(given)}`);
           return found.apply(target, given);
         };
       },
     });
+  };
   const nodes = named("nodes", await createNodeRepository(store));
   for (let place = 1; place <= 30; place++) await nodes.insert(aNode(place));
   const orders: NodeOrder[] = ["created_at", "name", "poot_score", "last_heartbeat"];
@@ -119,8 +128,19 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await log.tail();
   await log.head();
   await log.after(0, 5);
+  await log.settle([await nodes.get("node_3")]);
+  log.wake("node_3");
 
   const pools = named("pools", await createPoolRepository(store));
+  const pool = { description: "", max_nodes: 100, auto_scaling: false, version: 1, created_at: now, updated_at: now };
+  await pools.insert({ _id: "pool_1", name: "pool", ...pool });
+  await pools.get("pool_1");
+  await pools.change(
+    "pool_1",
+    () => now,
+    () => ({ set: { name: "other" } }),
+  );
+  await pools.close("pool_1", now);
   await pools.list({ limit: 5, skip: 0 });
   await pools.count();
   await pools.findByIdempotencyId("none");
@@ -223,12 +243,20 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await allocator.allocate({ ...ask, idempotencyId: undefined });
   const { allocation } = await allocator.allocate({ ...ask, idempotencyId: "key-1" });
   await allocator.release(allocation.allocation_id, "test");
+  allocator.nodeChanged({ ...(await nodes.get("node_3")), deleted_at: now });
+  await allocator.settleDeleted();
 
   const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
   const tokens = named("tokens", await createTokens({ store, clock, rings, onRevoked: () => undefined }));
   await tokens.revoke("jti");
   await tokens.load();
   await tokens.spendChallenge("hash", now);
+  const { accessToken, refreshToken } = await tokens.issue({ subject: "admin", role: "admin", nodeId: undefined });
+  await tokens.verify(accessToken);
+  await tokens.refresh(refreshToken, async () => "worker");
+  await tokens.refresh(refreshToken, async () => "worker");
+  const enrolled = await tokens.issueEnrollment({ subject: "admin", role: "worker", nodeId: "node_1" });
+  await (await tokens.enrollment(enrolled.token)).spend("fingerprint");
 
   const self = { store, clock, log: { info: () => undefined } };
   const lease = named(
@@ -244,11 +272,18 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   for (const replica of await roster.look()) await roster.forget(replica);
   await roster.countAlive();
   await roster.leave();
-  const end = new AbortController();
-  const leading = lease.task(end.signal);
-  await until(() => lease.leadership() !== undefined, "the lease is held");
-  end.abort();
-  await leading;
+  await roster.report(now, 1000);
+  await lease.take();
+  for (const { task } of [lease, roster, log, tokens]) {
+    const end = new AbortController();
+    const asleep = clock.sleepers;
+    const running = task(end.signal);
+    await until(() => clock.sleepers > asleep, "a task has done its turn");
+    end.abort();
+    await running;
+  }
+  const unasked = [...uncalled].filter((method) => !asksNothing.has(method));
+  assert.deepEqual(unasked, [], "every method of every repository is called here");
 }
 
 /** So many further documents in each collection, alike those that everyStatement asks for as far as nothing names these. */
@@ -265,6 +300,8 @@ export async function putOthers(store: Store, count: number): Promise<void> {
     ...aNode(place),
     ...{ _id: nodeOf(place), name: `other-${place}`, name_scope: "other", idempotency_id: `other-${place}` },
     ...{ pool_id: "other", session_replica: "one", fence: 1 },
+    // The log's task settles all that wait, which are as many in each store.
+    unlogged_since: place < 50 ? now : undefined,
   }));
   const at = now;
   await put(nodeLogCollection, (place) => ({
