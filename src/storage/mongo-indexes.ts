@@ -3,13 +3,13 @@
 // that changes takes a new name (idx_name_v2) with a key that no released index has; both stand side by side until no
 // replica of the older version runs, and the old one is then dropped by hand. test/storage/indexes.test.ts holds that rule.
 import { isDeepStrictEqual } from "node:util";
-import { type Collection, type CreateIndexesOptions, MongoNetworkTimeoutError, MongoServerError } from "mongodb";
+import { type Collection, type CreateIndexesOptions, MongoServerError } from "mongodb";
 import { type CollectionDefinition, type IndexDefinition, StoreRefusedError } from "./collection.js";
 import { indexConflictCodes } from "./mongo-errors.js";
 import { keyOf, type Stored } from "./mongo-query.js";
 
-/** With the limit of one answer (5 s) some ten minutes. */
-const attemptsMax = 120;
+/** How long a build is waited for; asking again waits for the same one. */
+const buildMs = 600_000;
 
 /**
  * @throws StoreRefusedError when an index of the same name or key is defined otherwise; the server's error when an index
@@ -28,18 +28,14 @@ export async function ensureIndexes(collection: Collection<Stored>, definition: 
 const isConflict = (error: unknown) => error instanceof MongoServerError && indexConflictCodes.has(error.code);
 
 /**
- * One command, which answers at once where all are there. A build goes on at the server when its client gives up waiting,
- * and asking again waits for the same build, so that a large collection does not need an answer of unbounded patience.
+ * One command, which answers at once where all are there. Its connection is kept until the answer comes, beyond the limit
+ * of other operations: a server may take a client that hangs up for one that calls the build off, and each further attempt
+ * would begin it again.
  */
 async function build(collection: Collection<Stored>, indexes: readonly IndexDefinition[]): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await collection.createIndexes(indexes.map(specification));
-      return;
-    } catch (error) {
-      if (!(error instanceof MongoNetworkTimeoutError) || attempt === attemptsMax) throw error;
-    }
-  }
+  // The driver takes a limit of the socket with every command, which its types leave out.
+  const options: CreateIndexesOptions & { readonly socketTimeoutMS: number } = { socketTimeoutMS: buildMs };
+  await collection.createIndexes(indexes.map(specification), options);
 }
 
 function specification(index: IndexDefinition) {

@@ -7,6 +7,7 @@ import { systemClock } from "../clock.js";
 import {
   type Collection,
   type CollectionDefinition,
+  DuplicateKeyError,
   type Store,
   type StoredDocument,
   StoreRefusedError,
@@ -324,12 +325,15 @@ async function run<Result>(
   } catch (error) {
     if (!(error instanceof StoreUnavailableError)) throw error;
     if (connection.closing.aborted) throw closed();
-    // Between two attempts to reach a server the driver only says that it is closed.
-    throw connection.away ? unavailable(connection, connection.away.error) : error;
+    // Between two attempts to reach a server the driver only says that it is closed; what a server says tells more.
+    throw connection.away && !isAnswer(error.cause) ? unavailable(connection, connection.away.error) : error;
   } finally {
     connection.running.delete(outcome);
   }
 }
+
+const isAnswer = (cause: unknown): boolean =>
+  [MongoServerError, DuplicateKeyError, StoreRefusedError].some((kind) => cause instanceof kind);
 
 function assertOpen({ closing }: Connection): void {
   if (closing.aborted) throw closed();

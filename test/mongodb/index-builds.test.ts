@@ -1,6 +1,6 @@
 // An index over millions of documents takes longer to build than any answer may take. INDEX_DOCUMENTS: how many.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { CollectionDefinition, StoredDocument } from "../../src/storage/collection.js";
+import { type CollectionDefinition, type StoredDocument, StoreUnavailableError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo.js";
 import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
 
@@ -39,9 +39,11 @@ describe.skipIf(!isMongoGiven(tests))("MongoDB that builds an index", () => {
   afterAll(() => mongo[Symbol.asyncDispose]());
 
   it("is waited for at the start, while another version serves", { timeout: 1_800_000 }, async () => {
-    const options = { url: mongo.url, database: mongo.database.databaseName, operationMs: 2_000 };
-    await using old = await openMongoStore(options);
+    const server = { url: mongo.url, database: mongo.database.databaseName };
+    await using old = await openMongoStore(server);
     const serving = await old.collection<Thing>(bare);
+    // The build outlasts many a limit of these.
+    const options = { ...server, operationMs: 1_000 };
     await using young = await openMongoStore(options);
     await using other = await openMongoStore(options);
     const beganMs = performance.now();
@@ -49,13 +51,21 @@ describe.skipIf(!isMongoGiven(tests))("MongoDB that builds an index", () => {
     const building = Promise.all([young.collection<Thing>(indexed), other.collection<Thing>(indexed)]).finally(() => {
       isBuilt = true;
     });
-    let served = 0;
-    while (!isBuilt) {
-      expect(await serving.findOne({ _id: `thing_${served % documents}` })).not.toBeNull();
-      await serving.updateOne({ _id: `thing_${served % documents}` }, { $set: { rank: served % 1000 } });
+    let [served, refused] = [0, 0];
+    const serve = async (place: number) => {
+      expect(await serving.findOne({ _id: `thing_${place}` })).not.toBeNull();
+      await serving.updateOne({ _id: `thing_${place}` }, { $set: { rank: place % 1000 } });
       served++;
+    };
+    while (!isBuilt) {
+      await serve(served % documents).catch((error: unknown) => {
+        // A disk that is busy with the build may be late for once.
+        if (!(error instanceof StoreUnavailableError)) throw error;
+        refused++;
+      });
     }
     const built = await building;
+    expect(served).toBeGreaterThan(refused);
     const seconds = Math.round((performance.now() - beganMs) / 1000);
     process.stdout.write(`${tests}: ${documents} documents, built in ${seconds} s, ${served} served meanwhile\n`);
     for (const all of built) {
