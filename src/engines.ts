@@ -89,7 +89,7 @@ const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Prom
     ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage") })
     : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
 
-/** One that is away is waited for in the background. @throws CoordinationRefusedError */
+/** A Redis that is away is waited for in the background. @throws CoordinationRefusedError */
 async function openCoordination({ redisUrl }: Settings, clock: Clock, log: Log): Promise<Coordination> {
   if (redisUrl === undefined) return createLocalCoordination({ clock });
   const coordination = createRedisCoordination({ url: redisUrl, log: log.module("coordination") });

@@ -32,7 +32,7 @@ export class CoordinationUnavailableError extends Error {
   override readonly name = "CoordinationUnavailableError";
 }
 
-/** It is there and is none that can be used; the message says why and what to do. */
+/** The server is there and cannot be used; the message says why and what to do. */
 export class CoordinationRefusedError extends Error {
   override readonly name = "CoordinationRefusedError";
 }

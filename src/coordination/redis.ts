@@ -18,7 +18,7 @@ export interface RedisCoordinationOptions {
   readonly commandMs?: number;
   /** How long a connection may take to be made, its TLS handshake included. */
   readonly connectMs?: number;
-  /** How long nothing may fail before an outage counts as over, so that one that comes and goes is told of once. */
+  /** An outage counts as over when nothing has failed for so long: an outage that comes and goes is told of once. */
   readonly quietMs?: number;
   /** Between two attempts at a subscription that the server refuses. */
   readonly refusedRetryMs?: number;
@@ -35,7 +35,7 @@ const closeMs = 200;
  * attempt has ended wait for its end; later ones reject at once with a CoordinationUnavailableError while there is no
  * connection, and after `commandMs` when no answer comes. One that was sent may have taken effect all the same: then a
  * hit has counted, and a mark is set that nobody was told of.
- * A server of a cluster, or one that only watches others (Sentinel), is refused: calls reject with a
+ * A server of a cluster and a Sentinel, which only watches others, are refused: calls reject with a
  * CoordinationUnavailableError whose cause is a CoordinationRefusedError.
  * @throws Error when the URL cannot be used; it does not repeat the URL, which may hold a password
  */
@@ -285,9 +285,9 @@ interface Channel {
 }
 
 /**
- * Each connection subscribes to all channels anew; one of its own, for those of old servers can do nothing else. A server
- * that refuses a channel, as it does a user without rights to it, is asked again from time to time: those who listen have
- * polls besides.
+ * Each connection subscribes to all channels again. It is a connection of its own, for old servers take nothing else on it.
+ * A server that refuses a channel, because the user has no rights to it, is asked again from time to time: the listeners
+ * poll besides.
  */
 function createSubscriptions(
   connect: () => Connection,

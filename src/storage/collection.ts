@@ -159,7 +159,7 @@ export class StoreUnavailableError extends Error {
   override readonly name = "StoreUnavailableError";
 }
 
-/** The store is there and is none that this version may serve from; the message says why and what to do. */
+/** The store is there, and this version may not serve from it; the message says why and what to do. */
 export class StoreRefusedError extends Error {
   override readonly name = "StoreRefusedError";
 }

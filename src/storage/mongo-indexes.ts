@@ -29,8 +29,8 @@ const isConflict = (error: unknown) => error instanceof MongoServerError && inde
 
 /**
  * One command, which answers at once where all are there. Its connection is kept until the answer comes, beyond the limit
- * of other operations: a server may take a client that hangs up for one that calls the build off, and each further attempt
- * would begin it again.
+ * of other operations: a server may abort the build when its client hangs up, and each further attempt would begin it
+ * again.
  */
 async function build(collection: Collection<Stored>, indexes: readonly IndexDefinition[]): Promise<void> {
   // The driver takes a limit of the socket with every command, which its types leave out.

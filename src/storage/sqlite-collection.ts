@@ -145,7 +145,7 @@ async function insertAll<Encoded>(
   return { inserted: all.length - duplicates.length, duplicates };
 }
 
-/** At least one. `end` is the place behind the last one that was tried. */
+/** Inserts at least one document. `end` is the place behind the last document that was tried. */
 function insertSome<Encoded>(
   all: readonly Encoded[],
   from: number,

@@ -92,7 +92,7 @@ function startLoad(replica: Replica, told: Told, random: () => number, signal: A
       log.wake(id);
       told.versions.set(id, Math.max(told.versions.get(id) ?? 0, changed.version));
       const found = await attempt(() => repository.get(id));
-      // It reads its own writes, whoever is primary by then.
+      // It reads its own writes, also from the next primary.
       if (found && found.version < changed.version)
         told.faults.push(`${id}: wrote ${changed.version}, read ${found.version}`);
     });

@@ -1,4 +1,4 @@
-// Who watches nodes misses nothing and hears nothing twice when the primary steps down.
+// A watcher of nodes misses nothing and hears nothing twice when the primary steps down.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { createLocalCoordination } from "../../src/coordination/local.js";

@@ -106,7 +106,7 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
       ],
     };
 
-    it("serves an old and a new version side by side: each keeps its unique index, whoever starts again", async () => {
+    it("serves an old and a new version side by side: each keeps its unique index, whichever starts again", async () => {
       const old = await (await open()).collection<Thing>(things);
       await old.insertOne({ _id: "a", code: "x", kind: "k" });
       const young = await (await open()).collection<Thing>(next);
