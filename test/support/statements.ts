@@ -253,8 +253,16 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await tokens.spendChallenge("hash", now);
   const { accessToken, refreshToken } = await tokens.issue({ subject: "admin", role: "admin", nodeId: undefined });
   await tokens.verify(accessToken);
-  await tokens.refresh(refreshToken, async () => "worker");
-  await tokens.refresh(refreshToken, async () => "worker");
+  await tokens.refresh(
+    refreshToken,
+    async () => undefined,
+    async () => "worker",
+  );
+  await tokens.refresh(
+    refreshToken,
+    async () => undefined,
+    async () => "worker",
+  );
   const enrolled = await tokens.issueEnrollment({ subject: "admin", role: "worker", nodeId: "node_1" });
   await (await tokens.enrollment(enrolled.token)).spend("fingerprint");
 
