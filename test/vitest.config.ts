@@ -14,7 +14,7 @@ const atGivenMongo = [
   ...(process.env.MONGODB_TEST_URL === undefined ? [] : ["test/storage/{mongo,plans,differential}.test.ts"]),
 ];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
-const fleets = ["test/e2e/{replicas,faults}-*.test.ts"];
+const fleets = ["test/e2e/{replicas,faults}-*.test.ts", "test/e2e/floods.test.ts"];
 
 export default defineConfig({
   root,

@@ -1,6 +1,5 @@
 // A flood against a port, from a process of its own so that it does not use up the time of the one that is measured:
 // node flooder.ts '{"kind": "resets", "port": 1, ...}'. Ends by itself.
-import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
 import { openFrames, rawHttp2, requestHeaders, resetFrame } from "./raw-http2.js";
@@ -12,11 +11,15 @@ export interface Flood {
   readonly connections: number;
   /** Streams, calls or pieces of each connection. */
   readonly each: number;
+  /** How often connections of resets are dialled again. */
+  readonly rounds?: number;
   /** What is sent, by its content type; gzip is by an envelope's flag. */
   readonly body?: {
     readonly type: string;
     readonly token?: string;
     readonly gzip?: boolean;
+    /** What stands before the repeated bytes. */
+    readonly prefix?: string;
     readonly base64: string;
     readonly repeat: number;
   };
@@ -29,11 +32,11 @@ const end = performance.now() + flood.limitMs;
 const going = () => performance.now() < end;
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const opened: Socket[] = [];
+/** Resolves however it ends. */
+const closing = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
 
 const kinds: Readonly<Record<Flood["kind"], (index: number) => Promise<void>>> = {
   resets: async () => {
-    const client = await rawHttp2(flood.port);
-    opened.push(client.socket);
     const frames: Buffer[] = [];
     for (let pair = 0; pair < flood.each; pair++) {
       const stream = 2 * pair + 1;
@@ -42,8 +45,16 @@ const kinds: Readonly<Record<Flood["kind"], (index: number) => Promise<void>>> =
         resetFrame(stream),
       );
     }
-    client.socket.write(Buffer.concat(frames));
-    await Promise.race([once(client.socket, "close"), new Promise((resolve) => setTimeout(resolve, flood.limitMs))]);
+    const all = Buffer.concat(frames);
+    for (let round = 0; round < (flood.rounds ?? 1) && going(); round++) {
+      // The server may close it before it stands.
+      const client = await rawHttp2(flood.port).catch(() => undefined);
+      if (!client) continue;
+      opened.push(client.socket);
+      client.socket.write(all);
+      await Promise.race([closing(client.socket), new Promise((resolve) => setTimeout(resolve, 1_000))]);
+      client.socket.destroy();
+    }
   },
   "half open": async () => {
     const client = await rawHttp2(flood.port);
@@ -52,12 +63,12 @@ const kinds: Readonly<Record<Flood["kind"], (index: number) => Promise<void>>> =
       client.open(requestHeaders(flood.path, { "content-type": "application/grpc" }));
       if (stream % 50 === 0) await turn();
     }
-    await Promise.race([once(client.socket, "close"), new Promise((resolve) => setTimeout(resolve, flood.limitMs))]);
+    await Promise.race([closing(client.socket), new Promise((resolve) => setTimeout(resolve, flood.limitMs))]);
   },
   idle: async () => {
     const socket = connect(flood.port, "127.0.0.1").on("error", () => undefined);
     opened.push(socket);
-    await Promise.race([once(socket, "close"), new Promise((resolve) => setTimeout(resolve, flood.limitMs))]);
+    await Promise.race([closing(socket), new Promise((resolve) => setTimeout(resolve, flood.limitMs))]);
   },
   pieces: async () => {
     const bytes = bodyBytes();
@@ -108,7 +119,9 @@ function headersOf(): Record<string, string> {
 /** The envelope that is sent: so many times the given bytes. */
 function bodyBytes(): Buffer {
   const { base64 = "", repeat = 1, gzip = false } = flood.body ?? {};
-  const plain = Buffer.concat(Array.from({ length: repeat }, () => Buffer.from(base64, "base64")));
+  const unit = Buffer.from(base64, "base64");
+  const prefix = Buffer.from(flood.body?.prefix ?? "", "base64");
+  const plain = Buffer.concat([prefix, Buffer.alloc(unit.length * repeat, unit)]);
   const message = gzip ? gzipSync(plain) : plain;
   const head = Buffer.alloc(5);
   head[0] = gzip ? 1 : 0;

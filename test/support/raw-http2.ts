@@ -141,7 +141,8 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
           windows.set(stream, (windows.get(stream) ?? 0) - piece.length);
           frames.push(frame(frameType.data, end && at === bytes.length ? flag.endStream : 0, stream, piece));
         }
-        if (!socket.write(Buffer.concat(frames))) await Promise.race([once(socket, "drain"), once(socket, "close")]);
+        if (!socket.write(Buffer.concat(frames)))
+          await new Promise((resolve) => socket.once("drain", resolve).once("close", resolve));
         // The other end shares this thread in some tests.
         await new Promise((resolve) => setImmediate(resolve));
       }
