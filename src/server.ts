@@ -52,11 +52,13 @@ import { createProxies } from "./rpc/proxies.js";
 import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
 import { parseKeyRing, type Settings } from "./settings.js";
+import { StartError } from "./start-error.js";
 import { type Store, StoreUnavailableError } from "./storage/collection.js";
 import { runTasks, type Task, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
 import { machineUsage } from "./telemetry/machine.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
+import { standardSink } from "./telemetry/sink.js";
 
 /** Parts that a test or a bench may bring instead of the ones that the settings ask for. */
 export interface Overrides {
@@ -84,7 +86,7 @@ export interface RunningServer extends AsyncDisposable {
 /** Time for calls that run when the streams have ended. */
 const callsGraceMs = 2_000;
 
-/** @throws SettingsError, StoreLockedError, StoreRefusedError, CoordinationRefusedError, ReplicaRefusedError, or the error of a port that is taken */
+/** @throws StartError when an operator has something to mend first */
 export async function startServer(settings: Settings, overrides: Overrides = {}): Promise<RunningServer> {
   await using undo = new AsyncDisposableStack();
   const { clock = systemClock, random = Math.random, collector = systemCollector } = overrides;
@@ -93,7 +95,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const startedAt = clock.now();
 
   const log = overrides.log ?? createLogger({ ...settings.log, service, version });
-  const metrics = createMetrics({ service, version, environment });
+  const metrics = createMetrics({ service, version, environment, logLinesDropped: () => standardSink(1).dropped });
   undo.defer(() => metrics.close());
 
   // What is remembered, and what is shared.
@@ -378,8 +380,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       log: log.module("metrics"),
     }),
   );
-  await listener.listen();
-  await probes.listen();
+  await listener.listen().catch(cannotListen("PORT", port, "HOST", host));
+  await probes.listen().catch(cannotListen("METRICS_PORT", settings.metricsPort, "METRICS_HOST", settings.metricsHost));
   log.info("Serving", { port: listener.port, metrics_port: probes.port, storage: store.engine, replica_id: replicaId });
 
   const standing = undo.move();
@@ -410,10 +412,26 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   };
 }
 
-export { ReplicaRefusedError } from "./replicas/roster.js";
-
 /** A wake-up call: the log of nodes has grown. */
 const logChannel = "node-log";
+
+/** What is wrong with the setting when the system does not give the port. */
+const cannotListen =
+  (portName: string, port: number, hostName: string, host: string) =>
+  (error: unknown): never => {
+    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    const remedy = {
+      EADDRINUSE: `${portName}: port ${port} of ${host} is in use (EADDRINUSE ${host}:${port}): stop who uses it or set another port`,
+      EACCES: `${portName}: port ${port} needs rights that this user has not: set a port from 1024 on`,
+      EADDRNOTAVAIL: `${hostName}: ${host} is no address of this machine: set one of its addresses, or 0.0.0.0 or :: for all`,
+      ENOTFOUND: `${hostName}: ${host} does not resolve: set an address of this machine, or 0.0.0.0 or :: for all`,
+      EAI_AGAIN: `${hostName}: ${host} does not resolve now: set an address of this machine, or look at its name server`,
+      EINVAL: `${hostName}: ${host} cannot be listened on: a link-local address needs its zone, such as fe80::1%eth0`,
+      EAFNOSUPPORT: `${hostName}: ${host} is of an address family that this machine has not: set 0.0.0.0 or 127.0.0.1`,
+    }[code];
+    if (remedy === undefined) throw error;
+    throw new StartError(remedy, { cause: error });
+  };
 
 const ifUnavailable = (error: unknown): void => {
   if (!(error instanceof StoreUnavailableError)) throw error;

@@ -6,6 +6,7 @@ import { isIPv4 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
 import { isRange } from "./rpc/proxies.js";
+import { StartError } from "./start-error.js";
 
 export interface Settings {
   readonly serviceName: string;
@@ -71,7 +72,7 @@ export interface Settings {
 }
 
 /** The settings cannot be used; `problems` names each variable and what is wrong with it. */
-export class SettingsError extends Error {
+export class SettingsError extends StartError {
   override readonly name = "SettingsError";
   readonly problems: readonly string[];
 

@@ -18,6 +18,7 @@ import { systemClock } from "../clock.js";
 import { systemCollector } from "../resources/collector.js";
 import { readClientTokens } from "../settings.js";
 import { type Command, UsageError, untilSignalled } from "./command.js";
+import { complain, say } from "./output.js";
 
 export const agent: Command = {
   summary: "make this machine a node: enrol once, then stay connected",
@@ -39,20 +40,20 @@ export const agent: Command = {
     if (values.server === undefined) throw new UsageError("--server is required");
     const enrollmentToken = values["enrollment-token"] ?? readClientTokens().enrollmentToken;
     const credentials = openCredentials(values.credentials, enrollmentToken);
-    process.stdout.write(`node ${credentials.identity.nodeId}, credentials in ${values.credentials}\n`);
+    say(`node ${credentials.identity.nodeId}, credentials in ${values.credentials}`);
     const end = await runMachineAgent(
       {
         baseUrl: values.server,
         credentials,
         ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
-        onState: (state, detail) => process.stdout.write(`${state}${detail === "" ? "" : `: ${detail}`}\n`),
+        onState: (state, detail) => say(`${state}${detail === "" ? "" : `: ${detail}`}`),
         ...(values.prove || values["prove-command"] !== undefined
-          ? { prove: proveAloud(values["prove-command"], (line) => process.stdout.write(`${line}\n`)) }
+          ? { prove: proveAloud(values["prove-command"], say) }
           : {}),
       },
       untilSignalled(),
     );
-    if (end.end === "refused") process.stderr.write(`The service refuses this node: ${end.message}\n`);
+    if (end.end === "refused") complain(`The service refuses this node: ${end.message}`);
     return end.end === "left" ? 0 : 1;
   },
 };

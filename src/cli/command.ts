@@ -11,12 +11,12 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** Aborts at the first SIGINT or SIGTERM; a second one ends the process. */
+/** Aborts at the first SIGINT or SIGTERM; a second one, whichever of them, ends the process at once. */
 export function untilSignalled(): AbortSignal {
   const control = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.once(signal, () => {
-      process.once(signal, () => process.exit(130));
+    process.on(signal, () => {
+      if (control.signal.aborted) process.exit(130);
       control.abort();
     });
   }

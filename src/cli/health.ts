@@ -5,6 +5,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
 import { parseSettings, readEnvironment } from "../settings.js";
 import type { Command } from "./command.js";
+import { say } from "./output.js";
 
 export const health: Command = {
   summary: "ask the service whether it serves; exit code 0 means SERVING",
@@ -19,10 +20,10 @@ export const health: Command = {
     const client = createClient(Health, createGrpcTransport({ baseUrl }));
     try {
       const { status } = await client.check({ service: values.service }, { timeoutMs: 3_000 });
-      process.stdout.write(`${nameOf(status)}\n`);
+      say(nameOf(status));
       return status === Status.SERVING ? 0 : 1;
     } catch (error) {
-      process.stdout.write(`${ConnectError.from(error).message}\n`);
+      say(ConnectError.from(error).message);
       return 1;
     }
   },

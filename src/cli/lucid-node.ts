@@ -1,8 +1,9 @@
 #!/usr/bin/env node
 // The command line: finds the subcommand and turns what it throws into a message and an exit code.
 import "../base64.js";
-import { SettingsError } from "../settings.js";
+import { StartError } from "../start-error.js";
 import { type Command, UsageError } from "./command.js";
+import { answer, complain, endOnFaults, say } from "./output.js";
 
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import("./serve.js")).serve,
@@ -19,27 +20,32 @@ async function dispatch([name = "help", ...rest]: readonly string[]): Promise<nu
   if (load === undefined) return help(name);
   const command = await load();
   if (rest.includes("--help")) {
-    process.stdout.write(`${command.usage}\n${command.summary}\n`);
-    return 0;
+    for (const line of command.usage.split("\n")) say(line);
+    return answer(command.summary);
   }
   try {
     return await command.run(rest);
   } catch (error) {
-    const misused = error instanceof UsageError || (error instanceof TypeError && "code" in error);
-    if (!misused && !(error instanceof SettingsError)) throw error;
-    process.stderr.write(`${error.message}\n${misused ? `usage: ${command.usage}\n` : ""}`);
+    const misused = error instanceof UsageError || isOptionsError(error);
+    if (!misused && !(error instanceof StartError)) throw error;
+    for (const line of `${error.message}${misused ? `\nusage: ${command.usage}` : ""}`.split("\n")) complain(line);
     return misused ? 2 : 1;
   }
 }
 
+/** What parseArgs says of options that it does not know. */
+const isOptionsError = (error: unknown): error is TypeError =>
+  error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
+
 async function help(name: string): Promise<number> {
   const known = ["help", "--help", "-h"].includes(name);
-  const out = known ? process.stdout : process.stderr;
-  if (!known) out.write(`There is no command ${name}.\n`);
-  out.write("usage: lucid-node COMMAND\n");
-  for (const [command, load] of Object.entries(commands))
-    out.write(`  ${command.padEnd(10)}${(await load()).summary}\n`);
+  const out = known ? say : complain;
+  if (!known) out(`There is no command ${name}.`);
+  out("usage: lucid-node COMMAND");
+  for (const [command, load] of Object.entries(commands)) out(`  ${command.padEnd(10)}${(await load()).summary}`);
   return known ? 0 : 2;
 }
 
-process.exitCode = await dispatch(process.argv.slice(2));
+endOnFaults();
+// A connection that is still open, or a child that hangs, does not keep a command whose work is done.
+process.exit(await dispatch(process.argv.slice(2)));

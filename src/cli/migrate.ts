@@ -1,9 +1,10 @@
 // lucid-node migrate: the store made ready for this version, before any replica of it serves.
-import { migrateStore, StoreLockedError, StoreRefusedError } from "../engines.js";
+import { migrateStore } from "../engines.js";
 import { parseSettings, readEnvironment } from "../settings.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
 import { createLogger } from "../telemetry/log.js";
 import type { Command } from "./command.js";
+import { complain, say } from "./output.js";
 
 export const migrate: Command = {
   summary: "make collections and indexes as this version wants them, then end; serve does it, too",
@@ -13,14 +14,12 @@ export const migrate: Command = {
     const log = createLogger({ ...settings.log, service: settings.serviceName, version: settings.version });
     try {
       const names = await migrateStore(settings, log);
-      process.stdout.write(`ready: ${names.join(", ")}\n`);
+      say(`ready: ${names.join(", ")}`);
       return 0;
     } catch (error) {
-      const expected = [StoreUnavailableError, StoreRefusedError, StoreLockedError, DuplicateKeyError].some(
-        (kind) => error instanceof kind,
-      );
+      const expected = [StoreUnavailableError, DuplicateKeyError].some((kind) => error instanceof kind);
       if (!expected) throw error;
-      process.stderr.write(`${(error as Error).message}\n`);
+      complain((error as Error).message);
       return 1;
     }
   },

@@ -6,14 +6,12 @@ import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node
 import { loadCredentials } from "../agent/credentials.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
-import { CoordinationRefusedError, StoreLockedError, StoreRefusedError } from "../engines.js";
-import { ReplicaRefusedError, type RunningServer, startServer } from "../server.js";
-import { parseSettings, readEnvironment, type Settings, SettingsError } from "../settings.js";
+import { type RunningServer, startServer } from "../server.js";
+import { parseSettings, readEnvironment, type Settings } from "../settings.js";
 import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";
+import { complain, say } from "./output.js";
 import { signLocally } from "./sign.js";
-
-const say = (text: string) => process.stdout.write(`${text}\n`);
 
 export const run: Command = {
   summary: "run the service and an agent of this machine together, to look at",
@@ -21,26 +19,18 @@ export const run: Command = {
   run: async () => {
     const signal = untilSignalled();
     const settings = parseSettings({ LOG_LEVEL: "WARNING", LOG_FORMAT: "standard", ...readEnvironment() });
-    let server: RunningServer;
-    try {
-      server = await startServer(settings);
-    } catch (error) {
-      const kinds = [SettingsError, StoreLockedError, StoreRefusedError, CoordinationRefusedError, ReplicaRefusedError];
-      const expected = kinds.some((kind) => error instanceof kind);
-      if (!expected && !(error instanceof Error && "syscall" in error)) throw error;
-      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-      return 1;
-    }
+    const server = await startServer(settings);
     const agentLeaves = new AbortController();
     const agent = runHere(settings, server, agentLeaves.signal).catch((error: unknown) => {
-      process.stderr.write(`The agent ended: ${String(error)}\n`);
+      complain(`The agent ended: ${String(error)}`);
     });
     const failure = await Promise.race([
       server.failed.then(undefined, (error: unknown) => ({ error })),
       signalled(signal),
     ]);
     if (failure !== undefined) server.log.error("The service cannot go on", failure);
-    say("\nStopping: the agent leaves, streams end, the store closes.");
+    say("");
+    say("Stopping: the agent leaves, streams end, the store closes.");
     agentLeaves.abort();
     await agent;
     await server.stop();
@@ -86,7 +76,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
   const shown = connected.promise
     .then(() => show(client, nodeId, ports, settings.dataDir, signal))
     .catch((error: unknown) => {
-      process.stderr.write(`The node cannot be shown: ${String(error)}\n`);
+      complain(`The node cannot be shown: ${String(error)}`);
     });
   await Promise.all([shown, running]);
 }
@@ -115,8 +105,10 @@ async function show(
   while (!signal.aborted && systemClock.monotonicMs() < limitMs) {
     const { node } = await client.nodes.getNode({ nodeId });
     if (node?.connectivity === Connectivity.CONNECTED && node.status === NodeStatus.ACTIVE) {
-      say(`\n${nodeId} (${node.name}) is CONNECTED and ACTIVE, agent ${node.agentVersion}.`);
-      say(`Serving on http://127.0.0.1:${port}, metrics on port ${metricsPort}, data in ${dataDir}.\n`);
+      say("");
+      say(`${nodeId} (${node.name}) is CONNECTED and ACTIVE, agent ${node.agentVersion}.`);
+      say(`Serving on http://127.0.0.1:${port}, metrics on port ${metricsPort}, data in ${dataDir}.`);
+      say("");
       say("In another terminal, in this directory:");
       say(
         `  TOKEN=$(${dataDir === "./data" ? "" : `DATA_DIR=${dataDir} `}npm run -s lucid-node -- token --role admin)`,
@@ -125,7 +117,8 @@ async function show(
         `  curl -s -H "authorization: Bearer $TOKEN" -H "content-type: application/json" ` +
           `http://127.0.0.1:${port}/lucid.node.v1.NodeService/ListNodes -d '{}'`,
       );
-      say("\nCtrl-C stops it.");
+      say("");
+      say("Ctrl-C stops it.");
       return;
     }
     if (!started && node?.connectivity === Connectivity.CONNECTED) {
@@ -135,5 +128,5 @@ async function show(
     }
     await systemClock.sleep(200, signal);
   }
-  if (!signal.aborted) process.stderr.write("The agent has not become CONNECTED and ACTIVE within a minute.\n");
+  if (!signal.aborted) complain("The agent has not become CONNECTED and ACTIVE within a minute.");
 }

@@ -1,8 +1,11 @@
 // lucid-node simulate: many nodes in one process, with a live line of counts.
+import { isatty } from "node:tty";
 import { parseArgs } from "node:util";
 import { simulate as runSimulation, type SimulationCounts } from "../agent/simulate.js";
 import { systemClock } from "../clock.js";
 import { readClientTokens } from "../settings.js";
+import { standardSink } from "../telemetry/sink.js";
+import { visible } from "../telemetry/visible.js";
 import { type Command, UsageError, untilSignalled, wholeNumber } from "./command.js";
 
 export const simulate: Command = {
@@ -37,7 +40,7 @@ export const simulate: Command = {
       },
       untilSignalled(),
     );
-    process.stdout.write("\n");
+    standardSink(1).write("\n");
     return counts.refused === 0 ? 0 : 1;
   },
 };
@@ -48,5 +51,5 @@ function show(counts: SimulationCounts): void {
   const text =
     `created ${created} connected ${connected} connecting ${connecting} waiting ${waiting} refused ${refused} ` +
     `beats ${acknowledged} reconnects ${reconnects}${lastError === "" ? "" : ` last error: ${lastError.slice(0, 60)}`}`;
-  process.stdout.write(process.stdout.isTTY ? `\r\x1b[2K${text}` : `${text}\n`);
+  standardSink(1).write(isatty(1) ? `\r\x1b[2K${visible(text)}` : `${visible(text)}\n`);
 }

@@ -4,6 +4,7 @@ import type { TokenType } from "../admin/jwt.js";
 import { nodeRoles, type Role, serviceRoles } from "../rpc/permission.js";
 import { parseSettings, readEnvironment } from "../settings.js";
 import { type Command, UsageError, wholeNumber } from "./command.js";
+import { answer } from "./output.js";
 import { signLocally } from "./sign.js";
 
 const roles: readonly Role[] = [...nodeRoles, ...serviceRoles];
@@ -31,7 +32,6 @@ export const token: Command = {
     const ttlSeconds = wholeNumber("ttl", values.ttl ?? (values.enrollment ? "900" : "3600"), 1, 86_400);
     const holder = { subject: values.subject ?? nodeId ?? `cli-${role}`, role, nodeId, tokenType };
     const text = await signLocally(parseSettings(readEnvironment()), holder, ttlSeconds);
-    process.stdout.write(`${text}\n`);
-    return 0;
+    return answer(text);
   },
 };

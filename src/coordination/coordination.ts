@@ -1,5 +1,6 @@
 // The port to what replicas share and may lose: counters, once-only marks, wake-up calls.
 // Losing or flushing it at any moment harms no money, proof or node state; the document store alone decides those.
+import { StartError } from "../start-error.js";
 
 export interface Hit {
   readonly allowed: boolean;
@@ -33,6 +34,6 @@ export class CoordinationUnavailableError extends Error {
 }
 
 /** The server is there and cannot be used; the message says why and what to do. */
-export class CoordinationRefusedError extends Error {
+export class CoordinationRefusedError extends StartError {
   override readonly name = "CoordinationRefusedError";
 }

@@ -2,6 +2,7 @@
 // store's time up to which every beat it has taken is in the store. A replica that lives may be late with its watermark,
 // so the turns alone say that it lives. Silence is judged by the watcher's own monotonic clock, never by comparing two.
 import type { Clock } from "../clock.js";
+import { StartError } from "../start-error.js";
 import type { CollectionDefinition, Store } from "../storage/collection.js";
 import type { Task } from "../task.js";
 
@@ -38,7 +39,7 @@ export interface Replica {
 }
 
 /** Another replica lives that in-process coordination cannot reach; the message says what to set. */
-export class ReplicaRefusedError extends Error {
+export class ReplicaRefusedError extends StartError {
   override readonly name = "ReplicaRefusedError";
 }
 

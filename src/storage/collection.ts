@@ -1,6 +1,7 @@
 // The port to the document store: MongoDB's own filter and update language, cut down to what both engines answer alike.
 // Stores are written once over it. Nothing here is a transaction: one document is the unit of atomicity, and
 // compare-and-set (a filter that names the expected version) is how two writers meet.
+import { StartError } from "../start-error.js";
 
 export type Scalar = string | number | boolean | null | Date;
 
@@ -160,6 +161,6 @@ export class StoreUnavailableError extends Error {
 }
 
 /** The store is there, and this version may not serve from it; the message says why and what to do. */
-export class StoreRefusedError extends Error {
+export class StoreRefusedError extends StartError {
   override readonly name = "StoreRefusedError";
 }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import * as sqlite from "node:sqlite";
+import { StartError } from "../start-error.js";
 import { DuplicateKeyError, StoreUnavailableError } from "./collection.js";
 
 // Newer releases of Node name the class Database.
@@ -13,7 +14,7 @@ export type SqlValue = string | number | null;
 export type StatementListener = (sql: string, plan: readonly string[]) => void;
 
 /** Another process has the directory open. */
-export class StoreLockedError extends Error {
+export class StoreLockedError extends StartError {
   override readonly name = "StoreLockedError";
 
   constructor(directory: string, options?: ErrorOptions) {

@@ -1,6 +1,8 @@
 // Log lines to stdout: JSON for machines, `standard` for people. Secrets are taken out here, whoever logs them.
 import { pino } from "pino";
 import { redact, redactText } from "./redact.js";
+import { standardSink } from "./sink.js";
+import { visible } from "./visible.js";
 
 export type LogLevel = "DEBUG" | "INFO" | "WARNING" | "ERROR";
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -22,7 +24,7 @@ export interface LogOptions {
   readonly format: "json" | "standard";
   readonly service: string;
   readonly version: string;
-  /** Takes each finished line; stdout when absent. */
+  /** Takes each finished line, and must not wait; the sink of standard output when absent. */
   readonly write?: (line: string) => void;
 }
 
@@ -39,8 +41,8 @@ const levelName: Readonly<Record<string, LogLevel>> = {
 const ownKeys = new Set(["timestamp", "level", "logger", "message", "module", "service", "version"]);
 
 export function createLogger(options: LogOptions): Log {
-  const sink = pino.destination({ fd: 1, sync: true });
-  const write = options.write ?? ((line: string) => void sink.write(line));
+  const sink = options.write === undefined ? standardSink(1) : undefined;
+  const write = options.write ?? ((line: string) => sink?.write(line));
   const root = pino(
     {
       level: pinoLevel[options.level],
@@ -49,9 +51,11 @@ export function createLogger(options: LogOptions): Log {
       timestamp: () => `,"timestamp":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: levelName[label] ?? "INFO" }) },
     },
-    { write: options.format === "json" ? write : (line) => write(standardLine(line)) },
+    { write: (line) => write(options.format === "json" ? jsonLine(line) : standardLine(line)) },
   );
-  return wrap(root, "main");
+  const log = wrap(root, "main");
+  sink?.onLoss((lines) => log.warn("Log lines were lost: they could not be written in time", { lines }));
+  return log;
 }
 
 /** For tests and for parts that are built without a log. */
@@ -89,13 +93,21 @@ function context(fields: LogFields): Record<string, unknown> {
   return Object.fromEntries(entries);
 }
 
-/** `2026-01-01T00:00:00.000Z INFO main: message key=value`, and an exception on lines of its own. */
+/** JSON of pino leaves some characters as they are that a terminal or a reader of lines acts upon. */
+const jsonLine = (json: string): string => `${visible(json.trimEnd())}\n`;
+
+/** `2026-01-01T00:00:00.000Z INFO main: message key=value`, and an exception, set in, on lines of its own. */
 function standardLine(json: string): string {
   const { timestamp, level, module, message, exception, logger, service, version, ...rest } = JSON.parse(json);
   void [logger, service, version];
-  const fields = Object.entries(rest).map(
-    ([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`,
-  );
-  const trace = exception === undefined ? "" : `\n${exception}`;
-  return `${timestamp} ${level} ${module}: ${message}${fields.join("")}${trace}\n`;
+  const fields = Object.entries(rest).map(([key, value]) => ` ${word(key)}=${wordOf(value)}`);
+  // No line of it begins where a line of the log begins, whatever the error says.
+  const trace = exception === undefined ? "" : `\n${String(exception).split("\n").map(setIn).join("\n")}`;
+  return `${timestamp} ${level} ${visible(module)}: ${visible(message)}${fields.join("")}${trace}\n`;
 }
+
+const setIn = (line: string): string => `    ${visible(line)}`;
+const wordOf = (value: unknown): string => (typeof value === "string" ? word(value) : visible(JSON.stringify(value)));
+
+/** As it is where it is one word, else quoted: a value cannot pass for further fields. */
+const word = (text: string): string => (/^[^\s"=\\]+$/.test(text) ? visible(text) : visible(JSON.stringify(text)));

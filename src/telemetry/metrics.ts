@@ -16,6 +16,8 @@ export interface MetricsOptions {
   readonly service: string;
   readonly version: string;
   readonly environment: string;
+  /** Lines that the log has dropped since the process began, asked at each scrape. */
+  readonly logLinesDropped?: () => number;
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -38,6 +40,11 @@ export function createMetrics(options: MetricsOptions) {
   gauge("info", "Which build serves; always 1", ["version", "service", "environment"])
     .labels(options.version, options.service, options.environment)
     .set(1);
+  countFrom(registry, {
+    name: `${prefix}log_lines_dropped_total`,
+    help: "Log lines dropped because standard output did not take them in time",
+    total: options.logLinesDropped ?? (() => 0),
+  });
   const loop = measureEventLoop(registry);
   return {
     registry,
@@ -117,6 +124,19 @@ export function createMetrics(options: MetricsOptions) {
     /** Stops measuring; the figures stay readable. */
     close: () => loop.close(),
   };
+}
+
+/** A counter whose total somebody else keeps. */
+function countFrom(registry: Registry, { name, help, total }: { name: string; help: string; total: () => number }) {
+  new Counter({
+    name,
+    help,
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(total());
+    },
+  });
 }
 
 /** The 99th percentile since the last scrape of how late the event loop's timers were. */

@@ -21,6 +21,8 @@ export interface Program extends AsyncDisposable {
   kill(signal: NodeJS.Signals): void;
   /** Resolves once all output is read. */
   readonly ended: Promise<Ending>;
+  /** Its exit code or signal, whether its output is read or not. */
+  readonly exited: Promise<number | NodeJS.Signals | null>;
   /** The first match in its standard output, past or to come. @throws Error when it ends or the time is over first */
   printed(pattern: RegExp, limitMs?: number): Promise<RegExpExecArray>;
 }
@@ -29,22 +31,31 @@ export interface ProgramOptions {
   readonly cwd?: string;
   /** Beside PATH and HOME; nothing else of this process's environment is passed on. */
   readonly env?: Readonly<Record<string, string>>;
+  /** File descriptors that take its outputs; what goes there is not collected here. */
+  readonly stdout?: number;
+  readonly stderr?: number;
+  /** Its standard output is a socket whose other end is open and not read; true of no program by default. */
+  readonly unread?: boolean;
 }
 
 /** Dispose kills it when it still runs. */
 export function startProgram(
   command: string,
   arguments_: readonly string[],
-  { cwd, env = {} }: ProgramOptions = {},
+  { cwd, env = {}, unread = false, ...outputs }: ProgramOptions = {},
 ): Program {
   const { PATH = "", HOME = "" } = process.env;
   const compiled = join(tmpdir(), "lucid-compile-cache");
-  const child = spawn(command, arguments_, { cwd, env: { PATH, HOME, NODE_COMPILE_CACHE: compiled, ...env } });
-  child.stdin.on("error", () => undefined);
+  const child = spawn(command, arguments_, {
+    cwd,
+    env: { PATH, HOME, NODE_COMPILE_CACHE: compiled, ...env },
+    stdio: ["pipe", outputs.stdout ?? "pipe", outputs.stderr ?? "pipe"],
+  });
+  child.stdin?.on("error", () => undefined);
   const printed = { stdout: "", stderr: "" };
   const listeners = new Set<() => void>();
-  for (const name of ["stdout", "stderr"] as const) {
-    child[name].setEncoding("utf8").on("data", (text: string) => {
+  for (const name of unread ? (["stderr"] as const) : (["stdout", "stderr"] as const)) {
+    child[name]?.setEncoding("utf8").on("data", (text: string) => {
       printed[name] += text;
       for (const listener of listeners) listener();
     });
@@ -54,6 +65,9 @@ export function startProgram(
     child.on("close", (code, signal) => resolve({ code: code ?? signal, ...printed }));
   });
   ended.catch(() => undefined);
+  const exited = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.on("exit", (code, signal) => resolve(code ?? signal));
+  });
   return {
     pid: child.pid,
     get stdout() {
@@ -62,10 +76,11 @@ export function startProgram(
     get stderr() {
       return printed.stderr;
     },
-    write: (text) => void child.stdin.write(text),
-    closeInput: () => void child.stdin.end(),
+    write: (text) => void child.stdin?.write(text),
+    closeInput: () => void child.stdin?.end(),
     kill: (signal) => void child.kill(signal),
     ended,
+    exited,
     printed: async (pattern, limitMs = 20_000) => {
       const { promise, resolve } = Promise.withResolvers<RegExpExecArray>();
       const look = () => {
@@ -88,6 +103,7 @@ export function startProgram(
     },
     [Symbol.asyncDispose]: async () => {
       child.kill("SIGKILL");
+      if (unread) child.stdout?.destroy();
       await ended.catch(() => undefined);
     },
   };

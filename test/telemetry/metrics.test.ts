@@ -23,7 +23,7 @@ test("has the families that rules and dashboards name", async () => {
   own.push("poot_validations_total", "poot_validation_duration_seconds", "poot_scores", "poot_proof_bytes");
   own.push("poot_shared_outputs_total");
   own.push("resource_samples_total", "resource_samples_dropped_total", "resource_flush_duration_seconds");
-  own.push("resource_alerts_active");
+  own.push("resource_alerts_active", "log_lines_dropped_total");
   expect(names).toEqual(expect.arrayContaining(own.map((name) => `lucid_node_management_${name}`)));
 });
 
