@@ -102,3 +102,60 @@ describe("what no log may hold", () => {
     expect(parsed()[0]).toMatchObject({ token_type: "node_access", node_id: "node_1" });
   });
 });
+
+describe("text of others in a line", () => {
+  const forged = "2026-01-01T00:00:00.000Z ERROR main: forged";
+  const tricks: readonly (readonly [string, string])[] = [
+    ["a line feed", `x\n${forged}`],
+    ["a carriage return", `x\r${forged}`],
+    ["a vertical tab and a form feed", `x\v${forged}\f${forged}`],
+    ["NUL", `x\0${forged}`],
+    ["NEL of C1", `x\u0085${forged}`],
+    ["a line separator", `x\u2028${forged}`],
+    ["a paragraph separator", `x\u2029${forged}`],
+    ["an escape sequence that clears the screen", `x\u001b[2J${forged}`],
+    ["a CSI of C1", `x\u009b2J${forged}`],
+    ["a title for the terminal", `x\u001b]0;title\u0007`],
+    ["DEL and backspaces", `x\u007f\b\b\b${forged}`],
+    ["an override of the direction", `x\u202e${forged}\u202c`],
+    ["isolates", `x\u2066${forged}\u2069`],
+    ["marks of direction", `x\u200f${forged}\u200e\u061c`],
+    ["a byte order mark", `\ufeff${forged}`],
+  ];
+  const places: readonly (readonly [string, (log: ReturnType<typeof createLogger>, text: string) => void])[] = [
+    ["a value", (log, text) => log.info("called", { path: text })],
+    ["a key", (log, text) => log.info("called", { [text]: 1 })],
+    ["a value deeper down", (log, text) => log.info("called", { at: { [text]: [text] } })],
+    ["the message", (log, text) => log.info(text)],
+    ["the module", (log, text) => log.module(text).info("called")],
+    ["an error", (log, text) => log.error("broken", { error: new Error(text) })],
+    ["a cause", (log, text) => log.error("broken", { error: new Error("outer", { cause: new Error(text) }) })],
+    ["what was thrown and is no error", (log, text) => log.error("broken", { error: text })],
+  ];
+  const cases = tricks.flatMap(([trick, text]) => places.map(([place, put]) => ({ trick, place, text, put })));
+  const dangerous = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/u;
+
+  test.each(cases)("$trick in $place cannot begin a line or steer a terminal (standard)", ({ text, put }) => {
+    const { log, lines } = capture({ format: "standard" });
+    put(log, text);
+    expect(lines).toHaveLength(1);
+    const [first = "", ...below] = (lines[0] ?? "").trimEnd().split("\n");
+    expect(first).toMatch(/^\d{4}-\d\d-\d\dT\S+Z (INFO|ERROR) /);
+    for (const line of below) expect(line).toMatch(/^ {4}/);
+    for (const line of [first, ...below]) expect(line).not.toMatch(dangerous);
+  });
+
+  test.each(cases)("$trick in $place is the same text for who reads JSON", ({ text, put }) => {
+    const { log, lines, parsed } = capture();
+    put(log, text);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]?.trimEnd()).not.toMatch(dangerous);
+    expect(JSON.stringify(parsed()[0])).toContain(JSON.stringify(text).slice(1, -1));
+  });
+
+  test("a value of several words cannot pass for further fields", () => {
+    const { log, lines } = capture({ format: "standard" });
+    log.info("called", { path: 'x node_id=node_2 "', "k v": "a=b", slash: "\\n", fine: "node_1" });
+    expect(lines[0]).toMatch(/main: called path="x node_id=node_2 \\"" "k v"="a=b" slash="\\\\n" fine=node_1\n$/);
+  });
+});
