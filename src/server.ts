@@ -52,7 +52,7 @@ import { createProxies } from "./rpc/proxies.js";
 import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
 import { parseKeyRing, type Settings } from "./settings.js";
-import { StartError } from "./start-error.js";
+import { cannotListen, checkStart } from "./start-check.js";
 import { type Store, StoreUnavailableError } from "./storage/collection.js";
 import { runTasks, type Task, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
@@ -98,11 +98,13 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const metrics = createMetrics({ service, version, environment, logLinesDropped: () => standardSink(1).dropped });
   undo.defer(() => metrics.close());
 
+  await checkStart(settings);
+  const secrets = loadSecrets({ ...settings, parseKeyRing });
+
   // What is remembered, and what is shared.
   const { store, coordination } = await openEngines({ ...overrides, settings, clock, log, metrics });
   undo.use(store);
   undo.use(coordination);
-  const secrets = loadSecrets({ ...settings, parseKeyRing });
   const paging = createPaging(secrets.pageTokenKey);
 
   // Which replicas stand, and which one leads.
@@ -380,8 +382,10 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       log: log.module("metrics"),
     }),
   );
-  await listener.listen().catch(cannotListen("PORT", port, "HOST", host));
-  await probes.listen().catch(cannotListen("METRICS_PORT", settings.metricsPort, "METRICS_HOST", settings.metricsHost));
+  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
+  const { metricsPort, metricsHost } = settings;
+  const probing = { portName: "METRICS_PORT", port: metricsPort, hostName: "METRICS_HOST", host: metricsHost };
+  await probes.listen().catch(cannotListen(probing));
   log.info("Serving", { port: listener.port, metrics_port: probes.port, storage: store.engine, replica_id: replicaId });
 
   const standing = undo.move();
@@ -414,24 +418,6 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 
 /** A wake-up call: the log of nodes has grown. */
 const logChannel = "node-log";
-
-/** What is wrong with the setting when the system does not give the port. */
-const cannotListen =
-  (portName: string, port: number, hostName: string, host: string) =>
-  (error: unknown): never => {
-    const code = error instanceof Error && "code" in error ? String(error.code) : "";
-    const remedy = {
-      EADDRINUSE: `${portName}: port ${port} of ${host} is in use (EADDRINUSE ${host}:${port}): stop who uses it or set another port`,
-      EACCES: `${portName}: port ${port} needs rights that this user has not: set a port from 1024 on`,
-      EADDRNOTAVAIL: `${hostName}: ${host} is no address of this machine: set one of its addresses, or 0.0.0.0 or :: for all`,
-      ENOTFOUND: `${hostName}: ${host} does not resolve: set an address of this machine, or 0.0.0.0 or :: for all`,
-      EAI_AGAIN: `${hostName}: ${host} does not resolve now: set an address of this machine, or look at its name server`,
-      EINVAL: `${hostName}: ${host} cannot be listened on: a link-local address needs its zone, such as fe80::1%eth0`,
-      EAFNOSUPPORT: `${hostName}: ${host} is of an address family that this machine has not: set 0.0.0.0 or 127.0.0.1`,
-    }[code];
-    if (remedy === undefined) throw error;
-    throw new StartError(remedy, { cause: error });
-  };
 
 const ifUnavailable = (error: unknown): void => {
   if (!(error instanceof StoreUnavailableError)) throw error;

@@ -1,12 +1,13 @@
 // Everything that can be set from outside, and the only file that names an environment variable.
 // Values come from the environment, else from .env, else from CONFIG_FILE (both KEY=VALUE lines); names in any case.
 // An empty value counts as absent. All problems are reported at once.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { isIPv4 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
 import { isRange } from "./rpc/proxies.js";
 import { StartError } from "./start-error.js";
+import { readStateFile } from "./state-file.js";
 
 export interface Settings {
   readonly serviceName: string;
@@ -17,6 +18,10 @@ export interface Settings {
   readonly metricsHost: string;
   readonly metricsPort: number;
   readonly dataDir: string;
+  /** Files with keys may be readable for their group, too. */
+  readonly secretsGroupReadable: boolean;
+  /** New keys may be made beside a store that was made with others. */
+  readonly newSecretsAllowed: boolean;
   readonly replicaName: string;
   readonly mongodb: { readonly url: string | undefined; readonly database: string };
   readonly redisUrl: string | undefined;
@@ -93,21 +98,40 @@ export function readEnvironment(environment: Environment = process.env, director
     }
   };
   take(environment);
-  const dotEnv = `${directory}/.env`;
-  if (existsSync(dotEnv)) take(parseEnv(readFileSync(dotEnv, "utf8")) as Environment);
+  take(readLines(".env", `${directory}/.env`) ?? {});
   const configFile = merged.CONFIG_FILE;
   if (configFile !== undefined) {
-    if (!existsSync(configFile)) throw new SettingsError([`CONFIG_FILE: ${configFile} does not exist`]);
-    take(parseEnv(readFileSync(configFile, "utf8")) as Environment);
+    const lines = readLines("CONFIG_FILE", configFile);
+    if (lines === undefined) throw new SettingsError([`CONFIG_FILE: ${configFile} does not exist`]);
+    take(lines);
   }
   return merged;
 }
 
-/** What the agent and the simulation take from the environment: secrets that should not stand in the list of processes. */
+/** The KEY=VALUE lines of a file; undefined when there is none. @throws SettingsError */
+function readLines(name: string, file: string): Environment | undefined {
+  try {
+    const text = readStateFile(file, { readers: "all", mayBeEmpty: true, remedy: "give a file of KEY=VALUE lines" });
+    return text === undefined ? undefined : (parseEnv(text) as Environment);
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error;
+    throw new SettingsError([`${name}: ${error.message}`]);
+  }
+}
+
+/** What the agent and the simulation take from the environment: secrets that should not be in the list of processes. */
 export const readClientTokens = (environment: Environment = readEnvironment()) => ({
   token: environment.LUCID_TOKEN,
   enrollmentToken: environment.LUCID_ENROLLMENT_TOKEN,
 });
+
+/** Whether files with keys may be readable for their group. @throws SettingsError */
+export function readSecretsGroupReadable(environment: Environment = readEnvironment()): boolean {
+  const read = createReader(environment);
+  const allowed = read.flag("SECRETS_GROUP_READABLE", false);
+  if (read.problems.length > 0) throw new SettingsError(read.problems);
+  return allowed;
+}
 
 /** @throws SettingsError with all problems at once. */
 export function parseSettings(environment: Environment): Settings {
@@ -126,6 +150,8 @@ export function parseSettings(environment: Environment): Settings {
     metricsHost: read.text("METRICS_HOST") ?? host,
     metricsPort: read.integer("METRICS_PORT", 9090, 0, 65535),
     dataDir: read.text("DATA_DIR") ?? "./data",
+    secretsGroupReadable: read.flag("SECRETS_GROUP_READABLE", false),
+    newSecretsAllowed: read.flag("ALLOW_NEW_SECRETS", false),
     replicaName: read.text("HOSTNAME") ?? hostname(),
     mongodb: {
       url: read.mongodbUrl("MONGODB_URL"),
@@ -196,7 +222,7 @@ function relationProblems(settings: Settings): string[] {
     ["JWT_PRIVILEGED_SECRET_KEY", settings.jwtPrivilegedSecretKey],
   ];
   for (const [name, value] of secrets) {
-    const weak = value === undefined ? undefined : weaknessOfKeyRing(value);
+    const weak = value === undefined ? undefined : keyRingWeakness(value);
     if (weak !== undefined) problems.push(`${name}: ${weak}`);
   }
   if (sharesSecret(settings.jwtSecretKey, settings.jwtPrivilegedSecretKey)) {
@@ -260,10 +286,12 @@ const mongodbHosts = (url: string): string[] => {
   return hosts.every((host) => host !== "" && URL.canParse(`mongodb://${host}`)) ? hosts : [];
 };
 
+export const isEncryptionKey = (text: string): boolean => /^[A-Za-z0-9+/]{43}=$/.test(text);
+
 /** Key rings are `kid:secret` pairs joined by commas; a bare secret has kid 1. Undefined when nothing is wrong. */
-function weaknessOfKeyRing(ring: string): string | undefined {
+export function keyRingWeakness(ring: string): string | undefined {
   for (const { secret } of parseKeyRing(ring)) {
-    if (Buffer.byteLength(secret) < 32) return "each secret needs 32 bytes or more";
+    if (Buffer.byteLength(secret) < 32) return "needs 32 bytes or more in each secret";
     if (new Set(secret).size < 8 || /^(change|secret|password|your)/i.test(secret)) return "is a known or weak secret";
   }
   return undefined;
@@ -336,7 +364,7 @@ function createReader(environment: Environment) {
     /** Base64 of 32 bytes. */
     key: (name: string): string | undefined => {
       const value = text(name);
-      if (value !== undefined && !/^[A-Za-z0-9+/]{43}=$/.test(value)) {
+      if (value !== undefined && !isEncryptionKey(value)) {
         problems.push(`${name}: not the base64 of 32 bytes`);
       }
       return value;

@@ -57,6 +57,8 @@ const rows: [string, Row][] = [
   row("METRICS_HOST", (s) => s.metricsHost, "127.0.0.1", [["::1", "::1"]], []),
   row("ENVIRONMENT", (s) => s.environment, "development", [["staging", "staging"]], []),
   row("DATA_DIR", (s) => s.dataDir, "./data", [["/var/lib/lucid", "/var/lib/lucid"]], []),
+  row("SECRETS_GROUP_READABLE", (s) => s.secretsGroupReadable, false, flags, ["maybe"]),
+  row("ALLOW_NEW_SECRETS", (s) => s.newSecretsAllowed, false, flags, ["maybe"]),
   row("HOSTNAME", (s) => s.replicaName, hostname(), [["pod-7", "pod-7"]], []),
   row(
     "MONGODB_URL",

@@ -1,9 +1,12 @@
 // The keys of the service: as set, else, outside production, made once and kept in DATA_DIR, so that a restart keeps
 // tokens valid and sealed text readable.
 import { randomBytes } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { hmac } from "../crypto.js";
+import { isEncryptionKey, keyRingWeakness } from "../settings.js";
+import { StartError } from "../start-error.js";
+import { createStateFile, makeFolder, parseStateFile, readStateFile } from "../state-file.js";
 import type { KeyRings, SigningKey } from "./jwt.js";
 
 export interface Secrets {
@@ -18,21 +21,28 @@ export interface Secrets {
   readonly pageTokenKey: Uint8Array;
 }
 
+export interface SecretSettings {
+  readonly dataDir: string;
+  readonly jwtSecretKey: string | undefined;
+  readonly jwtPrivilegedSecretKey: string | undefined;
+  readonly encryptionKey: string | undefined;
+  /** Whether the group of secrets.json may read it, as that of a mounted secret of Kubernetes may. */
+  readonly secretsGroupReadable?: boolean;
+  /** Makes new keys although there is a store whose texts and tokens came from others. */
+  readonly newSecretsAllowed?: boolean;
+  readonly parseKeyRing: (ring: string) => SigningKey[];
+}
+
 interface Kept {
   readonly jwt_secret_key: string;
   readonly encryption_key: string;
 }
 
-export function loadSecrets(settings: {
-  readonly dataDir: string;
-  readonly jwtSecretKey: string | undefined;
-  readonly jwtPrivilegedSecretKey: string | undefined;
-  readonly encryptionKey: string | undefined;
-  readonly parseKeyRing: (ring: string) => SigningKey[];
-}): Secrets {
+/** @throws StartError when the kept keys cannot be used; they stay as they are */
+export function loadSecrets(settings: SecretSettings): Secrets {
   const { parseKeyRing } = settings;
   const incomplete = settings.jwtSecretKey === undefined || settings.encryptionKey === undefined;
-  const kept = incomplete ? keep(join(settings.dataDir, "secrets.json")) : undefined;
+  const kept = incomplete ? keep(settings) : undefined;
   const common = parseKeyRing(settings.jwtSecretKey ?? kept?.jwt_secret_key ?? "");
   const encryptionKey = settings.encryptionKey ?? kept?.encryption_key ?? "";
   return {
@@ -48,28 +58,39 @@ export function loadSecrets(settings: {
   };
 }
 
-/** Reads the file, or makes it. Two processes at once end up with the same one: a link takes no name that exists. */
-function keep(file: string): Kept {
-  mkdirSync(join(file, ".."), { recursive: true, mode: 0o700 });
+const remedy =
+  "restore it from the backup of DATA_DIR, or, to give up all tokens and sealed payout addresses, move it away and start " +
+  "once with ALLOW_NEW_SECRETS=true";
+
+/** Reads the file, or makes it. Two processes at once end up with the same one. */
+function keep(settings: SecretSettings): Kept {
+  const file = join(settings.dataDir, "secrets.json");
+  const read = () =>
+    readStateFile(file, { readers: "owner", groupReadable: settings.secretsGroupReadable ?? false, remedy });
+  makeFolder(settings.dataDir);
+  const text = read();
+  if (text !== undefined) return checked(file, text);
+  // Another process may have made both files since.
+  if (storeExists(settings.dataDir) && settings.newSecretsAllowed !== true) return checked(file, read());
   const fresh: Kept = {
     jwt_secret_key: randomBytes(48).toString("base64url"),
     encryption_key: randomBytes(32).toString("base64"),
   };
-  const draft = `${file}.${process.pid}`;
-  try {
-    return JSON.parse(readFileSync(file, "utf8")) as Kept;
-  } catch (error) {
-    if (!isMissing(error)) throw error;
-  }
-  writeFileSync(draft, JSON.stringify(fresh), { mode: 0o600, flag: "w" });
-  try {
-    linkSync(draft, file);
-  } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-  } finally {
-    unlinkSync(draft);
-  }
-  return JSON.parse(readFileSync(file, "utf8")) as Kept;
+  createStateFile(file, JSON.stringify(fresh));
+  return checked(file, read());
 }
 
-const isMissing = (error: unknown) => error instanceof Error && "code" in error && error.code === "ENOENT";
+function checked(file: string, text: string | undefined): Kept {
+  const refuse = (problem: string) => new StartError(`${file} ${problem}; ${remedy}`);
+  if (text === undefined) throw refuse("is missing, and the store beside it was made with its keys");
+  const { jwt_secret_key, encryption_key } = parseStateFile(file, text, remedy);
+  if (jwt_secret_key === undefined) throw refuse("is damaged: it has no jwt_secret_key");
+  if (encryption_key === undefined) throw refuse("is damaged: it has no encryption_key");
+  const weakness = keyRingWeakness(jwt_secret_key);
+  if (weakness !== undefined) throw refuse(`is damaged: jwt_secret_key ${weakness}`);
+  if (!isEncryptionKey(encryption_key)) throw refuse("is damaged: encryption_key is not the base64 of 32 bytes");
+  return { jwt_secret_key, encryption_key };
+}
+
+const storeExists = (dataDir: string): boolean =>
+  (statSync(join(dataDir, "lucid.db"), { throwIfNoEntry: false })?.size ?? 0) > 0;

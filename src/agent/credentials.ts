@@ -1,8 +1,8 @@
 // Who an agent is: its own Ed25519 key, the node it was enrolled as, and its tokens, in a file only its owner can read.
 // The key never leaves the machine. It alone brings the node back when all tokens have run out.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { StartError } from "../start-error.js";
+import { parseStateFile, probeReplaceable, readStateFile, writeStateFile } from "../state-file.js";
 
 export interface NodeTokens {
   readonly accessToken: string;
@@ -50,29 +50,53 @@ export function createMemoryCredentials(nodeId: string, first?: NodeTokens): Cre
   };
 }
 
-/** The credentials of the file; undefined when there is none. @throws when it is not readable as such */
-export function loadCredentials(file: string): Credentials | undefined {
-  if (!existsSync(file)) return undefined;
-  chmodSync(file, 0o600);
-  return openFile(file, JSON.parse(readFileSync(file, "utf8")) as CredentialsFile);
+export interface FileRules {
+  /** Whether the file's group may read it, too. */
+  readonly groupReadable?: boolean;
+  /** Told once when new tokens cannot be kept in the file, until they can again. The agent goes on with them. */
+  readonly onUnsaved?: (message: string) => void;
 }
 
-/** Makes a key for that node and keeps it. */
-export function createCredentials(file: string, nodeId: string): Credentials {
+/**
+ * The credentials of the file; undefined when there is none.
+ * @throws StartError when the file cannot be used, or could not take new tokens; it stays as it is
+ */
+export function loadCredentials(file: string, rules: FileRules = {}): Credentials | undefined {
+  const text = readStateFile(file, { readers: "owner", groupReadable: rules.groupReadable ?? false, remedy });
+  if (text === undefined) return undefined;
+  const content = parseStateFile(file, text, remedy);
+  if (content.node_id === undefined || content.node_id === "") throw damaged(file, "it has no node_id");
+  if (content.private_key === undefined) throw damaged(file, "it has no private_key");
+  if (content.expires_at !== undefined && Number.isNaN(Date.parse(content.expires_at))) {
+    throw damaged(file, "expires_at is no time");
+  }
+  const credentials = openFile(file, content as unknown as CredentialsFile, rules);
+  probeReplaceable(file);
+  return credentials;
+}
+
+/** Makes a key for that node and keeps it. @throws StartError when the file cannot be written */
+export function createCredentials(file: string, nodeId: string, rules: FileRules = {}): Credentials {
   const { privateKey } = generateKeyPairSync("ed25519");
   const content: CredentialsFile = {
     node_id: nodeId,
     private_key: privateKey.export({ format: "der", type: "pkcs8" }).toString("base64"),
   };
   write(file, content);
-  return openFile(file, content);
+  return openFile(file, content, rules);
 }
 
-function openFile(file: string, first: CredentialsFile): Credentials {
+const remedy =
+  "restore it from a backup, or move it away and enrol the node again with a new enrolment token (after ResetEnrollment)";
+
+const damaged = (file: string, problem: string): StartError =>
+  new StartError(`${file} is damaged: ${problem}; ${remedy}`);
+
+function openFile(file: string, first: CredentialsFile, { onUnsaved = () => undefined }: FileRules): Credentials {
   let content = first;
-  const key = createPrivateKey({ key: Buffer.from(content.private_key, "base64"), format: "der", type: "pkcs8" });
+  let unsaved = false;
   return {
-    identity: identityOf(content.node_id, key),
+    identity: identityOf(content.node_id, keyOf(file, content.private_key)),
     tokens: () => {
       const { access_token: accessToken, refresh_token: refreshToken, expires_at: expiresAt } = content;
       if (accessToken === undefined || refreshToken === undefined || expiresAt === undefined) return undefined;
@@ -85,15 +109,29 @@ function openFile(file: string, first: CredentialsFile): Credentials {
         refresh_token: refreshToken,
         expires_at: expiresAt.toISOString(),
       };
-      write(file, content);
+      try {
+        write(file, content);
+        unsaved = false;
+      } catch (error) {
+        // Tokens that are lost with the process cost an enrolment by the key, which the file has.
+        if (!(error instanceof StartError)) throw error;
+        if (!unsaved) onUnsaved(`New tokens are not kept: ${error.message}`);
+        unsaved = true;
+      }
     },
   };
 }
 
-/** Whole or not at all: a crash in between leaves the former file. */
-function write(file: string, content: CredentialsFile): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  const draft = `${file}.${process.pid}`;
-  writeFileSync(draft, `${JSON.stringify(content, undefined, 2)}\n`, { mode: 0o600 });
-  renameSync(draft, file);
+function keyOf(file: string, text: string): KeyObject {
+  let key: KeyObject | undefined;
+  try {
+    key = createPrivateKey({ key: Buffer.from(text, "base64"), format: "der", type: "pkcs8" });
+  } catch {
+    // What it says may tell of the key.
+  }
+  if (key?.asymmetricKeyType !== "ed25519") throw damaged(file, "private_key is no Ed25519 key");
+  return key;
 }
+
+const write = (file: string, content: CredentialsFile): void =>
+  writeStateFile(file, `${JSON.stringify(content, undefined, 2)}\n`);

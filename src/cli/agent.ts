@@ -10,13 +10,13 @@ import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService, NodeStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoOTService, type PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type AgentEnd, type AgentState, runAgent } from "../agent/agent.js";
-import { type Credentials, createCredentials, loadCredentials } from "../agent/credentials.js";
+import { type Credentials, createCredentials, type FileRules, loadCredentials } from "../agent/credentials.js";
 import { descriptionToWire, sampleToWire } from "../agent/machine.js";
 import { createPassport } from "../agent/passport.js";
 import { hashChain, type ProverOptions, runProver } from "../agent/prover.js";
 import { systemClock } from "../clock.js";
 import { systemCollector } from "../resources/collector.js";
-import { readClientTokens } from "../settings.js";
+import { readClientTokens, readSecretsGroupReadable } from "../settings.js";
 import { type Command, UsageError, untilSignalled } from "./command.js";
 import { complain, say } from "./output.js";
 
@@ -39,7 +39,10 @@ export const agent: Command = {
     });
     if (values.server === undefined) throw new UsageError("--server is required");
     const enrollmentToken = values["enrollment-token"] ?? readClientTokens().enrollmentToken;
-    const credentials = openCredentials(values.credentials, enrollmentToken);
+    const credentials = openCredentials(values.credentials, enrollmentToken, {
+      groupReadable: readSecretsGroupReadable(),
+      onUnsaved: complain,
+    });
     say(`node ${credentials.identity.nodeId}, credentials in ${values.credentials}`);
     const end = await runMachineAgent(
       {
@@ -58,10 +61,10 @@ export const agent: Command = {
   },
 };
 
-/** The credentials kept, or new ones for the node that the enrolment token names. @throws UsageError */
-export function openCredentials(file: string, enrollmentToken: string | undefined): Credentials {
-  const kept = loadCredentials(file);
-  const named = enrollmentToken === undefined ? undefined : decodeJwt(enrollmentToken).node_id;
+/** The credentials kept, or new ones for the node that the enrolment token names. @throws UsageError, StartError */
+export function openCredentials(file: string, enrollmentToken: string | undefined, rules: FileRules = {}): Credentials {
+  const kept = loadCredentials(file, rules);
+  const named = enrollmentToken === undefined ? undefined : nodeOf(enrollmentToken);
   if (kept !== undefined) {
     if (typeof named === "string" && named !== kept.identity.nodeId) {
       throw new UsageError(`${file} belongs to ${kept.identity.nodeId}, the enrolment token to ${named}`);
@@ -70,7 +73,15 @@ export function openCredentials(file: string, enrollmentToken: string | undefine
   }
   if (typeof named !== "string")
     throw new UsageError(`There are no credentials in ${file}: an enrolment token is needed`);
-  return createCredentials(file, named);
+  return createCredentials(file, named, rules);
+}
+
+function nodeOf(enrollmentToken: string): unknown {
+  try {
+    return decodeJwt(enrollmentToken).node_id;
+  } catch {
+    throw new UsageError("The enrolment token is no token: copy all of it, as lucid-node token --enrollment prints it");
+  }
 }
 
 export interface MachineAgentOptions {

@@ -1,6 +1,7 @@
 // lucid-node migrate: the store made ready for this version, before any replica of it serves.
 import { migrateStore } from "../engines.js";
 import { parseSettings, readEnvironment } from "../settings.js";
+import { checkStoreDir } from "../start-check.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
 import { createLogger } from "../telemetry/log.js";
 import type { Command } from "./command.js";
@@ -12,6 +13,7 @@ export const migrate: Command = {
   run: async () => {
     const settings = parseSettings(readEnvironment());
     const log = createLogger({ ...settings.log, service: settings.serviceName, version: settings.version });
+    checkStoreDir(settings);
     try {
       const names = await migrateStore(settings, log);
       say(`ready: ${names.join(", ")}`);

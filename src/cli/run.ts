@@ -53,8 +53,9 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
   const accessToken = await signLocally(settings, holder, 3600);
   using client = createLucidClient({ baseUrl, accessToken });
   const file = join(settings.dataDir, "agent.json");
-  const enrollmentToken = loadCredentials(file) === undefined ? await enrol(client) : undefined;
-  const credentials = openCredentials(file, enrollmentToken);
+  const rules = { groupReadable: settings.secretsGroupReadable, onUnsaved: complain };
+  const enrollmentToken = loadCredentials(file, rules) === undefined ? await enrol(client) : undefined;
+  const credentials = openCredentials(file, enrollmentToken, rules);
   const { nodeId } = credentials.identity;
   // What the store says of the node may be from before this process: its own agent has to have said it.
   const connected = Promise.withResolvers<void>();

@@ -1,9 +1,9 @@
 // The files of the embedded store: who may open them, how durable they are, and the statements on them.
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import * as sqlite from "node:sqlite";
 import { StartError } from "../start-error.js";
+import { makeFolder } from "../state-file.js";
 import { DuplicateKeyError, StoreUnavailableError } from "./collection.js";
 
 // Newer releases of Node name the class Database.
@@ -29,7 +29,7 @@ export class StoreLockedError extends StartError {
  * @throws StoreLockedError
  */
 export function lockDirectory(directory: string): Database {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeFolder(directory);
   const lock = new DB(join(directory, "lock.db"), { timeout: 0 });
   try {
     lock.exec("BEGIN EXCLUSIVE");
