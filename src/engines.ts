@@ -84,9 +84,13 @@ export { CoordinationRefusedError } from "./coordination/coordination.js";
 export { StoreRefusedError } from "./storage/collection.js";
 export { StoreLockedError } from "./storage/sqlite.js";
 
-const openStore = ({ mongodb, dataDir }: Settings, clock: Clock, log: Log): Promise<Store> =>
+const openStore = (
+  { mongodb, dataDir, emptyStoreAllowed: emptyAllowed, storeCheckBytesMax: checkBytesMax }: Settings,
+  clock: Clock,
+  log: Log,
+): Promise<Store> =>
   mongodb.url === undefined
-    ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage") })
+    ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage"), emptyAllowed, checkBytesMax })
     : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
 
 /** A Redis that is away is waited for in the background. @throws CoordinationRefusedError */

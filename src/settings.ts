@@ -22,6 +22,10 @@ export interface Settings {
   readonly secretsGroupReadable: boolean;
   /** New keys may be made beside a store that was made with others. */
   readonly newSecretsAllowed: boolean;
+  /** An empty store may be begun where there was one. */
+  readonly emptyStoreAllowed: boolean;
+  /** The embedded store is checked at each start up to this size. */
+  readonly storeCheckBytesMax: number;
   readonly replicaName: string;
   readonly mongodb: { readonly url: string | undefined; readonly database: string };
   readonly redisUrl: string | undefined;
@@ -152,6 +156,8 @@ export function parseSettings(environment: Environment): Settings {
     dataDir: read.text("DATA_DIR") ?? "./data",
     secretsGroupReadable: read.flag("SECRETS_GROUP_READABLE", false),
     newSecretsAllowed: read.flag("ALLOW_NEW_SECRETS", false),
+    emptyStoreAllowed: read.flag("ALLOW_EMPTY_STORE", false),
+    storeCheckBytesMax: read.integer("STORE_CHECK_SIZE_MAX", 1_073_741_824, 0, 1_099_511_627_776),
     replicaName: read.text("HOSTNAME") ?? hostname(),
     mongodb: {
       url: read.mongodbUrl("MONGODB_URL"),

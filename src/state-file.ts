@@ -173,7 +173,7 @@ function writeDraft(target: string, text: string): string {
 }
 
 /** A name in a folder is on disk when the folder is. */
-function syncFolder(folder: string): void {
+export function syncFolder(folder: string): void {
   const descriptor = openSync(folder, constants.O_RDONLY);
   try {
     fsyncSync(descriptor);

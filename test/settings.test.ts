@@ -58,6 +58,8 @@ const rows: [string, Row][] = [
   row("ENVIRONMENT", (s) => s.environment, "development", [["staging", "staging"]], []),
   row("DATA_DIR", (s) => s.dataDir, "./data", [["/var/lib/lucid", "/var/lib/lucid"]], []),
   row("SECRETS_GROUP_READABLE", (s) => s.secretsGroupReadable, false, flags, ["maybe"]),
+  row("ALLOW_EMPTY_STORE", (s) => s.emptyStoreAllowed, false, flags, ["maybe"]),
+  row("STORE_CHECK_SIZE_MAX", (s) => s.storeCheckBytesMax, 1_073_741_824, [["0", 0]], ["-1", "1.5"]),
   row("ALLOW_NEW_SECRETS", (s) => s.newSecretsAllowed, false, flags, ["maybe"]),
   row("HOSTNAME", (s) => s.replicaName, hostname(), [["pod-7", "pod-7"]], []),
   row(

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import * as sqlite from "node:sqlite";
 import { StartError } from "../start-error.js";
-import { makeFolder } from "../state-file.js";
 import { DuplicateKeyError, StoreUnavailableError } from "./collection.js";
 
 // Newer releases of Node name the class Database.
@@ -23,27 +22,38 @@ export class StoreLockedError extends StartError {
 }
 
 /**
- * Makes the directory if need be and takes it for this process until the database answered is closed.
+ * Takes the directory for this process until the database answered is closed.
  * The lock is a transaction that never ends: the kernel drops it with the process, however that dies, and unlike
  * EXCLUSIVE locking of the data itself it lets a backup read them.
  * @throws StoreLockedError
  */
-export function lockDirectory(directory: string): Database {
-  makeFolder(directory);
+export function openLock(directory: string): Database {
   const lock = new DB(join(directory, "lock.db"), { timeout: 0 });
   try {
-    lock.exec("BEGIN EXCLUSIVE");
+    takeLock(lock, directory);
     return lock;
   } catch (error) {
     lock.close();
+    throw error;
+  }
+}
+
+/** @throws StoreLockedError */
+export function takeLock(lock: Database, directory: string): void {
+  try {
+    lock.exec("BEGIN EXCLUSIVE");
+  } catch (error) {
     if (sqliteCode(error) === 5) throw new StoreLockedError(directory, { cause: error });
     throw error;
   }
 }
 
-/** Opens lucid.db: every COMMIT that returned is on disk. */
-export function openDatabase(directory: string): Database {
-  const database = new DB(join(directory, "lucid.db"), { timeout: 5000 });
+/** A database that can be looked at only. */
+export const openReader = (file: string): Database => new DB(file, { readOnly: true, timeout: 5000 });
+
+/** Opens the database: every COMMIT that returned is on disk. */
+export function openDatabase(directory: string, name = "lucid.db"): Database {
+  const database = new DB(join(directory, name), { timeout: 5000 });
   try {
     assertVersion(database);
     // auto_vacuum counts only before the first page is written, and WAL writes it.
@@ -128,6 +138,6 @@ function duplicateKey(error: Error): DuplicateKeyError {
   return new DuplicateKeyError(collection, index === "_id" ? "_id_" : index, { cause: error });
 }
 
-function sqliteCode(error: unknown): number | undefined {
+export function sqliteCode(error: unknown): number | undefined {
   return error instanceof Error && "errcode" in error ? Number(error.errcode) : undefined;
 }

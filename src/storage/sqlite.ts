@@ -10,28 +10,20 @@ import {
   StoreUnavailableError,
 } from "./collection.js";
 import { createCollection } from "./sqlite-collection.js";
-import { createCommitQueue } from "./sqlite-commit.js";
-import {
-  createStatements,
-  type Database,
-  lockDirectory,
-  openDatabase,
-  type StatementListener,
-  type Statements,
-  translateError,
-} from "./sqlite-file.js";
+import { type CommitQueue, createCommitQueue } from "./sqlite-commit.js";
+import { createStatements, type Database, type StatementListener, type Statements } from "./sqlite-file.js";
+import { type OpeningRules, openFiles } from "./sqlite-opening.js";
 import { createIndex, createTable, dropIndex, indexNameInSchema } from "./sqlite-query.js";
-import { type StoreLog, sweepExpired } from "./sqlite-sweep.js";
+import { sweepExpired } from "./sqlite-sweep.js";
 import { assertDefinition } from "./supported.js";
 
 export { StoreLockedError } from "./sqlite-file.js";
 
-export interface SqliteStoreOptions {
+export interface SqliteStoreOptions extends OpeningRules {
   /** Made, readable by its owner only, when missing. */
   readonly dir: string;
   /** Dates expiry and is the store's clock; the system's when absent. */
   readonly clock?: Clock;
-  readonly log?: StoreLog;
   /** For tests: told each distinct statement on documents once, with its query plan. */
   readonly onStatement?: StatementListener;
 }
@@ -45,14 +37,14 @@ interface Opened {
  * Opens lucid.db in the directory and owns the directory until disposed or dead.
  * Disposing commits the writes that wait and empties the log into the database; from then on everything rejects with
  * StoreUnavailableError.
- * @throws StoreLockedError at once when another process owns the directory
+ * @throws StoreLockedError at once when another process owns the directory, StartError when its files cannot be used
  */
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<Store> {
   const { dir, clock = systemClock, log, onStatement } = options;
-  const lock = lockDirectory(dir);
-  const database = openOrUnlock(dir, lock);
+  const { database, lock } = openFiles(dir, options);
   const statements = createStatements(database, onStatement);
-  const queue = createCommitQueue(database);
+  const writes = watchWrites(createCommitQueue(database), statements);
+  const { queue } = writes;
   const opened = new Map<string, Opened>();
   const closing = new AbortController();
   const definitions = () => [...opened.values()].map(({ definition }) => definition);
@@ -86,6 +78,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
       signal?.throwIfAborted();
       assertOpen();
       statements.all("SELECT 1");
+      await writes.probe();
     },
     [Symbol.asyncDispose]: async () => {
       if (closing.signal.aborted) return;
@@ -97,19 +90,41 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
   };
 }
 
-function openOrUnlock(directory: string, lock: Database): Database {
-  try {
-    return openDatabase(directory);
-  } catch (error) {
-    lock.close();
-    throw translateError(error);
-  }
+/** Of a size that needs room of its own: a small write may still fit where no other does. */
+const probeBytes = 65_536;
+
+/**
+ * The queue, and a look at whether it takes writes. As long as they succeed the look costs nothing; after a failure it is a
+ * write of its own, until one succeeds. So a store whose disk is full does not pass for a sound one because it can be read.
+ */
+function watchWrites(inner: CommitQueue, statements: Statements): { queue: CommitQueue; probe(): Promise<void> } {
+  let failing = false;
+  const run = <Result>(work: () => Result): Promise<Result> => {
+    const outcome = inner.run(work);
+    outcome.catch((error: unknown) => {
+      if (error instanceof StoreUnavailableError) failing = true;
+    });
+    return outcome;
+  };
+  return {
+    queue: { run, close: inner.close },
+    probe: async () => {
+      if (!failing) return;
+      await inner.run(() => {
+        statements.run("CREATE TABLE IF NOT EXISTS _probe (place INTEGER PRIMARY KEY, filler BLOB NOT NULL)");
+        statements.run(`REPLACE INTO _probe VALUES (1, randomblob(${probeBytes}))`);
+      });
+      failing = false;
+    },
+  };
 }
 
 /** The lock goes last: until then nobody else may touch the files. */
 function close(database: Database, lock: Database): void {
   try {
     database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+  } catch {
+    // On a full disk what is in the log stays there, and the next start reads it.
   } finally {
     database.close();
     lock.close();

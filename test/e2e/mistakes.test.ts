@@ -453,6 +453,53 @@ describe("DATA_DIR", () => {
   });
 });
 
+describe("lucid.db", () => {
+  const path = () => join(dataDir, "lucid.db");
+  test.each<readonly [string, () => void, RegExp]>([
+    [
+      "that is damaged",
+      () => writeFileSync(path(), readFileSync(path()).fill(0xa5, 4096, 12_288)),
+      /is damaged; restore DATA_DIR/,
+    ],
+    ["that is cut in half", () => truncateSync(path(), lstatSync(path()).size / 2), /is damaged; restore DATA_DIR/],
+    ["that is another file", () => writeFileSync(path(), "PORT=8083\n"), /is damaged; restore DATA_DIR/],
+    ["that is empty", () => truncateSync(path()), /is empty.*restore DATA_DIR.*ALLOW_EMPTY_STORE=true/],
+    ["that is gone", () => rmSync(path()), /is missing.*restore DATA_DIR.*ALLOW_EMPTY_STORE=true/],
+    [
+      "that is a folder",
+      () => {
+        rmSync(path());
+        mkdirSync(path());
+      },
+      /is not a file/,
+    ],
+  ])("%s keeps the service from starting, and is not replaced", async (_name, harm, says) => {
+    await stop(await serve());
+    harm();
+    const before = inventory(dataDir);
+    for (const command of ["serve", "run", "migrate"]) expectSentence(await lucid([command]), path(), says);
+    // SQLite makes its two working files again, empty, when it looks.
+    expect(inventory(dataDir).filter((entry) => !/-(wal|shm) /.test(entry))).toEqual(before);
+  });
+
+  test("is begun again where that is meant, and keeps the keys", async () => {
+    await stop(await serve());
+    const keys = readFileSync(join(dataDir, "secrets.json"), "utf8");
+    truncateSync(path());
+    await stop(await serve({ ALLOW_EMPTY_STORE: "true" }));
+    await stop(await serve());
+    expect(readFileSync(join(dataDir, "secrets.json"), "utf8")).toBe(keys);
+  }, 60_000);
+
+  test("and its companions are for their owner only in a folder that was there before", async () => {
+    mkdirSync(dataDir, { mode: 0o777 });
+    chmodSync(dataDir, 0o777);
+    await serve();
+    const wide = readdirSync(dataDir).filter((name) => (lstatSync(join(dataDir, name)).mode & 0o077) !== 0);
+    expect(wide).toEqual([]);
+  });
+});
+
 describe("addresses", () => {
   test.each([
     ["HOST", "no.such.host.invalid", /^HOST: no\.such\.host\.invalid does not resolve/],
