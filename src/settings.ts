@@ -2,7 +2,7 @@
 // Values come from the environment, else from .env, else from CONFIG_FILE (both KEY=VALUE lines); names in any case.
 // An empty value counts as absent. All problems are reported at once.
 import { existsSync } from "node:fs";
-import { isIPv4 } from "node:net";
+import { isIPv4, isIPv6 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
 import { isRange } from "./rpc/proxies.js";
@@ -144,14 +144,14 @@ export function parseSettings(environment: Environment): Settings {
   // In any case: "Production" must not lift the rules of production.
   const environmentName = (read.text("ENVIRONMENT") ?? "development").toLowerCase();
   // Reachable from outside only where somebody has decided to deploy it.
-  const host = read.text("HOST") ?? (environmentName === "production" ? "::" : "127.0.0.1");
+  const host = read.host("HOST") ?? (environmentName === "production" ? "::" : "127.0.0.1");
   const settings: Settings = {
     serviceName: read.text("SERVICE_NAME") ?? "node-management-service",
     version: read.text("VERSION") ?? "1.0.0",
     environment: environmentName,
     host,
     port: read.integer("PORT", 8083, 0, 65535),
-    metricsHost: read.text("METRICS_HOST") ?? host,
+    metricsHost: read.host("METRICS_HOST") ?? host,
     metricsPort: read.integer("METRICS_PORT", 9090, 0, 65535),
     dataDir: read.text("DATA_DIR") ?? "./data",
     secretsGroupReadable: read.flag("SECRETS_GROUP_READABLE", false),
@@ -366,6 +366,14 @@ function createReader(environment: Environment) {
       const found = choices.find((choice) => choice.toLowerCase() === value.toLowerCase());
       if (found === undefined) problems.push(`${name}: ${value} is none of ${choices.join(", ")}`);
       return found ?? fallback;
+    },
+    /** A name or an address, without port or brackets. */
+    host: (name: string): string | undefined => {
+      const value = text(name);
+      const isName = value !== undefined && /^[\w.-]{1,253}$/.test(value) && URL.canParse(`http://${value}`);
+      if (value === undefined || isName || isIPv6(value)) return value;
+      problems.push(`${name}: ${value} is neither a host's name nor an address such as 0.0.0.0 or ::1`);
+      return undefined;
     },
     /** Base64 of 32 bytes. */
     key: (name: string): string | undefined => {

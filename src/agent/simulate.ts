@@ -5,6 +5,7 @@ import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { sessionOptions } from "../client/address.js";
 import type { Clock } from "../clock.js";
 import type { MachineSample } from "../resources/collector.js";
 import { eachOf } from "../task.js";
@@ -126,7 +127,7 @@ const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 10_000 };
 function createConnections({ baseUrl, nodes, streamsPerConnection }: SimulationOptions) {
   const managers = Array.from(
     { length: Math.max(1, Math.ceil(nodes / streamsPerConnection)) },
-    () => new Http2SessionManager(baseUrl, pings),
+    () => new Http2SessionManager(baseUrl, pings, sessionOptions(baseUrl)),
   );
   const connections = managers.map((sessionManager): Connection => {
     const transport = createGrpcTransport({ baseUrl, sessionManager });

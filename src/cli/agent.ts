@@ -14,10 +14,11 @@ import { type Credentials, createCredentials, type FileRules, loadCredentials } 
 import { descriptionToWire, sampleToWire } from "../agent/machine.js";
 import { createPassport } from "../agent/passport.js";
 import { hashChain, type ProverOptions, runProver } from "../agent/prover.js";
+import { sessionOptions } from "../client/address.js";
 import { systemClock } from "../clock.js";
 import { systemCollector } from "../resources/collector.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings.js";
-import { type Command, UsageError, untilSignalled } from "./command.js";
+import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
 import { complain, say } from "./output.js";
 
 export const agent: Command = {
@@ -37,7 +38,7 @@ export const agent: Command = {
         "prove-command": { type: "string" },
       },
     });
-    if (values.server === undefined) throw new UsageError("--server is required");
+    const baseUrl = serverOption(values.server);
     const enrollmentToken = values["enrollment-token"] ?? readClientTokens().enrollmentToken;
     const credentials = openCredentials(values.credentials, enrollmentToken, {
       groupReadable: readSecretsGroupReadable(),
@@ -46,7 +47,7 @@ export const agent: Command = {
     say(`node ${credentials.identity.nodeId}, credentials in ${values.credentials}`);
     const end = await runMachineAgent(
       {
-        baseUrl: values.server,
+        baseUrl,
         credentials,
         ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
         onState: (state, detail) => say(`${state}${detail === "" ? "" : `: ${detail}`}`),
@@ -124,7 +125,7 @@ const outputOf = (command: string, seed: string, signal: AbortSignal): Promise<U
 /** Runs an agent that reports this machine. */
 export async function runMachineAgent(options: MachineAgentOptions, signal: AbortSignal): Promise<AgentEnd> {
   const { baseUrl, prove, ...rest } = options;
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 });
+  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 }, sessionOptions(baseUrl));
   const transport = createGrpcTransport({ baseUrl, sessionManager });
   const [nodes, admin] = [createClient(NodeService, transport), createClient(AdminService, transport)];
   const means = { clock: systemClock, random: Math.random };

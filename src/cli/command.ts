@@ -1,4 +1,6 @@
 // What a subcommand is.
+import { serviceUrl } from "../client/address.js";
+
 export interface Command {
   /** One line for the list of commands. */
   readonly summary: string;
@@ -21,6 +23,18 @@ export function untilSignalled(): AbortSignal {
     });
   }
   return control.signal;
+}
+
+/** The URL that --server gives. @throws UsageError */
+export function serverOption(text: string | undefined): string {
+  if (text === undefined) throw new UsageError("--server is required");
+  const url = serviceUrl(text);
+  if (url === undefined) {
+    throw new UsageError(
+      "--server takes an address such as http://localhost:8083 or http://[::1]:8083, without a password",
+    );
+  }
+  return url;
 }
 
 /** A whole number of a command line. @throws UsageError */

@@ -1,10 +1,11 @@
 // lucid-node health: asks grpc.health.v1, as a Kubernetes probe does; exit code 0 only for SERVING.
 import { parseArgs } from "node:util";
 import { ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
+import { localUrl, sessionOptions } from "../client/address.js";
 import { parseSettings, readEnvironment } from "../settings.js";
-import type { Command } from "./command.js";
+import { type Command, serverOption } from "./command.js";
 import { say } from "./output.js";
 
 export const health: Command = {
@@ -15,9 +16,9 @@ export const health: Command = {
       args: [...arguments_],
       options: { server: { type: "string" }, service: { type: "string", default: "" } },
     });
-    const { tls, port } = parseSettings(readEnvironment());
-    const baseUrl = values.server ?? `${tls === undefined ? "http" : "https"}://127.0.0.1:${port}`;
-    const client = createClient(Health, createGrpcTransport({ baseUrl }));
+    const baseUrl = values.server === undefined ? urlOfSettings() : serverOption(values.server);
+    const sessionManager = new Http2SessionManager(baseUrl, {}, sessionOptions(baseUrl));
+    const client = createClient(Health, createGrpcTransport({ baseUrl, sessionManager }));
     try {
       const { status } = await client.check({ service: values.service }, { timeoutMs: 3_000 });
       say(nameOf(status));
@@ -28,6 +29,11 @@ export const health: Command = {
     }
   },
 };
+
+function urlOfSettings(): string {
+  const { host, port, tls } = parseSettings(readEnvironment());
+  return localUrl({ host, port, tls: tls !== undefined });
+}
 
 const nameOf = (status: Status): string =>
   Object.entries(Status).find(([, value]) => value === status)?.[0] ?? "UNKNOWN";

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { loadCredentials } from "../agent/credentials.js";
+import { localUrl } from "../client/address.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
 import { type RunningServer, startServer } from "../server.js";
@@ -48,7 +49,7 @@ type Ports = Pick<RunningServer, "port" | "metricsPort">;
 
 /** Sees to it that this machine is a node, starts it, and holds its stream. */
 async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): Promise<void> {
-  const baseUrl = `http${settings.tls === undefined ? "" : "s"}://127.0.0.1:${ports.port}`;
+  const baseUrl = localUrl({ host: settings.host, port: ports.port, tls: settings.tls !== undefined });
   const holder = { subject: "lucid-node-run", role: "admin", nodeId: undefined, tokenType: "service_access" } as const;
   const accessToken = await signLocally(settings, holder, 3600);
   using client = createLucidClient({ baseUrl, accessToken });
@@ -75,7 +76,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
   );
   // Whatever becomes of showing, the agent stays and leaves in order at the end.
   const shown = connected.promise
-    .then(() => show(client, nodeId, ports, settings.dataDir, signal))
+    .then(() => show(client, nodeId, { baseUrl, metricsPort: ports.metricsPort }, settings.dataDir, signal))
     .catch((error: unknown) => {
       complain(`The node cannot be shown: ${String(error)}`);
     });
@@ -97,7 +98,7 @@ async function enrol(client: ReturnType<typeof createLucidClient>): Promise<stri
 async function show(
   client: ReturnType<typeof createLucidClient>,
   nodeId: string,
-  { port, metricsPort }: Ports,
+  { baseUrl, metricsPort }: { readonly baseUrl: string; readonly metricsPort: number },
   dataDir: string,
   signal: AbortSignal,
 ): Promise<void> {
@@ -108,7 +109,7 @@ async function show(
     if (node?.connectivity === Connectivity.CONNECTED && node.status === NodeStatus.ACTIVE) {
       say("");
       say(`${nodeId} (${node.name}) is CONNECTED and ACTIVE, agent ${node.agentVersion}.`);
-      say(`Serving on http://127.0.0.1:${port}, metrics on port ${metricsPort}, data in ${dataDir}.`);
+      say(`Serving on ${baseUrl}, metrics on port ${metricsPort}, data in ${dataDir}.`);
       say("");
       say("In another terminal, in this directory:");
       say(
@@ -116,7 +117,7 @@ async function show(
       );
       say(
         `  curl -s -H "authorization: Bearer $TOKEN" -H "content-type: application/json" ` +
-          `http://127.0.0.1:${port}/lucid.node.v1.NodeService/ListNodes -d '{}'`,
+          `${baseUrl}/lucid.node.v1.NodeService/ListNodes -d '{}'`,
       );
       say("");
       say("Ctrl-C stops it.");

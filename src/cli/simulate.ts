@@ -6,7 +6,7 @@ import { systemClock } from "../clock.js";
 import { readClientTokens } from "../settings.js";
 import { standardSink } from "../telemetry/sink.js";
 import { visible } from "../telemetry/visible.js";
-import { type Command, UsageError, untilSignalled, wholeNumber } from "./command.js";
+import { type Command, serverOption, UsageError, untilSignalled, wholeNumber } from "./command.js";
 
 export const simulate: Command = {
   summary: "run many simulated nodes in one process",
@@ -25,11 +25,11 @@ export const simulate: Command = {
       },
     });
     const adminToken = values.token ?? readClientTokens().token;
-    if (values.server === undefined) throw new UsageError("--server is required");
+    const baseUrl = serverOption(values.server);
     if (adminToken === undefined) throw new UsageError("--token or LUCID_TOKEN is required: an admin's token");
     const counts = await runSimulation(
       {
-        baseUrl: values.server,
+        baseUrl,
         adminToken,
         nodes: wholeNumber("nodes", values.nodes, 1, 100_000),
         prefix: values.prefix,

@@ -16,6 +16,7 @@ import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
+import { sessionOptions } from "./address.js";
 import { lucidReason, retryAfterMs } from "./errors.js";
 
 export interface LucidClientOptions {
@@ -47,7 +48,7 @@ const retriesDefault = 3;
 /** One HTTP/2 connection, dialled at the first call. Dispose closes it. */
 export function createLucidClient(options: LucidClientOptions): LucidClient {
   const { baseUrl, clock = systemClock, timeoutMs = timeoutDefaultMs } = options;
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 });
+  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 }, sessionOptions(baseUrl));
   const bare = createGrpcTransport({ baseUrl, sessionManager, defaultTimeoutMs: timeoutMs });
   const tokens = createTokenSource(options, createClient(AdminService, bare));
   const interceptors = [authorising(tokens), retrying(options.retries ?? retriesDefault, clock)];

@@ -1,7 +1,8 @@
 // The command line as people use it: compiled, each command a process of its own.
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
+import { type AddressInfo, createServer, type Socket } from "node:net";
+import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -133,6 +134,115 @@ describe("health", () => {
     expect({ code, stderr }).toEqual({ code: 1, stderr: "" });
     expect(stdout).toMatch(/ECONNREFUSED.*\n$/);
   });
+});
+
+describe("health where no service of ours answers", () => {
+  const answers: readonly (readonly [string, (socket: Socket) => void])[] = [
+    ["400 over HTTP/1.1", (socket) => void socket.write("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")],
+    ["garbage", (socket) => void socket.write(Buffer.alloc(500, 0xa5))],
+    ["nothing", () => undefined],
+    ["by closing the connection", (socket) => void socket.end()],
+    ["by resetting the connection", (socket) => void socket.resetAndDestroy()],
+  ];
+  const expectEnd = async (port: number) => {
+    const ending = lucid(["health", "--server", `http://127.0.0.1:${port}`]);
+    const { code, stdout, stderr } = await within(ending, "health ends", 10_000);
+    expect({ code, stderr }).toEqual({ code: 1, stderr: "" });
+    expect(stdout.trim().split("\n")).toHaveLength(1);
+  };
+
+  test.each(answers)("ends with 1 in time: answered %s", async (_name, answer) => {
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => {
+      sockets.add(socket.on("error", () => undefined));
+      answer(socket.resume());
+    });
+    await new Promise<void>((resolve) => {
+      server.listen(0, "127.0.0.1", resolve);
+    });
+    try {
+      await expectEnd((server.address() as AddressInfo).port);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    }
+  });
+
+  test.each([400, 404, 500, 503])("ends with 1 in time: answered %i over HTTP/2", async (status) => {
+    const server = createHttp2Server();
+    server.on("stream", (stream) => stream.respond({ ":status": status }, { endStream: true }));
+    const sessions = new Set<ServerHttp2Session>();
+    server.on("session", (session) => void sessions.add(session));
+    await new Promise<void>((resolve) => {
+      server.listen(0, "127.0.0.1", resolve);
+    });
+    try {
+      await expectEnd((server.address() as AddressInfo).port);
+    } finally {
+      for (const session of sessions) session.destroy();
+      server.close();
+    }
+  });
+});
+
+const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === "::1"));
+if (!hasIpv6) console.warn("NOT TESTED, FOR THIS MACHINE HAS NO ::1: commands over IPv6");
+
+describe("the address of the service", () => {
+  test.each([["127.0.0.1"], ["0.0.0.0"], ["localhost"], ...(hasIpv6 ? [["::1"], ["::"], ["0:0:0:0:0:0:0:1"]] : [])])(
+    "is HOST=%s for health",
+    async (host) => {
+      const { port } = await serve({ HOST: host });
+      expect(await lucid(["health"], { ...settings(), HOST: host, PORT: String(port) })).toMatchObject({
+        code: 0,
+        stdout: "SERVING\n",
+      });
+    },
+  );
+
+  test("is not 127.0.0.1 where HOST is another", async () => {
+    const { port } = await serve({ HOST: "127.0.0.1" });
+    const { code, stdout } = await lucid(["health"], { ...settings(), HOST: "127.0.0.2", PORT: String(port) });
+    expect({ code, stdout }).toEqual({ code: 1, stdout: expect.stringContaining("127.0.0.2") });
+  });
+
+  test.runIf(hasIpv6)(
+    "is HOST=::1 for the service with its own agent, and for an agent and a client",
+    async () => {
+      const program = start(["run"], { ...settings(), HOST: "::1" });
+      const [, url = ""] = await program.printed(
+        /Serving on (http:\/\/\[::1\]:\d+), metrics[\s\S]*^Ctrl-C stops it\.$/m,
+        30_000,
+      );
+      using admin = await adminAt(url);
+      const { node } = await admin.nodes.createNode({ name: "other", nodeType: NodeType.WORKER });
+      const nodeId = node?.nodeId ?? "";
+      const token = await tokenOf("--enrollment", "--node-id", nodeId);
+      const file = join(directory, "other.json");
+      start(["agent", "--server", url.replace("http://", ""), "--credentials", file, "--enrollment-token", token]);
+      await untilConnectivity(admin, nodeId, "CONNECTED");
+      expect(await stop(program, "SIGINT")).toMatchObject({ code: 0, stderr: "" });
+    },
+    60_000,
+  );
+
+  test("may be given without a scheme", async () => {
+    const { port } = await serve();
+    expect(await lucid(["health", "--server", `localhost:${port}`])).toMatchObject({ code: 0, stdout: "SERVING\n" });
+  });
+
+  test.each(["health", "agent", "simulate"])(
+    "that is none is refused by %s in a sentence",
+    async (command) => {
+      for (const server of ["ftp://host", "host:99999", "http://::1:8083", "http://user:hunter2@host"]) {
+        const { code, stdout, stderr } = await lucid([command, "--server", server]);
+        expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+        expect(stderr).toMatch(/^--server takes an address such as http:\/\/localhost:8083/);
+        expect(stderr).not.toContain("hunter2");
+      }
+    },
+    60_000,
+  );
 });
 
 describe("serve", () => {
