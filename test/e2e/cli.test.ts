@@ -170,7 +170,10 @@ describe("health where no service of ours answers", () => {
 
   test.each([400, 404, 500, 503])("ends with 1 in time: answered %i over HTTP/2", async (status) => {
     const server = createHttp2Server();
-    server.on("stream", (stream) => stream.respond({ ":status": status }, { endStream: true }));
+    server.on("stream", (stream) => {
+      stream.respond({ ":status": status, "content-type": "text/plain" });
+      stream.end("not for you");
+    });
     const sessions = new Set<ServerHttp2Session>();
     server.on("session", (session) => void sessions.add(session));
     await new Promise<void>((resolve) => {
