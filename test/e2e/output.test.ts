@@ -1,10 +1,11 @@
 // Standard output as operators break it: a full disk, a reader that has stopped or gone. Nobody waits for a line.
-import { mkdtempSync, openSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient } from "../../src/client/client.js";
+import { canMount, mountDisk } from "../support/disks.js";
 import { type Fifo, openFifo } from "../support/fifo.js";
 import { fleetOf } from "../support/look.js";
 import { sparePort } from "../support/redis.js";
@@ -213,6 +214,33 @@ test("what the service said while nobody read is there when the reader goes on",
   expect(text).toContain('"Stopped"');
   for (const line of text.trim().split("\n")) JSON.parse(line);
 }, 60_000);
+
+test.skipIf(!canMount("a log file on a full disk"))(
+  "a log file on a full disk takes lines again when there is room, and no line in it is torn by a later one",
+  async () => {
+    const disk = mountDisk(directory, 1);
+    const path = join(disk.path, "log");
+    const output = openSync(path, "a");
+    try {
+      disk.fill();
+      const service = await serving("serve", { stdout: output });
+      using admin = await adminOf(service);
+      for (let call = 0; call < 20; call++) await admin.nodes.listNodes({});
+      expect((await fetch(`${service.metricsUrl}/live`)).status).toBe(200);
+      const before = readFileSync(path, "utf8");
+      disk.free();
+      await until(() => readFileSync(path, "utf8").slice(before.length).includes("ListNodes"), "lines come again");
+      expect(await endsInTime(service.program)).toMatchObject({ code: 0 });
+      const text = readFileSync(path, "utf8");
+      expect(text).toContain('"Stopped"');
+      for (const line of text.trimEnd().split("\n")) JSON.parse(line);
+    } finally {
+      closeSync(output);
+      disk[Symbol.dispose]();
+    }
+  },
+  60_000,
+);
 
 describe("a process that writes more than may wait", () => {
   /** Logs as many lines as asked for by each line of its input, and says on standard error what it has lost so far. */
