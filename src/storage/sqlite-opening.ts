@@ -174,7 +174,7 @@ function inWords<Result>(directory: string, name: string, act: () => Result): Re
         throw new StartError(`${file} cannot be opened, for its disk is full; free some of it`);
       case codes.io:
         throw new StartError(
-          `${file} cannot be read or written (an error of its disk); look at the disk, or restore DATA_DIR elsewhere`,
+          `${file} cannot be read or written, for its disk is full or fails; free some of it, or restore DATA_DIR on another`,
         );
       case codes.busy:
         throw new StartError(`${file} is locked by another program; stop it, or wait until it has ended`);

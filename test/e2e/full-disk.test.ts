@@ -73,6 +73,11 @@ test.skipIf(!canMount("a service whose disk is full"))(
       disk.fill();
       service.kill("SIGTERM");
       expect(await within(service.ended, "it ends on a full disk")).toMatchObject({ code: 0 });
+      const refused = await runProgram(process.execPath, [commandLine, "serve"], { cwd: directory, env });
+      expect(refused).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/^\S+ cannot be .* free some of it.*\n$/),
+      });
       disk.free();
 
       await using again = startProgram(process.execPath, [commandLine, "serve"], {
