@@ -99,7 +99,7 @@ const probeBytes = 65_536;
  */
 function watchWrites(inner: CommitQueue, statements: Statements): { queue: CommitQueue; probe(): Promise<void> } {
   let failing = false;
-  const run = <Result>(work: () => Result): Promise<Result> => {
+  const run: CommitQueue["run"] = (work) => {
     const outcome = inner.run(work);
     outcome.catch((error: unknown) => {
       if (error instanceof StoreUnavailableError) failing = true;
