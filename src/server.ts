@@ -39,7 +39,7 @@ import { type Collector, systemCollector } from "./resources/collector.js";
 import { createResources } from "./resources/resources.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
-import { connectionsThatFit, openFilesMax } from "./rpc/descriptors.js";
+import { connectionsFor } from "./rpc/descriptors.js";
 import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
 import { createHealthRoutes } from "./rpc/http-routes.js";
@@ -365,7 +365,11 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const listener = undo.use(
     createListener({
       ...{ host, port, handler: adapter, tls, log: log.module("listener") },
-      limits: { ...connectionLimits(settings, log), ...overrides.listenerLimits },
+      limits: {
+        connectionsMax: connectionsFor(heartbeat.streamsMax, log),
+        connectionsPerAddressMax: settings.connectionsPerAddressMax,
+        ...overrides.listenerLimits,
+      },
       isProxy: proxies.trusts,
       closed: (reason) => metrics.connectionsClosed.inc({ reason }),
     }),
@@ -422,20 +426,6 @@ const logChannel = "node-log";
 const ifUnavailable = (error: unknown): void => {
   if (!(error instanceof StoreUnavailableError)) throw error;
 };
-
-/** As many connections as streams, and some for calls and probes, as far as the operating system lets us. */
-function connectionLimits({ heartbeat: { streamsMax }, connectionsPerAddressMax }: Settings, log: Log) {
-  const filesMax = openFilesMax();
-  const connectionsMax = connectionsThatFit(streamsMax + 5_000, filesMax);
-  if (connectionsMax < streamsMax) {
-    log.warn("The limit of open files is below STREAMS_MAX: raise it (ulimit -n, LimitNOFILE) or lower STREAMS_MAX", {
-      open_files_max: filesMax,
-      connections_max: connectionsMax,
-      streams_max: streamsMax,
-    });
-  }
-  return { connectionsMax, connectionsPerAddressMax };
-}
 
 const rateLimits = ({ rateLimit }: Settings) => ({
   public: rateLimit.publicPerMinute,

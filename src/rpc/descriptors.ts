@@ -1,5 +1,6 @@
 // How many files and connections the operating system lets this process hold.
 import { readFileSync } from "node:fs";
+import type { Log } from "../telemetry/log.js";
 
 /** Kept free of connections: stores, logs, files, and the port of probes and metrics, which must answer at the worst time. */
 const reserve = 64;
@@ -24,4 +25,23 @@ function readLimits(): string {
 export function connectionsThatFit(wanted: number, filesMax: number | undefined): number {
   if (filesMax === undefined) return wanted;
   return Math.max(1, Math.min(wanted, filesMax - Math.min(reserve, Math.ceil(filesMax * reserveShare))));
+}
+
+/** Calls and probes beside the streams. */
+const beside = 5_000;
+
+/** Connections for so many streams, as far as the operating system lets us; says so where it does not. */
+export function connectionsFor(streamsMax: number, log: Log): number {
+  const filesMax = openFilesMax();
+  const connectionsMax = connectionsThatFit(streamsMax + beside, filesMax);
+  if (connectionsMax < streamsMax) {
+    // Nodes may share connections, so that a limit just below is no reason to wake anybody.
+    const tell = connectionsMax < streamsMax / 2 ? log.warn : log.info;
+    tell("The limit of open files is below STREAMS_MAX: raise it (ulimit -n, LimitNOFILE) or lower STREAMS_MAX", {
+      open_files_max: filesMax,
+      connections_max: connectionsMax,
+      streams_max: streamsMax,
+    });
+  }
+  return connectionsMax;
 }
