@@ -3,8 +3,11 @@ import { readFileSync } from "node:fs";
 import type { Log } from "../telemetry/log.js";
 
 /** Kept free of connections: stores, logs, files, and the port of probes and metrics, which must answer at the worst time. */
-const reserve = 64;
-const reserveShare = 0.25;
+const reserve = 128;
+const reserveShare = 0.5;
+/** Connections to the port of probes and metrics, where files are scarce and where they are not. */
+const probesScarce = 24;
+const probesUsual = 1_000;
 
 /** The soft limit of open files; undefined where it cannot be read (only Linux says it in a file) or there is none. */
 export function openFilesMax(limits: string = readLimits()): number | undefined {
@@ -26,6 +29,10 @@ export function connectionsThatFit(wanted: number, filesMax: number | undefined)
   if (filesMax === undefined) return wanted;
   return Math.max(1, Math.min(wanted, filesMax - Math.min(reserve, Math.ceil(filesMax * reserveShare))));
 }
+
+/** Connections that the port of probes and metrics may hold; it takes none away from the other port. */
+export const probesThatFit = (filesMax: number | undefined = openFilesMax()): number =>
+  filesMax !== undefined && filesMax < 16 * probesUsual ? probesScarce : probesUsual;
 
 /** Calls and probes beside the streams. */
 const beside = 5_000;

@@ -2,6 +2,7 @@
 import type { Registry } from "prom-client";
 import type { Clock } from "../clock.js";
 import type { Log } from "../telemetry/log.js";
+import { probesThatFit } from "./descriptors.js";
 import type { HealthState } from "./health.js";
 import { createMetricsRoutes, type HealthReports } from "./http-routes.js";
 import { createListener, type Listener } from "./listener.js";
@@ -27,6 +28,6 @@ export function createMetricsServer(options: MetricsServerOptions): Listener {
     port,
     log,
     handler: createProbeAdapter({ ...options, http }),
-    limits: { connectionsMax: 1_000 },
+    limits: { connectionsMax: probesThatFit() },
   });
 }

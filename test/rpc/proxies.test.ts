@@ -92,8 +92,8 @@ test("connections leave room below the limit of open files", () => {
   ).toBe(256);
   expect(openFilesMax("Max open files            unlimited            unlimited            files\n")).toBeUndefined();
   expect(openFilesMax("")).toBeUndefined();
-  expect(connectionsThatFit(25_000, 256)).toBe(192);
-  expect(connectionsThatFit(25_000, 64)).toBe(48);
+  expect(connectionsThatFit(25_000, 256)).toBe(128);
+  expect(connectionsThatFit(25_000, 64)).toBe(32);
   expect(connectionsThatFit(25_000, 1_048_576)).toBe(25_000);
   expect(connectionsThatFit(100, 1_048_576)).toBe(100);
   expect(connectionsThatFit(100, undefined)).toBe(100);
