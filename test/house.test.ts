@@ -65,6 +65,7 @@ const pure = [
   "src/rpc/waiting.ts",
   "src/rpc/media-type.ts",
   "src/rpc/body/fault.ts",
+  "src/rpc/body/room.ts",
   "src/payouts/address.ts",
   "src/failure.ts",
   "src/start-error.ts",

@@ -10,6 +10,7 @@ import { assertLength, type BodyFormat, bodyOf, bodyOfQuery, prepareBody } from 
 import { unreadable } from "./body/fault.js";
 import { isEncoding } from "./body/inflate.js";
 import type { ReaderLimits } from "./body/reader.js";
+import { createRoom } from "./body/room.js";
 import { type MediaType, mediaTypeOf } from "./media-type.js";
 import type { WireRequest, WireResponse } from "./wire.js";
 
@@ -18,7 +19,12 @@ export interface RpcOptions extends NonNullable<Parameters<typeof createConnectR
   /** Largest request message of an RPC, in bytes. */
   readonly readMaxBytesOf: (method: DescMethod) => number;
   readonly bodyLimits?: Partial<ReaderLimits> | undefined;
+  /** Of all large messages that are worked on at one time; 256 MiB when absent. */
+  readonly largeBodiesMaxBytes?: number | undefined;
 }
+
+/** All large messages that are worked on at one time. */
+const largeBodiesMaxBytes = 256 * 1024 * 1024;
 
 /** What a request for an RPC asks for; a number is the HTTP status it is refused with. */
 export type Asked = AskedRpc | 405 | 415 | 505;
@@ -55,6 +61,12 @@ export function createRpcs(options: RpcOptions): Rpcs {
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
   const methods = new Map([...handlers].map(([path, { method }]) => [path, method]));
   for (const { input } of methods.values()) prepareBody(input);
+  const room = createRoom(options.largeBodiesMaxBytes ?? largeBodiesMaxBytes);
+  const roomUntilEnd = (response: WireResponse) => (bytes: number) => {
+    const fits = room.take(bytes);
+    if (fits) response.once("close", () => room.give(bytes));
+    return fits;
+  };
   return {
     methods,
     serve: (request, response, path, asked, hooks) => {
@@ -67,7 +79,7 @@ export function createRpcs(options: RpcOptions): Rpcs {
         // Nothing of the client's is in it: what an authority says is of no use to an RPC.
         url: `http://localhost${path}`,
         header: headersOf(request, asked),
-        body: bodyFor(request, handler.method, asked, readMaxBytes, hooks, options.bodyLimits),
+        body: bodyFor(request, handler.method, asked, readMaxBytes, hooks, options.bodyLimits, roomUntilEnd(response)),
         signal: endOf(request, response),
         contextValues: hooks.values,
       };
@@ -85,8 +97,9 @@ function bodyFor(
   readMaxBytes: number,
   { refused, begun }: CallHooks,
   limits: Partial<ReaderLimits> | undefined,
+  room: (bytes: number) => boolean,
 ): AsyncIterable<Uint8Array> {
-  const options = { format, input, limits: { ...limits, readMaxBytes }, refused, begun };
+  const options = { format, input, limits: { ...limits, readMaxBytes }, refused, begun, room };
   if (query) return bodyOfQuery(query, options);
   if (format.enveloped) return bodyOf(request, options);
   const stated = request.headers["content-length"];

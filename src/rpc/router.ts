@@ -56,6 +56,8 @@ export interface AdapterOptions {
   readonly proxies: Proxies;
   /** How long the body of a request is waited for. */
   readonly bodyLimits?: Partial<ReaderLimits>;
+  /** Of all large messages that are worked on at one time; 256 MiB when absent. */
+  readonly largeBodiesMaxBytes?: number | undefined;
 }
 
 const defaultReadMaxBytes = 256 * 1024;
@@ -152,10 +154,11 @@ function bodyError(thrown: unknown, context: Parameters<typeof toConnectError>[1
   return new ConnectError(field === "" ? description : `${field}: ${description}`, Code.InvalidArgument);
 }
 
-function commonOptions(options: Pick<AdapterOptions, "shutdownSignal" | "bodyLimits">) {
+function commonOptions(options: Pick<AdapterOptions, "shutdownSignal" | "bodyLimits" | "largeBodiesMaxBytes">) {
   return {
     readMaxBytes: defaultReadMaxBytes,
     bodyLimits: options.bodyLimits,
+    largeBodiesMaxBytes: options.largeBodiesMaxBytes,
     // Proto field names and every implicit field: what a reader of the .proto expects to find. What nobody knows is
     // refused by the scan of the body, which can say which names exist; this holds for what a scan might overlook.
     jsonOptions: { alwaysEmitImplicit: true, useProtoFieldName: true, ignoreUnknownFields: false },

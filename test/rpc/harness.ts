@@ -57,6 +57,7 @@ export interface TestServerOptions {
   readonly interceptors?: readonly Interceptor[];
   readonly reports?: Partial<HealthReports>;
   readonly bodyLimits?: AdapterOptions["bodyLimits"];
+  readonly largeBodiesMaxBytes?: number;
   /** Addresses and ranges of trusted proxies. */
   readonly proxies?: readonly string[];
 }
@@ -73,7 +74,7 @@ export interface TestServer extends AsyncDisposable {
   /** Value of a series, 0 when there is none. */
   count(name: string, labels: Readonly<Record<string, string | number>>): Promise<number>;
   /** Waits until a call of GetNode has ended with this code. */
-  counted(code: keyof typeof Code, limitMs?: number): Promise<void>;
+  counted(code: keyof typeof Code | "OK", limitMs?: number): Promise<void>;
 }
 
 export async function startTestServer(options: TestServerOptions = {}): Promise<TestServer> {
@@ -109,6 +110,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     shutdownSignal: shutdown.signal,
     clock: systemClock,
     proxies,
+    largeBodiesMaxBytes: options.largeBodiesMaxBytes,
     ...(options.bodyLimits ? { bodyLimits: options.bodyLimits } : {}),
   });
   const limits = options.listener ?? {};

@@ -15,6 +15,7 @@ import {
   type RawMessage,
   type ReaderLimits,
 } from "./reader.js";
+import { largeBytes } from "./room.js";
 
 export interface BodyFormat {
   readonly json: boolean;
@@ -30,6 +31,8 @@ export interface BodyOptions {
   /** Told of each failure, as Connect will put it on the wire by way of the interceptors or without them. */
   readonly refused: (thrown: unknown) => unknown;
   readonly begun?: () => void;
+  /** Takes room for a large message until the call ends; false when there is none. */
+  readonly room: (bytes: number) => boolean;
   /** Judges what is known before the first byte is read; throws to refuse it. */
   readonly before?: () => void;
 }
@@ -92,14 +95,16 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
     throw unreadable("The message is compressed, but grpc-encoding does not say how");
   const data = compressed && encoding ? await inflate(message.data, encoding, readMaxBytes) : message.data;
   const flags = message.flags & ~compressedFlag;
-  if (data.length > largeBytes) await oneAtATime();
+  if (data.length > largeBytes) {
+    if (!options.room(data.length)) throw new ConnectError("Too many large requests at once", Code.ResourceExhausted);
+    await oneAtATime();
+  }
   // Other flags mark what is no message: the end of a stream, trailers.
   if (flags === 0) (json ? scanJson : scanProtobuf)(bound, data);
   return enveloped ? envelope(flags, data) : data;
 }
 
 /** Decoding costs up to 7 ms a MiB, in one piece. */
-const largeBytes = 512 * 1024;
 let lastLarge: Promise<void> = Promise.resolve();
 
 /** Waits for a turn of the event loop in which no other large message is decoded. */

@@ -16,6 +16,11 @@ const ratioMax = 100;
 const gunzipAsync = promisify(gunzip);
 const brotliAsync = promisify(brotliDecompress);
 
+/** Bodies taken apart at one time: as many as Node.js has threads for it. Others wait, small as they are. */
+const atOnceMax = 4;
+let running = 0;
+const waiting: (() => void)[] = [];
+
 /** The encodings that requests may have; another one is Connect's to refuse, in each protocol's own words. */
 export const isEncoding = (name: string | undefined): name is Encoding => name === "gzip" || name === "br";
 
@@ -26,6 +31,8 @@ export const isEncoding = (name: string | undefined): name is Encoding => name =
 export async function inflate(bytes: Uint8Array, encoding: Encoding, readMaxBytes: number): Promise<Uint8Array> {
   // As Connect has it: an empty message needs no encoding.
   if (bytes.length === 0) return bytes;
+  if (running >= atOnceMax) await new Promise<void>((resolve) => void waiting.push(resolve));
+  running++;
   const grownMax = Math.min(readMaxBytes, Math.max(freeBytes, bytes.length * ratioMax));
   try {
     return await (encoding === "gzip" ? gunzipAsync : brotliAsync)(bytes, { maxOutputLength: grownMax });
@@ -34,5 +41,8 @@ export async function inflate(bytes: Uint8Array, encoding: Encoding, readMaxByte
       throw unreadable(`The body is not ${encoding}`);
     const limit = grownMax < readMaxBytes ? `${ratioMax} times its size` : `readMaxBytes ${readMaxBytes}`;
     throw new ConnectError(`message is larger than ${limit} after decompression`, Code.ResourceExhausted);
+  } finally {
+    running--;
+    waiting.shift()?.();
   }
 }

@@ -100,6 +100,38 @@ describe("many messages in one piece", () => {
   });
 });
 
+test("large messages share a bounded room, and leave it when their calls end", async () => {
+  const entered = Promise.withResolvers<void>();
+  const leave = Promise.withResolvers<void>();
+  await using server = await startTestServer({
+    ...limits,
+    largeBodiesMaxBytes: 1_500_000,
+    node: {
+      getNode: async ({ nodeId }) => {
+        entered.resolve();
+        await leave.promise;
+        return { node: { nodeId } };
+      },
+    },
+  });
+  using client = await rawHttp2(server.port);
+  const call = () => {
+    const stream = client.open(requestHeaders(getNodePath, { ...token, "content-type": "application/grpc" }));
+    return client.data(stream, envelope(1_000_000), 16_384);
+  };
+  await call();
+  await entered.promise;
+  await call();
+  await server.counted("ResourceExhausted");
+  leave.resolve();
+  await server.counted("OK");
+  await call();
+  await until(
+    async () => (await server.count("grpc_server_handled_total", { grpc_code: "OK" })) === 2,
+    "there is room again",
+  );
+});
+
 describe("a body that does not come", () => {
   const impatient = { bodyLimits: { patienceMs: 200, patienceMaxMs: 600 } };
 
