@@ -45,6 +45,8 @@ export interface CallHooks {
   readonly refused: (thrown: unknown) => unknown;
   /** Told once the first message is there, or will never be. */
   readonly begun: () => void;
+  /** Handed a way to end the wait for the body. */
+  readonly waits: (giveUp: () => void) => void;
   /** The answer could not be written: the client has gone. */
   readonly broken: (error: unknown) => void;
 }
@@ -95,11 +97,11 @@ function bodyFor(
   { input }: DescMethod,
   { format, query }: AskedRpc,
   readMaxBytes: number,
-  { refused, begun }: CallHooks,
+  { refused, begun, waits }: CallHooks,
   limits: Partial<ReaderLimits> | undefined,
   room: (bytes: number) => boolean,
 ): AsyncIterable<Uint8Array> {
-  const options = { format, input, limits: { ...limits, readMaxBytes }, refused, begun, room };
+  const options = { format, input, limits: { ...limits, readMaxBytes }, refused, begun, waits, room };
   if (query) return bodyOfQuery(query, options);
   if (format.enveloped) return bodyOf(request, options);
   const stated = request.headers["content-length"];

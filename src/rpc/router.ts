@@ -72,7 +72,7 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     interceptors: [...outerInterceptors(options), ...options.interceptors],
     requestGate: guarded(options, options.gate.admit),
   });
-  const waiting = createWaitingCalls(options.clock.monotonicMs);
+  const waiting = createWaitingCalls();
   return (request, response, connection) => {
     const requestId = requestIdOf(request);
     response.setHeader("x-request-id", requestId);
@@ -88,10 +88,10 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     const asked = askedOf(request, method);
     const peer = peerOf(request, response, connection, options.proxies);
     if (typeof asked === "number") return void answerMisfit(request, response, asked, peer, options, call);
-    const begun = waiting.enter(connection ?? peer, addressKey(peer.address));
-    if (!begun) return answerTooMany(request, response, options.clock, requestId);
-    response.once("close", begun);
-    rpcs.serve(request, response, path, asked, hooksOf(contextOf(peer, call), call, response, method, options, begun));
+    const body = waiting.enter(connection ?? peer, addressKey(peer.address));
+    response.once("close", body.done);
+    const hooks = hooksOf(contextOf(peer, call), call, response, method, options);
+    rpcs.serve(request, response, path, asked, { ...hooks, begun: body.done, waits: body.waits });
   };
 }
 
@@ -122,7 +122,6 @@ function hooksOf(
   response: WireResponse,
   method: DescMethod,
   { clock }: Pick<AdapterOptions, "clock">,
-  begun: () => void = () => undefined,
 ): CallHooks {
   return {
     values,
@@ -135,7 +134,8 @@ function hooksOf(
       noteError(call, error);
       return error;
     },
-    begun,
+    begun: () => undefined,
+    waits: () => undefined,
     // The client has gone, or nothing could be written for another reason: the call is over in either case.
     broken: () => void (response.writableEnded || response.destroy()),
   };
@@ -269,13 +269,8 @@ async function answerMisfit(
     () => true,
   );
   if (response.destroyed) return;
-  if (limited) answerTooMany(request, response, clock, requestId);
-  else answerStatus(request, response, status, clock, requestId);
-}
-
-function answerTooMany(request: WireRequest, response: WireResponse, clock: Clock, requestId: string): void {
-  if (isGrpc(request)) answerByHeaders(request, response, Code.ResourceExhausted, reasons[429]);
-  else answerStatus(request, response, 429, clock, requestId);
+  if (limited && isGrpc(request)) answerByHeaders(request, response, Code.ResourceExhausted, reasons[429]);
+  else answerStatus(request, response, limited ? 429 : status, clock, requestId);
 }
 
 const reasons = {

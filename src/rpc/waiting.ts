@@ -1,43 +1,59 @@
 // Calls whose body has not come: each holds some memory until its patience ends, so their number is bounded by connection
-// and by address. Pure.
+// and by address. The oldest gives way: a body that is on its way follows its headers at once. Pure.
 
-/** Calls of one connection that have waited for so long that their bodies are not on the way: these follow their headers. */
-const stuckMax = 100;
-const stuckAfterMs = 250;
-/** All that wait, of one address, however long. */
+/** Of one connection, and of one address. A client may have a thousand calls at once whose bodies all come. */
+const perConnectionMax = 1_000;
 const perAddressMax = 2_000;
 
-/** When each call that waits began, oldest first. */
-type Waiting = Set<{ readonly sinceMs: number }>;
-
-export interface WaitingCalls {
-  /** Answers what to call once the body is there; undefined when too many others wait for theirs. */
-  enter(connection: object, address: string): (() => void) | undefined;
+interface WaitingCall {
+  giveUp: () => void;
 }
 
-export function createWaitingCalls(nowMs: () => number): WaitingCalls {
+/** In the order in which they began. */
+type Waiting = Set<WaitingCall>;
+
+export interface WaitingCalls {
+  /** Lets a call in; where there are too many, the one that has waited for longest is given up. */
+  enter(
+    connection: object,
+    address: string,
+  ): {
+    /** The body is there, or the call is over. */
+    readonly done: () => void;
+    /** Says how the wait is ended. */
+    readonly waits: (giveUp: () => void) => void;
+  };
+}
+
+export function createWaitingCalls(): WaitingCalls {
   const byConnection = new WeakMap<object, Waiting>();
   const byAddress = new Map<string, Waiting>();
-  const isStuck = (waiting: Waiting): boolean => {
-    if (waiting.size < stuckMax) return false;
-    let stuck = 0;
-    for (const { sinceMs } of waiting) {
-      if (nowMs() - sinceMs < stuckAfterMs) return false;
-      if (++stuck >= stuckMax) return true;
-    }
-    return false;
+  const makeRoom = (waiting: Waiting, max: number): void => {
+    if (waiting.size < max) return;
+    const [oldest] = waiting;
+    oldest?.giveUp();
   };
   return {
     enter: (connection, address) => {
       const own = byConnection.get(connection) ?? new Set();
       const all = byAddress.get(address) ?? new Set();
-      if (isStuck(own) || all.size >= perAddressMax) return undefined;
-      const call = { sinceMs: nowMs() };
-      byConnection.set(connection, own.add(call));
-      byAddress.set(address, all.add(call));
-      return () => {
+      makeRoom(own, perConnectionMax);
+      makeRoom(all, perAddressMax);
+      const done = () => {
         own.delete(call);
         if (all.delete(call) && all.size === 0 && byAddress.get(address) === all) byAddress.delete(address);
+      };
+      const call: WaitingCall = { giveUp: done };
+      byConnection.set(connection, own.add(call));
+      byAddress.set(address, all.add(call));
+      return {
+        done,
+        waits: (giveUp) => {
+          call.giveUp = () => {
+            done();
+            giveUp();
+          };
+        },
       };
     },
   };

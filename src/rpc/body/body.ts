@@ -31,6 +31,8 @@ export interface BodyOptions {
   /** Told of each failure, as Connect will put it on the wire by way of the interceptors or without them. */
   readonly refused: (thrown: unknown) => unknown;
   readonly begun?: () => void;
+  /** Handed a way to end the wait for the body. */
+  readonly waits?: (giveUp: () => void) => void;
   /** Takes room for a large message until the call ends; false when there is none. */
   readonly room: (bytes: number) => boolean;
   /** Judges what is known before the first byte is read; throws to refuse it. */
@@ -55,14 +57,18 @@ export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Ui
     limits: { ...defaultReaderLimits, ...limits },
     ...(begun ? { begun } : {}),
   });
+  options.waits?.(() => reader.giveUp(tooManyWait()));
   return iterable(reader, options);
 }
+
+const tooManyWait = () =>
+  new ConnectError("Too many calls from this address wait for their bodies", Code.ResourceExhausted);
 
 /** The same for a message that came in the query of a GET. */
 export function bodyOfQuery(message: () => Uint8Array, options: BodyOptions): AsyncIterable<Uint8Array> {
   let left = 1;
   const next = async () => (left-- > 0 ? { flags: 0, data: message() } : undefined);
-  return iterable({ next, leave: () => undefined }, options);
+  return iterable({ next, leave: () => undefined, giveUp: () => undefined }, options);
 }
 
 function iterable(reader: BodyReader, options: BodyOptions): AsyncIterable<Uint8Array> {

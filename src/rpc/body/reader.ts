@@ -43,6 +43,8 @@ export interface BodyReader {
   next(): Promise<RawMessage | undefined>;
   /** The rest is of no interest: it is let in and dropped. */
   leave(): void;
+  /** Ends the wait for a body that has not come: `next` throws this. */
+  giveUp(failure: unknown): void;
 }
 
 export interface ReaderOptions {
@@ -105,6 +107,10 @@ class Reader implements BodyReader {
     if (!this.#started) return;
     this.#stop();
     this.#source.resume();
+  }
+
+  giveUp(failure: unknown): void {
+    if (!this.#ended) this.#fail(failure);
   }
 
   #start(): void {
