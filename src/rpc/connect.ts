@@ -35,6 +35,8 @@ export interface AskedRpc {
   readonly contentType: string;
   /** The header that names the encoding of the body, which is gone once we have read it. */
   readonly encodingHeader: string;
+  /** Of a Connect GET: an encoding that nobody knows. */
+  readonly unknownEncoding?: string;
   /** Of a Connect GET: the message, read behind the gate. */
   readonly query?: () => Uint8Array;
 }
@@ -94,14 +96,15 @@ export function createRpcs(options: RpcOptions): Rpcs {
 
 function bodyFor(
   request: WireRequest,
-  { input }: DescMethod,
+  { input, methodKind }: DescMethod,
   { format, query }: AskedRpc,
   readMaxBytes: number,
   { refused, begun, waits }: CallHooks,
   limits: Partial<ReaderLimits> | undefined,
   room: (bytes: number) => boolean,
 ): AsyncIterable<Uint8Array> {
-  const options = { format, input, limits: { ...limits, readMaxBytes }, refused, begun, waits, room };
+  const single = methodKind === "unary" || methodKind === "server_streaming";
+  const options = { format, input, single, limits: { ...limits, readMaxBytes }, refused, begun, waits, room };
   if (query) return bodyOfQuery(query, options);
   if (format.enveloped) return bodyOf(request, options);
   const stated = request.headers["content-length"];
@@ -124,7 +127,7 @@ const callOver = new ConnectError("The client ended the call", Code.Canceled);
  * The request's headers, with what Connect reads of them put right: the content type in its own spelling, no length and no
  * encoding (its body is plain by now), and no deadline that a timer cannot hold.
  */
-function headersOf(request: WireRequest, { contentType, encodingHeader, format }: AskedRpc): Headers {
+function headersOf(request: WireRequest, { contentType, encodingHeader, format, unknownEncoding }: AskedRpc): Headers {
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers)) {
     if (value === undefined || name.startsWith(":")) continue;
@@ -134,6 +137,7 @@ function headersOf(request: WireRequest, { contentType, encodingHeader, format }
   headers.set("content-type", contentType);
   headers.delete("content-length");
   if (format.encoding !== undefined) headers.delete(encodingHeader);
+  if (unknownEncoding !== undefined) headers.set(encodingHeader, unknownEncoding.replace(/[^!-~]/g, "?"));
   for (const name of ["grpc-timeout", "connect-timeout-ms"]) {
     const given = headers.get(name);
     if (given !== null && isEndless(given)) headers.delete(name);
@@ -173,7 +177,8 @@ function askedByType(request: WireRequest, method: DescMethod, { type, charset }
     family === "" ? "content-encoding" : family === "connect" ? "connect-content-encoding" : "grpc-encoding";
   const given = request.headers[encodingHeader];
   const encoding = typeof given === "string" && isEncoding(given) ? given : undefined;
-  return { format: { json, enveloped: family !== "", encoding }, contentType: type, encodingHeader };
+  const endFlag = family === "connect" ? 2 : family === "grpc-web" ? 0x80 : 0;
+  return { format: { json, enveloped: family !== "", encoding, endFlag }, contentType: type, encodingHeader };
 }
 
 /** Connect's GET, served as the POST that it stands for. https://connectrpc.com/docs/protocol/#unary-get-request */
@@ -183,15 +188,17 @@ function askedByQuery(url: string): AskedRpc | 415 {
   const encoding = query.get("encoding");
   if (encoding !== "json" && encoding !== "proto") return 415;
   const compression = query.get("compression") ?? undefined;
-  if (compression !== undefined && compression !== "identity" && !isEncoding(compression)) return 415;
   return {
     format: {
       json: encoding === "json",
       enveloped: false,
       encoding: isEncoding(compression) ? compression : undefined,
+      endFlag: 0,
     },
     contentType: `application/${encoding}`,
     encodingHeader: "content-encoding",
+    // One that is not known is Connect's to refuse, in the words of the protocol.
+    ...(compression !== undefined && !isEncoding(compression) ? { unknownEncoding: compression } : {}),
     query: () => {
       const message = query.get("message") ?? "";
       return query.get("base64") === "1" ? decoded(message) : Buffer.from(message, "utf8");

@@ -133,14 +133,14 @@ export function createConnections(
   /** What a connection and its address may waste together. */
   function createWaste(why: ClosedFor, own: BudgetRate, all: BudgetRate) {
     const ofConnection = createBudget(own);
-    const ofAddress = createBudget(all);
+    const ofAll = createBudget(all);
     const wasted = new WeakMap<Held, number>();
     return (held: Held): void => {
       if (held.isOver || held.isProxy) return;
       const count = (wasted.get(held) ?? 0) + 1;
       wasted.set(held, count);
       const isOver = ofConnection.take(held.id, nowMs()) > 0;
-      const addressIsOver = ofAddress.take(held.address, nowMs()) > 0;
+      const addressIsOver = ofAll.take(held.address, nowMs()) > 0;
       // One that has wasted little pays not for the others behind its address.
       if (!isOver && !(addressIsOver && count > own.burst * sharedBlame)) return;
       if (held.leavesAfter === undefined) calmDown(held, why, count + own.burst);

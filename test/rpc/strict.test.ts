@@ -151,6 +151,17 @@ describe("a content type", () => {
   });
 });
 
+test("an encoding that nobody knows is refused in the protocol's own words, in a query as in a body", async () => {
+  const answers = [
+    await get(listNodesPath, { encoding: "json", message: "{}", compression: "zstd" }),
+    await post(listNodesPath, "{}", { "content-encoding": "zstd" }),
+  ];
+  for (const answer of answers) {
+    expect(answer.status).toBe(501);
+    expect(await answer.json()).toMatchObject({ code: "unimplemented", message: /zstd.*gzip,br/ as never });
+  }
+});
+
 test("a method that an RPC does not have gets 405 with a body", async () => {
   for (const [path, method] of [
     [updateNodePath, "GET"],

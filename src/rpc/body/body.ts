@@ -22,11 +22,15 @@ export interface BodyFormat {
   /** Whether messages come in envelopes: gRPC, gRPC-Web and Connect's streams. */
   readonly enveloped: boolean;
   readonly encoding: Encoding | undefined;
+  /** The flag of an envelope that holds no message: the end of a stream (Connect), trailers (gRPC-Web); 0 for none. */
+  readonly endFlag: number;
 }
 
 export interface BodyOptions {
   readonly format: BodyFormat;
   readonly input: DescMessage;
+  /** Whether the call brings one message and no more. */
+  readonly single: boolean;
   readonly limits: Pick<ReaderLimits, "readMaxBytes"> & Partial<ReaderLimits>;
   /** Told of each failure, as Connect will put it on the wire by way of the interceptors or without them. */
   readonly refused: (thrown: unknown) => unknown;
@@ -54,6 +58,7 @@ export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Ui
   const reader = createBodyReader({
     source,
     enveloped: format.enveloped,
+    single: options.single,
     limits: { ...defaultReaderLimits, ...limits },
     ...(begun ? { begun } : {}),
   });
@@ -105,8 +110,8 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
     if (!options.room(data.length)) throw new ConnectError("Too many large requests at once", Code.ResourceExhausted);
     await oneAtATime();
   }
-  // Other flags mark what is no message: the end of a stream, trailers.
-  if (flags === 0) (json ? scanJson : scanProtobuf)(bound, data);
+  // Whatever else the flags say, it is decoded.
+  if ((flags & options.format.endFlag) === 0) (json ? scanJson : scanProtobuf)(bound, data);
   return enveloped ? envelope(flags, data) : data;
 }
 

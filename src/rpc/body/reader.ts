@@ -51,8 +51,10 @@ export interface ReaderOptions {
   readonly source: Readable;
   /** Whether messages come in envelopes (a byte of flags, four of length); else the body is one message. */
   readonly enveloped: boolean;
+  /** Whether one message is all that the call brings: then its end must come in time as well. */
+  readonly single: boolean;
   readonly limits: ReaderLimits;
-  /** Called once the first message is there, or will never be. */
+  /** Called once what the call waits for is there, or will never be: its first message, or the end of a single one. */
   readonly begun?: () => void;
 }
 
@@ -64,6 +66,7 @@ export function createBodyReader(options: ReaderOptions): BodyReader {
 class Reader implements BodyReader {
   readonly #source: Readable;
   readonly #enveloped: boolean;
+  readonly #single: boolean;
   readonly #limits: ReaderLimits;
   #begun: (() => void) | undefined;
   /** Pieces of the message that is coming, and what is known of it. */
@@ -81,9 +84,10 @@ class Reader implements BodyReader {
   #timer: NodeJS.Timeout | undefined;
   #sinceMs = 0;
 
-  constructor({ source, enveloped, limits, begun }: ReaderOptions) {
+  constructor({ source, enveloped, single, limits, begun }: ReaderOptions) {
     this.#source = source;
     this.#enveloped = enveloped;
+    this.#single = single;
     this.#limits = limits;
     this.#begun = begun;
   }
@@ -194,12 +198,13 @@ class Reader implements BodyReader {
     this.#bytes = rest.length;
     this.#pieceCount = this.#pieces.length;
     this.#wanted = undefined;
+    if (this.#single) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 
   #give(message: RawMessage): void {
-    this.#hasBegun();
+    if (!this.#single) this.#hasBegun();
     const waiter = this.#waiter;
     this.#waiter = undefined;
     if (waiter) waiter.resolve(message);

@@ -146,6 +146,18 @@ describe("a body that does not come", () => {
     },
   );
 
+  test.each(["application/grpc", "application/grpc-web+proto"])(
+    "one message without an end does so, too: %s",
+    async (type) => {
+      await using server = await startTestServer(impatient);
+      using client = await rawHttp2(server.port);
+      const stream = client.open(requestHeaders(getNodePath, { ...token, "content-type": type }));
+      await client.data(stream, envelope(10), 1_000, false);
+      await until(() => (client.seen.get(1) ?? 0) > 0, "an answer", 3_000);
+      await server.counted("DeadlineExceeded");
+    },
+  );
+
   test("one that stops in the middle ends its call, too", async () => {
     await using server = await startTestServer(impatient);
     using client = await rawHttp2(server.port);
@@ -178,6 +190,27 @@ describe("a body that does not come", () => {
     await client.data(stream, beat, 9, false);
     await until(() => (client.seen.get(0) ?? 0) >= 2, "the second answer");
   });
+});
+
+test("no flag of an envelope leads a message past the scan", async () => {
+  await using server = await startTestServer();
+  for (const [type, flags] of [
+    ["application/grpc", 2],
+    ["application/grpc", 0x80],
+    ["application/grpc", 0xfe],
+    ["application/grpc-web", 2],
+  ] as const) {
+    using client = await rawHttp2(server.port);
+    const stream = client.open(requestHeaders(getNodePath, { ...token, "content-type": type }));
+    const unknown = Buffer.concat(Array.from({ length: 2_000 }, () => Buffer.from([0x78, 1])));
+    const head = Buffer.alloc(5);
+    head[0] = flags;
+    head.writeUInt32BE(unknown.length, 1);
+    await client.data(stream, Buffer.concat([head, unknown]), 16_384);
+    await until(() => (client.seen.get(1) ?? 0) > 0, "an answer");
+  }
+  const labels = { grpc_method: "GetNode", grpc_code: "InvalidArgument" };
+  await until(async () => (await server.count("grpc_server_handled_total", labels)) === 4, "all are refused");
 });
 
 describe("a compressed body", () => {
