@@ -65,6 +65,8 @@ export interface Connections {
   readonly sockets: ReadonlySet<Socket>;
   /** Takes a new socket in; false when it was refused, and is closed. */
   add(socket: Socket): boolean;
+  /** Closes a socket that was added. */
+  refuse(socket: Socket, why: ClosedFor): void;
   /** The connection of a socket that was added, or of what speaks TLS over it. */
   of(socket: Pick<Socket, "remoteAddress" | "remotePort">): HeldConnection | undefined;
   /** The connection of an HTTP/2 session, which is remembered with it. */
@@ -210,6 +212,10 @@ export function createConnections(
       ofAddress.set(address, (ofAddress.get(address) ?? 0) + 1);
       socket.once("close", () => forget(held));
       return true;
+    },
+    refuse: (socket, why) => {
+      const held = byEndpoint.get(endpointOf(socket));
+      if (held) close(held, why);
     },
     of: (socket) => byEndpoint.get(endpointOf(socket)),
     speaks: (session) => {

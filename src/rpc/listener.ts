@@ -19,6 +19,7 @@ import {
   createConnections,
   defaultConnectionLimits,
   type HeldConnection,
+  resetsOfConnection,
 } from "./connections.js";
 import { goAway, type Keepalive, keepAlive } from "./keepalive.js";
 import { type Protocol, sniff } from "./sniff.js";
@@ -297,7 +298,10 @@ function createFront(inner: InnerServers, { connections, limits }: Port): NetSer
     if (!connections.add(socket)) return;
     later(() => {
       if (socket.destroyed) return;
-      sniff(socket, limits.firstBytesTimeoutMs, (protocol) => hand(socket, protocol, inner));
+      sniff(socket, limits.firstBytesTimeoutMs, (protocol, resets) => {
+        if (resets > resetsOfConnection.burst) connections.refuse(socket, "resets");
+        else hand(socket, protocol, inner);
+      });
     });
   });
 }

@@ -209,6 +209,10 @@ describe(`${size} nodes beat on`, () => {
       { kind: "resets", path: service("NodeService/GetNode"), connections: 40, each: 900, rounds: 1_000 },
     ],
     [
+      "streams that are reset on connections that stand",
+      { kind: "resets", path: service("NodeService/GetNode"), connections: 40, each: 900, rounds: 1_000, late: true },
+    ],
+    [
       "bodies that do not come",
       { kind: "half open", path: service("AdminService/RefreshToken"), connections: 6, each: 600 },
     ],

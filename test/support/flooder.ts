@@ -11,6 +11,8 @@ export interface Flood {
   readonly connections: number;
   /** Streams, calls or pieces of each connection. */
   readonly each: number;
+  /** Whether resets wait until the server has answered. */
+  readonly late?: boolean;
   /** How often connections of resets are dialled again. */
   readonly rounds?: number;
   /** What is sent, by its content type; gzip is by an envelope's flag. */
@@ -51,6 +53,8 @@ const kinds: Readonly<Record<Flood["kind"], (index: number) => Promise<void>>> =
       const client = await rawHttp2(flood.port).catch(() => undefined);
       if (!client) continue;
       opened.push(client.socket);
+      // Once the server speaks HTTP/2 with it, or before.
+      while (flood.late && client.seen.size === 0 && !client.closed()) await turn();
       client.socket.write(all);
       await Promise.race([closing(client.socket), new Promise((resolve) => setTimeout(resolve, 1_000))]);
       client.socket.destroy();
