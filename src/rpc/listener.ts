@@ -24,6 +24,7 @@ import {
 import { goAway, type Keepalive, keepAlive } from "./keepalive.js";
 import { type Protocol, sniff } from "./sniff.js";
 import { createTlsReload, readTls, type TlsFiles, type TlsMaterial } from "./tls.js";
+import { createTurns } from "./turns.js";
 import { answer, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
 export interface ListenerLimits extends Keepalive, ConnectionLimits {
@@ -220,7 +221,7 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
     maxSessionMemory: limits.sessionMemoryMaxMb,
   });
   // Behind all that has come in this turn: a stream that was reset at once is gone by then, and has cost next to nothing.
-  const later = createLater(callsOfTurn);
+  const later = createTurns(callsPerTurn);
   h2.on("session", (session) => {
     const connection = connections.speaks(session);
     keepAlive(session, limits);
@@ -231,7 +232,7 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
       connection?.began();
       connection?.watch(stream);
       stream.once("close", () => connection?.ended());
-      later(() => {
+      later(session, () => {
         if (!stream.destroyed && !stream.closed) answerStream(stream, headers, rawHeaders, handler, connection);
       });
     });
@@ -239,34 +240,10 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
   return { h1, h2 };
 }
 
-/**
- * Runs work behind the input of this turn, in order, and no more of it a turn than `enough` says, so that a flood of it
- * holds nobody else up.
- */
-function createLater(enough: () => (done: number) => boolean): (work: () => void) => void {
-  let waiting: (() => void)[] = [];
-  let next = 0;
-  const run = () => {
-    const isEnough = enough();
-    for (let done = 0; next < waiting.length; done++) {
-      if (isEnough(done)) return void setImmediate(run);
-      waiting[next++]?.();
-    }
-    waiting = [];
-    next = 0;
-  };
-  return (work) => {
-    if (waiting.push(work) === 1) setImmediate(run);
-  };
-}
-
-/** Calls begin for a slice of time. */
-const callsOfTurn = () => {
-  const endMs = performance.now() + 10;
-  return () => performance.now() > endMs;
-};
+/** What a call begins with takes some hundred microseconds; a turn with so many of them is still a short one. */
+const callsPerTurn = 8;
 /** What a new connection brings with its first bytes takes up to some milliseconds, and cannot be interrupted. */
-const connectionsOfTurn = () => (done: number) => done >= 10;
+const connectionsPerTurn = 10;
 
 /** What Node.js does for the listener of requests, but only for streams that are still there. */
 function answerStream(
@@ -292,11 +269,11 @@ function hand(socket: Socket, protocol: Protocol, { h1, h2 }: InnerServers): voi
 }
 
 function createFront(inner: InnerServers, { connections, limits }: Port): NetServer {
-  const later = createLater(connectionsOfTurn);
+  const later = createTurns(connectionsPerTurn);
   return createNetServer({ noDelay: true, allowHalfOpen: true }, (socket) => {
     socket.on("error", () => undefined);
     if (!connections.add(socket)) return;
-    later(() => {
+    later(socket, () => {
       if (socket.destroyed) return;
       sniff(socket, limits.firstBytesTimeoutMs, (protocol, resets) => {
         if (resets > resetsOfConnection.burst) connections.refuse(socket, "resets");

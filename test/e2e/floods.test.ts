@@ -210,7 +210,7 @@ describe(`${size} nodes beat on`, () => {
     ],
     [
       "streams that are reset on connections that stand",
-      { kind: "resets", path: service("NodeService/GetNode"), connections: 40, each: 900, rounds: 1_000, late: true },
+      { kind: "resets", path: service("NodeService/GetNode"), connections: 20, each: 900, rounds: 1_000, late: true },
     ],
     [
       "bodies that do not come",
