@@ -133,7 +133,7 @@ describe("calls without good credentials", () => {
     for (let call = 0; call < 20_000 && !client.closed(); call++) {
       client.open(requestHeaders(getNodePath, { "content-type": "application/grpc" }), true);
       // As many at once as a client may have.
-      while (call - (client.seen.get(1) ?? 0) > 500 && !client.closed()) {
+      while (call - client.ended() > 500 && !client.closed()) {
         await new Promise((resolve) => setImmediate(resolve));
       }
     }

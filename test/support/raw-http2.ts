@@ -17,6 +17,8 @@ export interface RawHttp2 extends Disposable {
   data(stream: number, bytes: Uint8Array, pieceBytes: number, end?: boolean): Promise<void>;
   /** Frames so far, by type. */
   readonly seen: ReadonlyMap<number, number>;
+  /** Streams that the server has ended. */
+  ended(): number;
   /** Bytes of bodies that the server has sent. */
   received(): number;
   /** The error code of the server's first GOAWAY. */
@@ -108,6 +110,7 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
   return {
     socket,
     seen,
+    ended: () => ended.size,
     received: () => received,
     goneAway: () => goAwayCode,
     closed: () => socket.destroyed,
