@@ -112,7 +112,8 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
   }
   // Whatever else the flags say, it is decoded.
   if ((flags & options.format.endFlag) === 0) (json ? scanJson : scanProtobuf)(bound, data);
-  return enveloped ? envelope(flags, data) : data;
+  if (!enveloped) return data;
+  return compressed || !message.envelope ? envelope(flags, data) : message.envelope;
 }
 
 /** Decoding costs up to 7 ms a MiB, in one piece. */

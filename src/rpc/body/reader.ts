@@ -8,6 +8,8 @@ import { unreadable } from "./fault.js";
 export interface RawMessage {
   readonly flags: number;
   readonly data: Uint8Array;
+  /** Header and data as they came, where there is a header. */
+  readonly envelope?: Uint8Array;
 }
 
 export interface ReaderLimits {
@@ -175,7 +177,8 @@ class Reader implements BodyReader {
         this.#wanted = headerBytes + length;
       } else {
         const all = this.#joined();
-        const message = { flags: all[0] as number, data: all.subarray(headerBytes, this.#wanted) };
+        const envelope = all.subarray(0, this.#wanted);
+        const message = { flags: envelope[0] as number, data: envelope.subarray(headerBytes), envelope };
         const rest = all.subarray(this.#wanted);
         this.#forget(rest);
         this.#give(message);
