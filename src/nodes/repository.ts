@@ -191,15 +191,16 @@ export async function createNodeRepository(store: Store) {
     },
 
     /**
-     * Takes the node's next session epoch and dates its liveness, in one write; the answer is the node after it. Null:
-     * unknown, deleted or banned. `replica` is who holds the stream, or `unaryReplica`.
+     * Takes the epoch behind the one that was read and dates the node's liveness, in one write; the answer is the node
+     * after it. Null: another epoch was taken meanwhile, or the node is unknown, deleted or banned. `replica` is who holds
+     * the stream, or `unaryReplica`.
      */
     openSession: (
       nodeId: NodeId,
-      session: { readonly bootId: string; readonly replica: string; readonly at: Date },
+      session: { readonly epoch: number; readonly bootId: string; readonly replica: string; readonly at: Date },
     ): Promise<NodeDocument | null> =>
       nodes.findOneAndUpdate(
-        { _id: nodeId, banned: false, live: true },
+        { _id: nodeId, session_epoch: session.epoch, banned: false, live: true },
         {
           $inc: { session_epoch: 1 },
           $set: { session_boot_id: session.bootId, session_replica: session.replica, last_heartbeat: session.at },

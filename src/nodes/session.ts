@@ -79,6 +79,8 @@ export interface Opening {
   readonly agentVersion?: string;
   readonly hardwareInfo?: Json;
   readonly bearer: Bearer;
+  /** Whether the call is over that asks for it; nothing is written for one that is. */
+  readonly isGone: () => boolean;
 }
 
 /** A node as this replica knows it. It outlives its stream: silence is judged whether or not a stream stands. */

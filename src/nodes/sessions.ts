@@ -10,6 +10,7 @@ import { createAdmission } from "./admission.js";
 import { createDoubts } from "./doubts.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "./heartbeat.js";
 import { desiredStatus, type NodeDocument, type Patch, pendingCommands } from "./node.js";
+import { callerGone, createOpenings, superseded } from "./opening.js";
 import { type NodeRepository, unaryReplica } from "./repository.js";
 import {
   type AckMessage,
@@ -96,11 +97,6 @@ export function createSessions(parts: {
     if (sessions.get(session.nodeId) === session) sessions.delete(session.nodeId);
   };
 
-  const refusal = async (nodeId: NodeId): Promise<Failure> => {
-    const node = await repository.find(nodeId);
-    return node === null ? nodeNotFound(nodeId) : notAllowed("The node is banned");
-  };
-
   /** A newer session has come: OK for the same agent that reconnects, else for good. */
   const giveWay = (older: Session, newerBootId: string | undefined): void => {
     unlink(older, (link) => link.end(older.bootId === newerBootId ? undefined : sessionSuperseded()));
@@ -136,29 +132,35 @@ export function createSessions(parts: {
     return session;
   };
 
-  const lateRefusal = (node: NodeDocument, { bearer }: Opening): Failure | undefined => {
+  const lateRefusal = (node: NodeDocument, { bearer, bootId }: Opening, { epoch }: Session): Failure | undefined => {
+    if (node.session_epoch !== epoch) return superseded(bootId, node.session_boot_id);
     if (node.banned) return notAllowed("The node is banned");
     if (parts.isRevoked(bearer.jti)) return unauthenticated("The token was revoked");
     return admission.drainRefusal();
   };
 
+  const openings = createOpenings({
+    repository,
+    clock,
+    replicaId: parts.replicaId,
+    standing: (nodeId) => sessions.get(nodeId),
+    doubt: doubts.note,
+  });
+
   /**
    * Opens the node's next session; an older one of it, here or on another replica, ends.
-   * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one has come meanwhile, 5031
+   * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one of another process has come meanwhile, 5031
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
     await admission.admit(opening.nodeId);
     const replica = link === undefined ? unaryReplica : parts.replicaId;
-    const at = clock.now();
-    const opened = await repository
-      .openSession(opening.nodeId, { bootId: opening.bootId, replica, at })
-      .catch((error: unknown) => {
-        if (link !== undefined) doubts.note(opening.nodeId);
-        throw error;
-      });
-    if (opened === null) throw await refusal(opening.nodeId);
+    return openings.run(opening, replica, (opened) => begin(opened, opening, link));
+  };
+
+  /** Has the session whose epoch was taken begin: the older one gives way, the node is connected. */
+  const begin = async (opened: NodeDocument, opening: Opening, link: Link | undefined) => {
     const older = sessions.get(opening.nodeId);
-    if (older !== undefined && older.epoch > opened.session_epoch) throw sessionSuperseded();
+    if (older !== undefined && older.epoch > opened.session_epoch) throw superseded(opening.bootId, older.bootId);
     if (older !== undefined) giveWay(older, opening.bootId);
     const session = remember(opened, opening, link);
     metrics.sessionOpened(opened.connectivity === "connected" ? "takeover" : "opened");
@@ -166,22 +168,21 @@ export function createSessions(parts: {
     void coordination
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
       .catch(() => undefined);
-    const duplicate = sharedIdentity(opened.boots ?? []);
-    const node = await change(opening.nodeId, (current) => openingPatch(current, opening, session, duplicate)).catch(
-      (error: unknown) => {
-        unlink(session, () => undefined);
-        throw error;
-      },
-    );
-    session.connectivity = node.connectivity;
-    session.desired = desiredStatus(node.status);
-    // Banned, revoked or drained while it opened: whoever ended the sessions then may not have seen this one.
-    const late = lateRefusal(node, opening);
-    if (late !== undefined) {
+    try {
+      // The epoch is taken, and the node's silence is judged; but a caller that is gone has not connected it.
+      if (opening.isGone()) throw callerGone();
+      const duplicate = sharedIdentity(opened.boots ?? []);
+      const node = await change(opening.nodeId, (current) => openingPatch(current, opening, session, duplicate));
+      session.connectivity = node.connectivity;
+      session.desired = desiredStatus(node.status);
+      // Banned, revoked, drained or superseded while it opened: whoever ended the sessions then may not have seen this one.
+      const late = lateRefusal(node, opening, session);
+      if (late !== undefined) throw late;
+      return { session, node };
+    } catch (error) {
       unlink(session, () => undefined);
-      throw late;
+      throw error;
     }
-    return { session, node };
   };
 
   const commandsFor = (session: Session, node: NodeDocument): SessionCommand[] => {
@@ -429,21 +430,12 @@ export function createSessions(parts: {
     counts: () => ({ known: sessions.size, streams: admission.streams() }),
   };
 
-  /** The session a unary beat names: ours, or one that another process held and nobody has superseded. */
+  /** The session a unary beat names: ours, or one that another process held. */
   async function resume(opening: Opening, epoch: number): Promise<Session> {
+    const found = await openings.resume(opening, epoch);
+    if ("session" in found) return found.session;
     const known = sessions.get(opening.nodeId);
-    const same = known?.epoch === epoch && known.bootId === opening.bootId;
-    if (same && (known.unary || known.link !== undefined)) return known;
-    const node = await repository.get(opening.nodeId);
-    if (node.banned) throw notAllowed("The node is banned");
-    if (node.session_epoch !== epoch || node.session_boot_id !== opening.bootId) {
-      throw sessionSuperseded(
-        epoch > node.session_epoch ? "That session is unknown" : "A newer session of this node has taken over",
-      );
-    }
-    const unary = node.session_replica === unaryReplica ? node : await repository.makeUnary(opening.nodeId, epoch);
-    if (unary === null) throw sessionSuperseded();
     if (known !== undefined) forget(known);
-    return remember(unary, opening, undefined);
+    return remember(found.node, opening, undefined);
   }
 }

@@ -65,7 +65,12 @@ export function heartbeatHandlers(
       const { beat } = request;
       if (beat === undefined) throw malformed({ field: "beat", description: "is required" });
       const { ack, epoch, commands } = await parts.sessions.report(
-        { nodeId: requireSelf(caller, request.nodeId), bootId: request.bootId, bearer: caller },
+        {
+          nodeId: requireSelf(caller, request.nodeId),
+          bootId: request.bootId,
+          bearer: caller,
+          isGone: () => context.signal.aborted,
+        },
         request.sessionEpoch === undefined ? undefined : Number(request.sessionEpoch),
         { kind: "beat", sequence: beat.sequence, sample: toSample(beat.metrics) },
         request.commandResults.map(toResult),
@@ -94,7 +99,7 @@ async function receive(
       } else if (message.case === "hello") {
         if (held.session !== undefined) throw malformed({ field: "hello", description: "may come only once" });
         greeted.abort();
-        held.session = await parts.sessions.openStream(opening(message.value, context), link);
+        held.session = await parts.sessions.openStream(opening(message.value, context, held), link);
         // The stream may have ended while its session was opened.
         if (held.ended) parts.sessions.closed(held.session, link);
       } else {
@@ -113,6 +118,7 @@ const helloMissing = () => malformed({ field: "hello", description: "must be the
 function opening(
   hello: Extract<HeartbeatRequest["message"], { case: "hello" }>["value"],
   context: HandlerContext,
+  held: Held,
 ): Opening {
   const caller = callerOf(context);
   return {
@@ -121,6 +127,7 @@ function opening(
     agentVersion: hello.agentVersion,
     ...(hello.hardwareInfo === undefined ? {} : { hardwareInfo: hardwareToJson(hello.hardwareInfo) }),
     bearer: caller,
+    isGone: () => held.ended || context.signal.aborted,
   };
 }
 

@@ -99,7 +99,9 @@ function startLoad(replica: Replica, told: Told, random: () => number, signal: A
   const open = () =>
     again(async () => {
       const id = aNode();
-      const session = { bootId: name, replica: name, at: new Date() };
+      const found = await attempt(() => repository.get(id));
+      if (found === undefined) return;
+      const session = { epoch: found.session_epoch, bootId: name, replica: name, at: new Date() };
       const opened = await attempt(() => repository.openSession(id, session));
       if (opened) told.epochs.push(`${id} ${opened.session_epoch}`);
     });
