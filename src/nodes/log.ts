@@ -13,8 +13,10 @@ export interface LogEntry extends Change {
   readonly node_id: string;
 }
 
-/** Nodes whose changes move at a time. */
+/** Nodes whose changes move at a time, and changes of each: a busy node waits its turn like any other. */
 const nodesMax = 200;
+const changesMax = 100;
+const partlyMax = 10_000;
 const retentionMs = 30 * 86_400_000;
 const leftoversMs = 3_000;
 
@@ -46,6 +48,8 @@ export async function createNodeLog(parts: {
   const { store, repository, clock } = parts;
   const log = await store.collection<LogEntry>(nodeLogCollection);
   const own = new Set<string>();
+  /** How far the log holds the changes of nodes that may not have forgotten them. What is missing here is found out. */
+  const partly = new Map<string, number>();
   let queue: Promise<unknown> = Promise.resolve();
   let wake: (() => void) | undefined;
 
@@ -54,7 +58,10 @@ export async function createNodeLog(parts: {
     return Number(last.items[0]?._id ?? 0);
   };
 
-  /** Appends in order; an entry that is in already is passed over. */
+  /**
+   * Appends in order. Where a change is in already, all of its node are passed over that are: a node's changes are in the
+   * log in their order, so one read of the greatest tells.
+   */
   const append = async (changes: readonly Omit<LogEntry, "_id">[]): Promise<void> => {
     let rest = changes;
     while (rest.length > 0) {
@@ -63,19 +70,50 @@ export async function createNodeLog(parts: {
       const { inserted } = await log.insertMany(entries, { ordered: true });
       rest = rest.slice(inserted);
       const refused = inserted < entries.length ? rest[0] : undefined;
-      // Either its number was taken by another replica, and it goes behind the new tail, or it is in from before a crash.
-      if (refused !== undefined && (await contains(refused))) rest = rest.slice(1);
+      if (refused === undefined) continue;
+      // Either its number was taken by another replica, and it goes behind the new tail, or it is in from before.
+      const greatest = await greatestOf(refused.node_id);
+      if (refused.change <= greatest) {
+        partly.set(refused.node_id, greatest);
+        rest = rest.filter(({ node_id, change }) => node_id !== refused.node_id || change > greatest);
+      }
     }
   };
 
-  const contains = async (change: { node_id: string; change: number }): Promise<boolean> =>
-    (await log.findOne({ node_id: change.node_id, change: change.change }, { index: "idx_node_change" })) !== null;
+  /** The greatest change of the node in the log; 0 while there is none. */
+  const greatestOf = async (nodeId: string): Promise<number> => {
+    const last = await log.page({ node_id: nodeId }, { index: "idx_node_change", descending: true, limit: 1 });
+    return last.items[0]?.change ?? 0;
+  };
 
-  const move = async (nodes: readonly NodeDocument[]): Promise<void> => {
-    await append(nodes.flatMap((node) => node.unlogged.map((change) => ({ ...change, node_id: node._id }))));
-    // Together, so that they share a commit.
-    await Promise.all(nodes.map(repository.markLogged));
+  /** Answers whether these nodes had more than moved at once. */
+  const move = async (nodes: readonly NodeDocument[]): Promise<boolean> => {
+    const waiting = nodes.map((node) => {
+      const logged = partly.get(node._id) ?? 0;
+      return { node, changes: node.unlogged.filter(({ change }) => change > logged) };
+    });
+    const moved = waiting.map(({ node, changes }) => ({ node, changes: changes.slice(0, changesMax) }));
+    await append(moved.flatMap(({ node, changes }) => changes.map((change) => ({ ...change, node_id: node._id }))));
+    const logged = moved.map(({ node, changes }) => ({
+      nodeId: node._id,
+      // Where it has nothing to log all that it ever had is in.
+      change: Math.max(changes.at(-1)?.change ?? node.change, partly.get(node._id) ?? 0),
+      deleted: node.deleted_at !== undefined,
+    }));
+    // Together, so that they share a commit. What the log holds is known until the nodes have forgotten it, too.
+    for (const { nodeId, change } of logged) partly.set(nodeId, change);
+    const forgotten = await repository.markLogged(logged, clock.now());
+    if (forgotten) for (const { nodeId } of logged) partly.delete(nodeId);
+    while (partly.size > partlyMax) partly.delete(partly.keys().next().value as string);
     if (nodes.length > 0) parts.appended();
+    const more = waiting.filter(({ changes }) => changes.length > changesMax);
+    for (const { node } of more) own.add(node._id);
+    return more.length > 0;
+  };
+
+  /** All that these nodes had when they were read. */
+  const moveAll = async (nodes: readonly NodeDocument[]): Promise<void> => {
+    while (await move(nodes));
   };
 
   /** One move at a time in this process, so that its own moves never collide. */
@@ -111,8 +149,8 @@ export async function createNodeLog(parts: {
   /** What a replica has left behind that died, or lost its store, before it moved it. Answers whether there may be more. */
   const moveLeft = async (): Promise<boolean> => {
     const nodes = await repository.unlogged(nodesMax);
-    await move(nodes);
-    return nodes.length === nodesMax;
+    const more = await move(nodes);
+    return more || nodes.length === nodesMax;
   };
 
   const task: Task = async (signal) => {
@@ -165,7 +203,7 @@ export async function createNodeLog(parts: {
     /** Moves what these nodes have not logged yet, before anybody says that their state is told. */
     settle: (nodes: readonly NodeDocument[]): Promise<void> => {
       const waiting = nodes.filter(({ unlogged }) => unlogged.length > 0);
-      return waiting.length === 0 ? Promise.resolve() : inTurn(() => move(waiting));
+      return waiting.length === 0 ? Promise.resolve() : inTurn(() => moveAll(waiting));
     },
 
     /** A node's history in the log's order, or against it. What the node has not logged yet is moved first. */
@@ -174,7 +212,7 @@ export async function createNodeLog(parts: {
       query: { since?: Date; descending: boolean; limit: number; skip: number; after?: Cursor },
     ): Promise<Page<LogEntry>> => {
       const node = await repository.find(nodeId);
-      if (node !== null && node.unlogged.length > 0) await inTurn(() => move([node]));
+      if (node !== null && node.unlogged.length > 0) await inTurn(() => moveAll([node]));
       return log.page(filterOf(nodeId, query.since), {
         index: "idx_node_id",
         descending: query.descending,

@@ -72,6 +72,8 @@ export type NodeOrder = "created_at" | "name" | "poot_score" | "last_heartbeat";
 /** In place of a replica's id: the node reports by unary calls, which any replica may take. */
 export const unaryReplica = "unary";
 const bootsMax = 12;
+/** Changes that a node keeps which may be in the log already. */
+const unloggedKept = 100;
 
 export interface NodeFilter {
   readonly status?: string;
@@ -271,16 +273,36 @@ export async function createNodeRepository(store: Store) {
     unlogged: async (limit: number): Promise<NodeDocument[]> =>
       (await nodes.page({ unlogged_since: { $exists: true } }, { index: "idx_unlogged_since", limit })).items,
 
-    /** Forgets changes that the log holds, unless more have come; a deleted node goes for good. */
-    markLogged: async (node: NodeDocument): Promise<void> => {
-      if (node.deleted_at !== undefined) {
-        await nodes.deleteMany({ _id: node._id, change: node.change }, { limit: 1 });
-        return;
-      }
-      await nodes.updateOne(
-        { _id: node._id, change: node.change },
-        { $set: { unlogged: [] }, $unset: { unlogged_since: true } },
+    /**
+     * Forgets changes that the log holds, up to these of at most 200 nodes; deleted ones go for good. Where some more have
+     * come, the node keeps the newest ones, some of them logged, and waits behind the others. Answers whether all of these
+     * nodes have nothing left to log.
+     */
+    markLogged: async (
+      logged: readonly { readonly nodeId: string; readonly change: number; readonly deleted: boolean }[],
+      now: Date,
+    ): Promise<boolean> => {
+      const deleted = logged.filter(({ deleted }) => deleted);
+      const gone = await Promise.all(
+        deleted.map(({ nodeId, change }) => nodes.deleteMany({ _id: nodeId, change }, { limit: 1 })),
       );
+      const living = logged.filter(({ deleted }) => !deleted);
+      if (living.length === 0) return gone.every((count) => count === 1);
+      const { matched } = await nodes.bulkUpdate(
+        living.map(({ nodeId, change }) => ({
+          filter: { _id: nodeId, change },
+          update: { $set: { unlogged: [] }, $unset: { unlogged_since: true as const } },
+        })),
+      );
+      if (matched === living.length) return gone.every((count) => count === 1);
+      await nodes.bulkUpdate(
+        living.map(({ nodeId, change }) => ({
+          // The last ones, as many as the bound, hold all that came since.
+          filter: { _id: nodeId, change: { $gt: change, $lte: change + unloggedKept } },
+          update: { $set: { unlogged_since: now }, $push: { unlogged: { $each: [], $slice: -unloggedKept } } },
+        })),
+      );
+      return false;
     },
 
     /**

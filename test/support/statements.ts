@@ -120,7 +120,8 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await nodes.countByStatus("active");
   const event = { type: "updated", reason: "test", actor: "test" } as const;
   await nodes.compareAndSet(node, { set: { name: "other" }, event }, now, { guard: { session_epoch: 2 }, fence: 1 });
-  await nodes.markLogged(await nodes.get("node_1"));
+  await nodes.markLogged([{ nodeId: "node_1", change: 1, deleted: false }], now);
+  await nodes.markLogged([{ nodeId: "node_29", change: 1, deleted: true }], now);
 
   const log = named("log", await createNodeLog({ store, repository: nodes, clock, appended: () => undefined }));
   await log.eventsOf("node_1", { since: now, descending: true, limit: 5, skip: 0 });
