@@ -24,6 +24,7 @@ import type { NodeDocument } from "./nodes/node.js";
 import { createOrphans } from "./nodes/orphans.js";
 import { createReconciler } from "./nodes/reconciler.js";
 import { createNodeRepository } from "./nodes/repository.js";
+import { createResets, tokenGrant } from "./nodes/resets.js";
 import { createSessions } from "./nodes/sessions.js";
 import { createSweeper } from "./nodes/sweeper.js";
 import { createWatch } from "./nodes/watch.js";
@@ -127,6 +128,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     },
   });
   const changed = (node: NodeDocument): void => {
+    resets.note(node);
     sessions.nodeChanged(node);
     used.nodeChanged(node);
     nodeLog.wake(node._id);
@@ -186,13 +188,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   });
   const findPool = createFindPool(pools, clock);
   const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
+  const resets = createResets({ repository, storeNow: store.now, clock });
   const tokens = await createTokens({
-    store,
-    clock,
+    ...{ store, clock, resets },
     rings: secrets.rings,
     onRevoked: (jti) => {
-      sessions.endToken(jti, unauthenticated("The token was revoked"));
-      watch.endToken(jti, unauthenticated("The token was revoked"));
+      for (const streams of [sessions, watch]) streams.endToken(jti, unauthenticated("The token was revoked"));
     },
   });
   // A store that is away now is waited for: nobody is let in before, and nothing says ready.
@@ -288,7 +289,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         changed,
         addressProblem,
         maskAddress,
-        issueNodeTokens: (nodeId, role) => tokens.issue({ subject: nodeId, role, nodeId }),
+        issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
+        storeNow: store.now,
         enrollmentToken: async (header) => {
           const token = bearerToken(header);
           return token === undefined ? undefined : tokens.enrollment(token);
@@ -311,10 +313,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         tokens,
         health,
         clock,
-        standing: async (nodeId) => {
-          const node = await repository.find(nodeId);
-          return node && { role: node.node_type, banned: node.banned, resetAt: node.enrollment_reset_at };
-        },
+        standing: resets.standing,
         facts: {
           service,
           version,

@@ -10,6 +10,7 @@ import {
 } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import type { Clock } from "../clock.js";
 import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure.js";
+import type { Caller } from "../rpc/caller.js";
 import { charge } from "../rpc/gate.js";
 import { type NodeRole, nodeRoles, type Policy, type Role } from "../rpc/permission.js";
 import type { Health, HealthLevel } from "./health.js";
@@ -27,8 +28,10 @@ export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Po
 export type NodeStanding = (nodeId: string) => Promise<{
   readonly role: NodeRole;
   readonly banned: boolean;
-  /** When its enrolment was last reset: refresh tokens from before serve no more. */
-  readonly resetAt: Date | undefined;
+  /** Grows with each reset of its enrolment. */
+  readonly enrollmentEpoch: number;
+  /** Whether a token of it is from before the last reset. */
+  readonly outdates: (token: Pick<Caller, "issuedAt" | "enrollmentEpoch">) => boolean;
 } | null>;
 
 export interface ServiceFacts {
@@ -77,8 +80,8 @@ export function createAdminHandler(parts: {
   const issueEnrollment = async (request: IssueTokenRequest, subject: string, ttl: { ttlMs?: number }) => {
     const { nodeId } = request;
     if (nodeId === "") throw malformed({ field: "node_id", description: "is required for an enrolment token" });
-    const { role } = await requireNode(nodeId);
-    const { token, expiresAt } = await tokens.issueEnrollment({ subject, role, nodeId, ...ttl });
+    const { role, enrollmentEpoch } = await requireNode(nodeId);
+    const { token, expiresAt } = await tokens.issueEnrollment({ subject, role, nodeId, enrollmentEpoch, ...ttl });
     return { accessToken: token, refreshToken: "", expiresAt: timestampFromDate(expiresAt) };
   };
 
@@ -91,10 +94,11 @@ export function createAdminHandler(parts: {
     if (role === undefined) throw malformed({ field: "role", description: "is required" });
     const forNode = (nodeRoles as readonly Role[]).includes(role);
     requireFit(request, forNode);
-    if (forNode && (await requireNode(request.nodeId)).role !== role) {
-      throw malformed({ field: "role", description: "is not the node's type" });
-    }
-    return pairToWire(await tokens.issue({ subject, role, nodeId: forNode ? request.nodeId : undefined, ...ttl }));
+    if (!forNode) return pairToWire(await tokens.issue({ subject, role, nodeId: undefined, ...ttl }));
+    const { nodeId } = request;
+    const { role: nodeRole, enrollmentEpoch } = await requireNode(nodeId);
+    if (nodeRole !== role) throw malformed({ field: "role", description: "is not the node's type" });
+    return pairToWire(await tokens.issue({ subject, role, nodeId, enrollmentEpoch, ...ttl }));
   };
 
   return {
@@ -105,12 +109,11 @@ export function createAdminHandler(parts: {
         await tokens.refresh(
           refreshToken,
           (subject) => charge(context, subject),
-          async (nodeId, issuedAt) => {
-            const { role, banned, resetAt } = await requireNode(nodeId);
+          async (nodeId, token) => {
+            const { role, banned, enrollmentEpoch, outdates } = await requireNode(nodeId);
             if (banned) throw notAllowed("The node is banned");
-            // Tokens are dated in whole seconds: one of the very second of the reset is refused, and its node enrols anew.
-            if (resetAt !== undefined && issuedAt < resetAt) throw unauthenticated("The node's enrolment was reset");
-            return role;
+            if (outdates(token)) throw unauthenticated("The node's enrolment was reset");
+            return { role, enrollmentEpoch };
           },
         ),
       ),

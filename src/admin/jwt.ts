@@ -23,6 +23,8 @@ export interface Claims {
   readonly jti: string;
   readonly issuedAt: Date;
   readonly expiresAt: Date;
+  /** Of a node's token: the enrolment it belongs to. Absent where another service made it. */
+  readonly enrollmentEpoch?: number | undefined;
 }
 
 export interface SigningKey {
@@ -58,6 +60,7 @@ export function signToken(rings: KeyRings, claims: Claims): Promise<string> {
     role: claims.role,
     token_type: claims.tokenType,
     ...(claims.nodeId === undefined ? {} : { node_id: claims.nodeId }),
+    ...(claims.enrollmentEpoch === undefined ? {} : { enrollment_epoch: claims.enrollmentEpoch }),
   })
     .setProtectedHeader({ alg: "HS256", typ: "JWT", kid: key.kid })
     .setIssuer(issuer)
@@ -104,6 +107,10 @@ function toClaims(payload: Record<string, unknown>): Claims {
   if (forNode !== (typeof nodeId === "string") || forNode !== nodeRole) {
     throw new Error("Node tokens name a node and a node's role, others neither");
   }
+  const enrollmentEpoch = payload.enrollment_epoch;
+  if (enrollmentEpoch !== undefined && !(forNode && isWhole(enrollmentEpoch))) {
+    throw new Error("An enrolment epoch is a whole number in a node's token");
+  }
   return {
     subject: sub,
     jti,
@@ -112,5 +119,9 @@ function toClaims(payload: Record<string, unknown>): Claims {
     nodeId: typeof nodeId === "string" ? nodeId : undefined,
     issuedAt: new Date(Number(iat) * 1000),
     expiresAt: new Date(Number(exp) * 1000),
+    ...(enrollmentEpoch === undefined ? {} : { enrollmentEpoch }),
   };
 }
+
+/** A number of seconds, or of something else, from 0. */
+const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;

@@ -4,7 +4,14 @@ import { sha256Hex } from "../crypto.js";
 import { unauthenticated, unavailable } from "../failure.js";
 import type { Caller } from "../rpc/caller.js";
 import type { NodeRole, Role } from "../rpc/permission.js";
-import { type Collection, type CollectionDefinition, DuplicateKeyError, type Store } from "../storage/collection.js";
+import {
+  type Collection,
+  type CollectionDefinition,
+  type Cursor,
+  DuplicateKeyError,
+  type Store,
+} from "../storage/collection.js";
+import { createDatedReader } from "../storage/dated.js";
 import type { Task } from "../task.js";
 import { type Claims, type KeyRings, newJti, signToken, type TokenType, verifyToken } from "./jwt.js";
 
@@ -51,6 +58,16 @@ export interface Grant {
   readonly role: Role;
   readonly nodeId: string | undefined;
   readonly ttlMs?: number;
+  /** Of a node: the enrolment the token belongs to. */
+  readonly enrollmentEpoch?: number | undefined;
+}
+
+/** What other replicas have done to the tokens of nodes. */
+export interface EnrollmentResets {
+  /** Takes in what is new. Rejects when the store is away. */
+  look(): Promise<void>;
+  /** Whether the token is from before the last reset of the node's enrolment. */
+  outdates(nodeId: string, token: Pick<Caller, "issuedAt" | "enrollmentEpoch">): boolean;
 }
 
 export type Tokens = Awaited<ReturnType<typeof createTokens>>;
@@ -59,6 +76,7 @@ export async function createTokens(parts: {
   readonly store: Store;
   readonly clock: Clock;
   readonly rings: KeyRings;
+  readonly resets: EnrollmentResets;
   /** Told of each revoked jti, here or on another replica, within seconds. */
   readonly onRevoked: (jti: string) => void;
 }) {
@@ -66,7 +84,6 @@ export async function createTokens(parts: {
   const documents: Collection<TokenDocument> = await parts.store.collection<TokenDocument>(tokensCollection);
   const revoked = new Set<string>();
   const verified = new Map<string, { claims: Claims; untilMs: number }>();
-  let seenUntil = new Date(0);
   let loaded = false;
 
   const pairFor = async (grant: Grant, from: { at: Date; jtiOf: (part: string) => string }): Promise<TokenPair> => {
@@ -80,6 +97,7 @@ export async function createTokens(parts: {
       jti: from.jtiOf(part),
       issuedAt: from.at,
       expiresAt: until,
+      enrollmentEpoch: grant.enrollmentEpoch,
     });
     return {
       accessToken: await signToken(rings, claims("access", expiresAt)),
@@ -94,6 +112,10 @@ export async function createTokens(parts: {
     const key = sha256Hex(token);
     const claims = cached(key) ?? remember(key, await verifyToken(rings, token, clock.now()));
     if (revoked.has(claims.jti)) throw unauthenticated("The token was revoked");
+    const { nodeId, issuedAt, enrollmentEpoch } = claims;
+    if (nodeId !== undefined && parts.resets.outdates(nodeId, { issuedAt, enrollmentEpoch })) {
+      throw unauthenticated("The node's enrolment was reset");
+    }
     return claims;
   };
 
@@ -133,33 +155,29 @@ export async function createTokens(parts: {
     }
   };
 
-  /** Takes in what was revoked here or elsewhere since the last look. */
-  const pollRevoked = async (): Promise<void> => {
-    // Replicas' clocks differ a little: look back further than the last entry seen.
-    const since = new Date(Math.max(0, seenUntil.getTime() - 60_000));
-    let after: Awaited<ReturnType<typeof documents.page>>["next"];
-    do {
-      const page = await documents.page(
-        { kind: "revoked", at: { $gte: since } },
-        { index: "idx_kind_at", limit: 500, ...(after === undefined ? {} : { after }) },
-      );
-      for (const document of page.items) take(document);
-      after = page.next;
-    } while (after !== undefined);
-  };
-
   const load = async (): Promise<void> => {
-    await pollRevoked();
+    await Promise.all([lookRevoked(), parts.resets.look()]);
     loaded = true;
   };
 
   const take = (document: TokenDocument): void => {
-    if (document.at > seenUntil) seenUntil = document.at;
     const jti = document._id.slice("revoked:".length);
     if (revoked.has(jti)) return;
     revoked.add(jti);
     parts.onRevoked(jti);
   };
+
+  /** Takes in what was revoked elsewhere since the last look. */
+  const lookRevoked = createDatedReader({
+    page: (since: Date, after?: Cursor) =>
+      documents.page(
+        { kind: "revoked", at: { $gte: since } },
+        { index: "idx_kind_at", limit: 500, ...(after === undefined ? {} : { after }) },
+      ),
+    take,
+    storeNow: parts.store.now,
+    clock,
+  });
 
   const task: Task = async (signal) => {
     while (!signal.aborted) {
@@ -178,7 +196,7 @@ export async function createTokens(parts: {
       if (tokenType === "node_refresh" || tokenType === "service_refresh") {
         throw unauthenticated("A refresh token is no access token");
       }
-      return { ...claims, tokenType };
+      return { ...claims, enrollmentEpoch: claims.enrollmentEpoch, tokenType };
     },
 
     issue: (grant: Grant): Promise<TokenPair> => pairFor(grant, { at: clock.now(), jtiOf: newJti }),
@@ -188,6 +206,7 @@ export async function createTokens(parts: {
       role: NodeRole;
       nodeId: string;
       ttlMs?: number;
+      enrollmentEpoch?: number;
     }): Promise<{ token: string; expiresAt: Date }> => {
       const issuedAt = clock.now();
       const expiresAt = new Date(issuedAt.getTime() + (grant.ttlMs ?? enrollmentMs));
@@ -205,6 +224,7 @@ export async function createTokens(parts: {
         nodeId: claims.nodeId,
         subject: claims.subject,
         issuedAt: claims.issuedAt,
+        enrollmentEpoch: claims.enrollmentEpoch,
         // The same key may spend it again: the pinning that was to follow may have failed.
         spend: async (fingerprint: string) => {
           const { first, spentFor } = await spend("enrollment", claims.jti, claims.expiresAt, fingerprint);
@@ -215,31 +235,39 @@ export async function createTokens(parts: {
 
     /**
      * A new pair for a refresh token. Asked again within 60 s of its first use it gives the same pair, letter by letter.
-     * `proven` is called once the token has proved whose it is, before anything comes of it; it may refuse. So may `roleOf`
-     * for a node's token, and the pair is for the role it answers.
+     * `proven` is called once the token has proved whose it is, before anything comes of it; it may refuse. So may
+     * `standingOf` for a node's token, and the pair is for what it answers.
      * @throws Failure 4011
      */
     refresh: async (
       token: string,
       proven: (subject: string) => Promise<void>,
-      roleOf: (nodeId: string, issuedAt: Date) => Promise<NodeRole>,
+      standingOf: (
+        nodeId: string,
+        token: Pick<Caller, "issuedAt" | "enrollmentEpoch">,
+      ) => Promise<{ readonly role: NodeRole; readonly enrollmentEpoch: number }>,
     ): Promise<TokenPair> => {
       const claims = await check(token);
       if (claims.tokenType !== "node_refresh" && claims.tokenType !== "service_refresh") {
         throw unauthenticated("A refresh token is required");
       }
       await proven(claims.nodeId ?? claims.subject);
-      const role = claims.nodeId === undefined ? claims.role : await roleOf(claims.nodeId, claims.issuedAt);
+      const { nodeId, issuedAt, enrollmentEpoch } = claims;
+      const standing = nodeId === undefined ? {} : await standingOf(nodeId, { issuedAt, enrollmentEpoch });
       const { first, at } = await spend("refresh", claims.jti, claims.expiresAt);
       if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {
         throw unauthenticated("The refresh token was used before");
       }
-      return pairFor({ ...claims, role }, { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) });
+      return pairFor(
+        { ...claims, ...standing },
+        { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) },
+      );
     },
 
     /** Refuses the token for ever, on every replica within seconds. Again is harmless. */
     revoke: async (jti: string): Promise<void> => {
-      const at = clock.now();
+      // Replicas read of revocations by their date.
+      const at = await parts.store.now();
       const document: TokenDocument = { _id: `revoked:${jti}`, kind: "revoked", at };
       await documents.insertOne(document).catch((error: unknown) => {
         if (!(error instanceof DuplicateKeyError)) throw error;

@@ -5,15 +5,13 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { hmac, sameBytes, sha256Hex, verifyEd25519 } from "../crypto.js";
 import { notAllowed, unauthenticated } from "../failure.js";
-import type { NodeDocument, Patch } from "./node.js";
+import { type NodeDocument, type Patch, predatesReset, type TokenOrigin } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
 /** An enrolment token as verified: whom it is for, and how to spend it. */
-export interface EnrollmentToken {
+export interface EnrollmentToken extends TokenOrigin {
   readonly nodeId: string;
   readonly subject: string;
-  /** To the second. */
-  readonly issuedAt: Date;
   /** Spends it for the key of that fingerprint; false when it was spent before, for another one. */
   spend(fingerprint: string): Promise<boolean>;
 }
@@ -58,8 +56,7 @@ export function createEnrollment(parts: {
     if (token === undefined) throw unauthenticated("An enrolment token for this node is required");
     if (token.nodeId !== node._id) throw notAllowed("The enrolment token is for another node");
     // Or whoever was shut out by the reset would come back with the token that had let it in.
-    const resetSecond = Math.floor((node.enrollment_reset_at?.getTime() ?? 0) / 1000);
-    if (token.issuedAt.getTime() / 1000 < resetSecond) {
+    if (predatesReset(token, node)) {
       throw unauthenticated("The enrolment token is older than the last reset of the node's enrolment");
     }
     if (node.public_key !== undefined) throw notAllowed("Another key is pinned for this node");

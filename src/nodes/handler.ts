@@ -16,7 +16,7 @@ import { type Caller, callerOf, peerKey } from "../rpc/caller.js";
 import { charge } from "../rpc/gate.js";
 import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
-import type { NodeRole, Policy } from "../rpc/permission.js";
+import type { Policy } from "../rpc/permission.js";
 import { dateOf } from "../rpc/time.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
@@ -77,12 +77,13 @@ export interface NodeHandlerParts {
   readonly paging: Paging;
   readonly vault: Vault;
   readonly clock: Clock;
+  readonly storeNow: () => Promise<Date>;
   readonly changed: (node: NodeDocument) => void;
   /** What is wrong with a payout address; undefined when it is fine. */
   readonly addressProblem: (address: string) => string | undefined;
   readonly maskAddress: (address: string) => string;
   /** The tokens of a node that has proved who it is. */
-  readonly issueNodeTokens: (nodeId: string, role: NodeRole) => Promise<TokenPair>;
+  readonly issueNodeTokens: (node: NodeDocument) => Promise<TokenPair>;
   /** The enrolment token of a call, verified; undefined when it brings none. */
   readonly enrollmentToken: (header: Headers) => Promise<EnrollmentToken | undefined>;
   readonly operations: (operation: string, status: "success" | "error") => void;
@@ -322,14 +323,14 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
         const bring = () => parts.enrollmentToken(context.requestHeader);
         const proven = () => charge(context, nodeId);
         const node = await enrollment.complete(nodeId, challenge, signature, bring, proven);
-        const { accessToken, refreshToken, expiresAt } = await parts.issueNodeTokens(nodeId, node.node_type);
+        const { accessToken, refreshToken, expiresAt } = await parts.issueNodeTokens(node);
         return { accessToken, refreshToken, expiresAt: timestampFromDate(expiresAt) };
       }),
     resetEnrollment: async ({ nodeId }, context) => {
       const actor = callerOf(context).subject;
-      return {
-        node: nodeToWire(await change("reset_enrollment", nodeId, (node) => resetEnrollment(node, actor, clock.now()))),
-      };
+      // Replicas read of resets by their date.
+      const at = await parts.storeNow();
+      return { node: nodeToWire(await change("reset_enrollment", nodeId, (node) => resetEnrollment(node, actor, at))) };
     },
 
     ...heartbeatHandlers(parts),

@@ -99,7 +99,9 @@ export interface NodeDocument {
   /** Raw Ed25519 key in base64. */
   readonly public_key?: string;
   readonly key_fingerprint?: string;
-  /** Refresh tokens from before then serve no more. */
+  /** Grows with each reset of the enrolment; absent before the first. A token of an earlier one serves no more. */
+  readonly enrollment_epoch?: number;
+  /** Of the last reset, by the store's clock: tokens that name no enrolment serve no more that are from before. */
   readonly enrollment_reset_at?: Date;
   /** At most 256; expired ones stay until the next change of these. */
   readonly allocations?: readonly Allocation[];
@@ -275,14 +277,44 @@ export function ban(node: NodeDocument, actor: string, reason: string): Patch | 
   };
 }
 
-/** Forgets the pinned key. The node's session ends with it, and nobody will judge its silence: the same write disconnects it. */
+/**
+ * Forgets the pinned key. The node's session ends with it, and nobody will judge its silence: the same write disconnects it
+ * and takes the session's epoch, so that nothing that the session still says is written, whatever replica hears it.
+ */
 export function resetEnrollment(node: NodeDocument, actor: string, now: Date): Patch {
   const disconnects = node.connectivity === "connected";
   return {
-    set: { enrollment_reset_at: now, ...(disconnects ? { connectivity: "disconnected" } : {}) },
+    set: {
+      enrollment_epoch: (node.enrollment_epoch ?? 0) + 1,
+      enrollment_reset_at: now,
+      session_epoch: node.session_epoch + 1,
+      ...(disconnects ? { connectivity: "disconnected" } : {}),
+    },
     unset: ["public_key", "key_fingerprint", "silent_since"],
     event: { type: "updated", reason: "enrolment reset", actor },
+    ofEpoch: node.session_epoch,
   };
+}
+
+/** What a node's token says of how it was made. */
+export interface TokenOrigin {
+  /** To the second. */
+  readonly issuedAt: Date;
+  /** The enrolment it belongs to; undefined where another service made it, which knows of none. */
+  readonly enrollmentEpoch: number | undefined;
+}
+
+/**
+ * Whether a node's token is from before the last reset of its enrolment. Clocks are asked only where the token names no
+ * enrolment; one of the very second of the reset is from before then, for nothing says that it is not.
+ */
+export function predatesReset(
+  token: TokenOrigin,
+  { enrollment_epoch = 0, enrollment_reset_at }: Pick<NodeDocument, "enrollment_epoch" | "enrollment_reset_at">,
+): boolean {
+  if (token.enrollmentEpoch !== undefined) return token.enrollmentEpoch < enrollment_epoch;
+  if (enrollment_reset_at === undefined) return false;
+  return token.issuedAt.getTime() <= Math.floor(enrollment_reset_at.getTime() / 1000) * 1000;
 }
 
 /** A deletion needs a node at rest. @throws Failure 5003 */

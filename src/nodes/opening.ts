@@ -1,8 +1,8 @@
 // Who gets a node's next session epoch when several ask for it. A Hello may be judged or written seconds after it came, of
 // a process that is dead by then: it must never supersede the agent that lives.
 import type { Clock } from "../clock.js";
-import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unavailable } from "../failure.js";
-import type { NodeDocument } from "./node.js";
+import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthenticated, unavailable } from "../failure.js";
+import { type NodeDocument, predatesReset } from "./node.js";
 import { type NodeRepository, unaryReplica } from "./repository.js";
 import type { Opening, Session } from "./session.js";
 
@@ -35,6 +35,7 @@ export function createOpenings(parts: {
       const node = await repository.find(nodeId);
       if (node === null) throw nodeNotFound(nodeId);
       if (node.banned) throw notAllowed("The node is banned");
+      if (predatesReset(opening.bearer, node)) throw enrollmentReset();
       if (!isNewest()) throw await overtaken(opening);
       const lost = read !== undefined && read !== node.session_epoch;
       if (lost && !isHere(node)) {
@@ -68,7 +69,7 @@ export function createOpenings(parts: {
   return {
     /**
      * Takes the node's next epoch and has the session begin with the node as it is then.
-     * @throws Failure 4031 banned, 5001, 5013 when a newer one of another process has come meanwhile, 5031
+     * @throws Failure 4011 enrolment reset, 4031 banned, 5001, 5013 when a newer one of another process has come meanwhile, 5031
      */
     run: async <Begun>(
       opening: Opening,
@@ -92,7 +93,7 @@ export function createOpenings(parts: {
      * The session a report without a stream names: one that is known here, or the node of one that another process held
      * and nobody has superseded. A late report of the very process that has opened the newest such session goes on under
      * that one.
-     * @throws Failure 4031 banned, 5001, 5013, 5031
+     * @throws Failure 4011 enrolment reset, 4031 banned, 5001, 5013, 5031
      */
     resume: async (opening: Opening, epoch: number): Promise<{ session: Session } | { node: NodeDocument }> => {
       const { nodeId, bootId } = opening;
@@ -101,6 +102,7 @@ export function createOpenings(parts: {
       if (same && (known.unary || known.link !== undefined)) return { session: known };
       const node = await repository.get(nodeId);
       if (node.banned) throw notAllowed("The node is banned");
+      if (predatesReset(opening.bearer, node)) throw enrollmentReset();
       if (epoch > node.session_epoch) throw sessionSuperseded("That session is unknown");
       const isUnary = node.session_replica === unaryReplica;
       if (node.session_boot_id !== bootId || (epoch < node.session_epoch && !isUnary)) {
@@ -123,4 +125,5 @@ export const superseded = (bootId: string, newerBootId: string | undefined): Fai
     ? unavailable("A newer session of this process has taken over", comeAgainMs)
     : sessionSuperseded();
 
+export const enrollmentReset = (): Failure => unauthenticated("The node's enrolment was reset");
 export const callerGone = (): Failure => unavailable("The caller is gone", comeAgainMs);

@@ -62,6 +62,11 @@ export const nodesCollection: CollectionDefinition = {
       partial: { "transition.operation_id": { $exists: true } },
     },
     { name: "idx_maintenance_until", key: ["maintenance_until"], partial: { maintenance_until: { $exists: true } } },
+    {
+      name: "idx_enrollment_reset_at",
+      key: ["enrollment_reset_at"],
+      partial: { enrollment_reset_at: { $exists: true } },
+    },
     { name: "idx_unlogged_since", key: ["unlogged_since"], partial: { unlogged_since: { $exists: true } } },
     { name: "idx_fence", key: ["fence"], partial: { fence: { $exists: true } } },
   ],
@@ -263,6 +268,13 @@ export async function createNodeRepository(store: Store) {
     maintenanceOver: async (now: Date, limit: number): Promise<NodeDocument[]> =>
       (await nodes.page({ maintenance_until: { $exists: true, $lte: now } }, { index: "idx_maintenance_until", limit }))
         .items,
+
+    /** Nodes whose enrolment was reset last at that time or later, a page at a time. */
+    resetSince: (since: Date, after?: Cursor): Promise<Page<NodeDocument>> =>
+      nodes.page(
+        { enrollment_reset_at: { $exists: true, $gte: since } },
+        { index: "idx_enrollment_reset_at", limit: 500, ...(after === undefined ? {} : { after }) },
+      ),
 
     /** Those of these nodes, at most 1000, that have changes which are not in the log yet; deleted ones too. */
     unloggedAmong: async (nodeIds: readonly string[]): Promise<NodeDocument[]> =>

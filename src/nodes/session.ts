@@ -70,6 +70,8 @@ export interface Link {
 export interface Bearer {
   readonly jti: string;
   readonly expiresAt: Date;
+  readonly issuedAt: Date;
+  readonly enrollmentEpoch: number | undefined;
 }
 
 export interface Opening {
@@ -89,9 +91,9 @@ export interface Session {
   readonly sessionId: string;
   readonly epoch: number;
   readonly bootId: string;
+  /** The enrolment of its node under which it was opened. */
+  readonly enrollmentEpoch: number;
   readonly jti: string;
-  /** When it was opened, by this replica's clock. */
-  readonly openedAt: Date;
   /** By unary calls, which may reach another replica next: its silence is the leader's to judge. */
   readonly unary: boolean;
   /** The newest version of the node that it has been told of. */
@@ -121,13 +123,13 @@ export type Beat = Extract<Incoming, { kind: "beat" }>;
 export type Result = Extract<Incoming, { kind: "result" }>;
 
 /** A session that nobody here has opened knowingly: its node counts as heard now. */
-export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number, now: Date): Session => ({
+export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number): Session => ({
   nodeId: node._id as NodeId,
   sessionId: "",
   epoch: node.session_epoch,
   bootId: node.session_boot_id ?? "",
+  enrollmentEpoch: node.enrollment_epoch ?? 0,
   jti: "",
-  openedAt: now,
   unary: false,
   version: node.version,
   link: undefined,

@@ -9,8 +9,8 @@ import type { NodeId } from "../ids.js";
 import { createAdmission } from "./admission.js";
 import { createDoubts } from "./doubts.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "./heartbeat.js";
-import { desiredStatus, type NodeDocument, type Patch, pendingCommands } from "./node.js";
-import { callerGone, createOpenings, superseded } from "./opening.js";
+import { desiredStatus, type NodeDocument, type Patch, pendingCommands, predatesReset } from "./node.js";
+import { callerGone, createOpenings, enrollmentReset, superseded } from "./opening.js";
 import { type NodeRepository, unaryReplica } from "./repository.js";
 import {
   type AckMessage,
@@ -110,7 +110,7 @@ export function createSessions(parts: {
     adopt: (node) => {
       const older = sessions.get(node._id);
       if (older !== undefined) giveWay(older, node.session_boot_id);
-      sessions.set(node._id, presumed(node, pace(), clock.monotonicMs(), clock.now()));
+      sessions.set(node._id, presumed(node, pace(), clock.monotonicMs()));
     },
   });
 
@@ -119,7 +119,7 @@ export function createSessions(parts: {
     const lifetimeMs = settings.streamLifetimeMs * (0.8 + 0.4 * random());
     const tokenMs = opening.bearer.expiresAt.getTime() - clock.now().getTime();
     const session: Session = {
-      ...presumed(node, pace(), nowMs, clock.now()),
+      ...presumed(node, pace(), nowMs),
       sessionId: randomUUID(),
       bootId: opening.bootId,
       jti: opening.bearer.jti,
@@ -133,6 +133,7 @@ export function createSessions(parts: {
   };
 
   const lateRefusal = (node: NodeDocument, { bearer, bootId }: Opening, { epoch }: Session): Failure | undefined => {
+    if (predatesReset(bearer, node)) return enrollmentReset();
     if (node.session_epoch !== epoch) return superseded(bootId, node.session_boot_id);
     if (node.banned) return notAllowed("The node is banned");
     if (parts.isRevoked(bearer.jti)) return unauthenticated("The token was revoked");
@@ -239,8 +240,11 @@ export function createSessions(parts: {
     if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
   };
 
-  const result = async (nodeId: string, message: Result): Promise<unknown> =>
-    ofSample(message) ? undefined : change(nodeId, (node) => resulted(node, message, clock.now()));
+  /** What a session answers that is no longer the node's newest changes nothing. */
+  const result = async ({ nodeId, epoch }: Session, message: Result): Promise<unknown> => {
+    if (ofSample(message)) return undefined;
+    return change(nodeId, (node) => (node.session_epoch === epoch ? resulted(node, message, clock.now()) : undefined));
+  };
 
   /**
    * Written before the stream ends, so that whoever saw the goodbye answered finds it true. The session stays, without a
@@ -302,7 +306,7 @@ export function createSessions(parts: {
         case "leave":
           return leave(session, message.reason);
         case "result":
-          return result(session.nodeId, message);
+          return result(session, message);
         default:
           return message satisfies never;
       }
@@ -324,8 +328,10 @@ export function createSessions(parts: {
       results: readonly Result[],
     ): Promise<{ ack: AckMessage; epoch: number; commands: SessionCommand[] }> => {
       const session = epoch === undefined ? (await open(opening, undefined)).session : await resume(opening, epoch);
-      for (const one of results) await result(opening.nodeId, one);
+      for (const one of results) await result(session, one);
       const node = await repository.get(opening.nodeId);
+      const late = lateRefusal(node, opening, session);
+      if (late !== undefined) throw late;
       // The leader judges such a session: this replica may not have heard that it was given up.
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
@@ -338,11 +344,9 @@ export function createSessions(parts: {
       if (node.deleted_at !== undefined) endNode(node._id, nodeNotFound(node._id));
       else if (node.banned) endNode(node._id, notAllowed("The node is banned"));
       const session = sessions.get(node._id);
-      if (session === undefined || session.epoch !== node.session_epoch) return;
-      if (node.enrollment_reset_at !== undefined && session.openedAt <= node.enrollment_reset_at) {
-        endNode(node._id, unauthenticated("The node's enrolment was reset"));
-        return;
-      }
+      if (session === undefined) return;
+      if ((node.enrollment_epoch ?? 0) > session.enrollmentEpoch) endNode(node._id, enrollmentReset());
+      if (session.epoch !== node.session_epoch) return;
       if (node.version < session.version) return;
       session.version = node.version;
       // A leader may have given it up while this replica stood still; the next beat brings it back.
@@ -414,7 +418,11 @@ export function createSessions(parts: {
     forget,
     isCurrent,
     restore,
-    giveWay,
+    /** The session is no longer its node's newest. */
+    giveWay: (session: Session, node: NodeDocument): void => {
+      if ((node.enrollment_epoch ?? 0) > session.enrollmentEpoch) endNode(node._id, enrollmentReset());
+      else giveWay(session, node.session_boot_id);
+    },
     takeDirty: (): Session[] => {
       const taken = [...dirty];
       dirty.clear();

@@ -50,7 +50,7 @@ export function createSweeper(parts: {
   const dropForeign = (session: Session, node: NodeDocument | undefined): void => {
     if (node === undefined) sessions.endNode(session.nodeId, nodeNotFound(session.nodeId));
     else if (!sessions.isCurrent(session)) return;
-    else if (node.session_epoch !== session.epoch) sessions.giveWay(session, node.session_boot_id);
+    else if (node.session_epoch !== session.epoch) sessions.giveWay(session, node);
     // The same session, heard by another replica now.
     else if (session.link === undefined) sessions.forget(session);
   };

@@ -11,7 +11,10 @@ export interface Caller {
   readonly nodeId: string | undefined;
   readonly tokenType: "service_access" | "node_access" | "node_enrollment";
   readonly jti: string;
+  readonly issuedAt: Date;
   readonly expiresAt: Date;
+  /** Of a node's token: the enrolment it belongs to, where the service made it. */
+  readonly enrollmentEpoch: number | undefined;
 }
 
 /** The other end of the connection. */

@@ -187,7 +187,9 @@ export async function verify(token: string): Promise<Caller> {
     nodeId: node,
     tokenType: role === "enroll" ? "node_enrollment" : node === undefined ? "service_access" : "node_access",
     jti: "jti",
+    issuedAt: new Date("2026-01-01T00:00:00Z"),
     expiresAt: new Date("2030-01-01T00:00:00Z"),
+    enrollmentEpoch: undefined,
   };
 }
 

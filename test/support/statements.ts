@@ -5,6 +5,7 @@ import type { NodeId } from "../../src/ids.js";
 import { createNodeLog, nodeLogCollection } from "../../src/nodes/log.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder, nodesCollection } from "../../src/nodes/repository.js";
+import { createResets } from "../../src/nodes/resets.js";
 import { labelFilter } from "../../src/nodes/selector.js";
 import { createPoolRepository, poolsCollection } from "../../src/pools/repository.js";
 import { createPootRepository, standingsCollection, validationsCollection } from "../../src/poot/repository.js";
@@ -45,6 +46,8 @@ const aNode = (place: number): NodeDocument => ({
   banned: false,
   transition: { operation_id: "op", operation: "start", deadline: now },
   maintenance_until: now,
+  // A few of any number: each replica knows all of them.
+  ...(place <= 5 ? { enrollment_reset_at: now } : {}),
   session_epoch: 1,
   live: true,
   idempotency_id: `key-${place}`,
@@ -115,6 +118,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   const moving = await nodes.inTransition(5);
   await nodes.inTransition(5, moving.next);
   await nodes.maintenanceOver(now, 5);
+  await nodes.resetSince(now, (await nodes.resetSince(now)).next);
   await nodes.unlogged(5);
   await nodes.unloggedAmong(["node_1", "node_2"]);
   await nodes.countByStatus("active");
@@ -248,7 +252,8 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await allocator.settleDeleted();
 
   const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
-  const tokens = named("tokens", await createTokens({ store, clock, rings, onRevoked: () => undefined }));
+  const resets = createResets({ repository: nodes, storeNow: store.now, clock });
+  const tokens = named("tokens", await createTokens({ store, clock, rings, resets, onRevoked: () => undefined }));
   await tokens.revoke("jti");
   await tokens.load();
   await tokens.spendChallenge("hash", now);
@@ -257,14 +262,19 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await tokens.refresh(
     refreshToken,
     async () => undefined,
-    async () => "worker",
+    async () => ({ role: "worker", enrollmentEpoch: 0 }),
   );
   await tokens.refresh(
     refreshToken,
     async () => undefined,
-    async () => "worker",
+    async () => ({ role: "worker", enrollmentEpoch: 0 }),
   );
-  const enrolled = await tokens.issueEnrollment({ subject: "admin", role: "worker", nodeId: "node_1" });
+  const enrolled = await tokens.issueEnrollment({
+    subject: "admin",
+    role: "worker",
+    nodeId: "node_1",
+    enrollmentEpoch: 0,
+  });
   await (await tokens.enrollment(enrolled.token)).spend("fingerprint");
 
   const self = { store, clock, log: { info: () => undefined } };

@@ -1,0 +1,64 @@
+// Which nodes' enrolments were reset: a token from before serves no more, on any replica. What is written in the node's
+// document decides, so that the reset is one write; this is what each replica knows of it without asking at each call.
+import type { Clock } from "../clock.js";
+import { createDatedReader } from "../storage/dated.js";
+import { type NodeDocument, predatesReset, type TokenOrigin } from "./node.js";
+import type { NodeRepository } from "./repository.js";
+
+export type Resets = ReturnType<typeof createResets>;
+
+type Reset = Pick<NodeDocument, "enrollment_epoch" | "enrollment_reset_at">;
+
+/** Remembers one entry for each node that was ever reset. */
+export function createResets(parts: {
+  readonly repository: Pick<NodeRepository, "find" | "resetSince">;
+  readonly storeNow: () => Promise<Date>;
+  readonly clock: Pick<Clock, "monotonicMs">;
+}) {
+  const known = new Map<string, Reset>();
+
+  const note = ({ _id, enrollment_epoch = 0, enrollment_reset_at }: NodeDocument): void => {
+    if (enrollment_reset_at === undefined || enrollment_epoch < (known.get(_id)?.enrollment_epoch ?? 0)) return;
+    known.set(_id, { enrollment_epoch, enrollment_reset_at });
+  };
+
+  return {
+    /** A node was changed here. */
+    note,
+
+    /** Takes in what was reset elsewhere. Rejects when the store is away. */
+    look: createDatedReader({
+      page: parts.repository.resetSince,
+      take: note,
+      storeNow: parts.storeNow,
+      clock: parts.clock,
+    }),
+
+    /** Whether a node's token is from before a reset that is known here. */
+    outdates: (nodeId: string, token: TokenOrigin): boolean => {
+      const reset = known.get(nodeId);
+      return reset !== undefined && predatesReset(token, reset);
+    },
+
+    /** What whoever makes or renews a token of that node must know, as it is in the store; null when there is no such node. */
+    standing: async (nodeId: string) => {
+      const node = await parts.repository.find(nodeId);
+      if (node === null) return null;
+      const { role, enrollmentEpoch } = tokenGrant(node);
+      return {
+        role,
+        enrollmentEpoch,
+        banned: node.banned,
+        outdates: (token: TokenOrigin) => predatesReset(token, node),
+      };
+    },
+  };
+}
+
+/** What the tokens of a node say of it. */
+export const tokenGrant = ({ _id, node_type, enrollment_epoch = 0 }: NodeDocument) => ({
+  subject: _id,
+  nodeId: _id,
+  role: node_type,
+  enrollmentEpoch: enrollment_epoch,
+});

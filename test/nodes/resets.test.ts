@@ -1,0 +1,157 @@
+// A reset enrolment: whoever held the node before is out, on every replica, and its new holder is not disturbed.
+import { describe, expect, test } from "vitest";
+import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { aNode } from "../support/builders.js";
+import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
+import { connectivityOf } from "../support/look.js";
+import { connectNode, openNodeStream } from "../support/node-stream.js";
+import { expectRefusal, toRefusal } from "../support/refusal.js";
+import { within } from "../support/until.js";
+import { type ClockedFleet, openClockedFleet, type World } from "../support/world.js";
+
+const out = "Unauthenticated 4011";
+const hourMs = 3_600_000;
+
+function pairOf({ replicas }: ClockedFleet): [World, World] {
+  const [one, two] = replicas;
+  if (one === undefined || two === undefined) throw new Error("a fleet of two was asked for");
+  return [one, two];
+}
+
+const beat = (world: World, token: string, nodeId: string) =>
+  world.as(token).nodes.reportHeartbeat({ nodeId, bootId: "any", beat: { sequence: 1n } });
+
+/** A node with a holder, and every token that such a one may have. */
+async function heldNode(world: World) {
+  const { nodeId } = await aNode(world.nodes);
+  const invitation = await enrollmentToken(world, nodeId);
+  const enrolled = await enroll(world.as(invitation), anIdentity(nodeId));
+  const issued = await world.admin.issueToken({ role: Role.WORKER, nodeId });
+  const spare = await world.admin.issueToken({ subject: "ops", tokenType: TokenType.NODE_ENROLLMENT, nodeId });
+  const access = {
+    enrolled: enrolled.accessToken,
+    issued: issued.accessToken,
+    /** As another service would make it. */
+    foreign: await world.nodeToken(nodeId),
+  };
+  return { nodeId, access, refresh: [enrolled.refreshToken, issued.refreshToken], spare: spare.accessToken };
+}
+
+describe("after a reset the tokens of before", () => {
+  test.each([0, -hourMs, hourMs])("serve no more, whatever the clocks say (stepped by %i ms)", async (step) => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access, refresh, spare } = await heldNode(one);
+    await fleet.pass(2_000);
+    for (const token of Object.values(access)) await two.as(token).nodes.getNode({ nodeId });
+    fleet.clock.stepWall(step / 100);
+    await one.nodes.resetEnrollment({ nodeId });
+    // A clock that went back says of a token that names no enrolment that it is from after the reset.
+    const foreign = step < 0 ? [] : [access.foreign];
+    for (const token of [access.enrolled, access.issued, ...foreign]) {
+      await expectRefusal(beat(one, token, nodeId), out);
+      await expectRefusal(connectNode(one, nodeId, { token }), out);
+    }
+    // The other replica has not heard of it yet; it lets a node open three sessions in 8 s.
+    await expectRefusal(beat(two, access.enrolled, nodeId), out);
+    await expectRefusal(connectNode(two, nodeId, { token: access.issued }), out);
+    for (const token of foreign) await expectRefusal(connectNode(two, nodeId, { token }), out);
+    for (const world of [one, two]) {
+      for (const refreshToken of refresh) {
+        await expectRefusal(world.as(undefined).admin.refreshToken({ refreshToken }), out);
+      }
+      await expectRefusal(enroll(world.as(spare), anIdentity(nodeId)), out);
+    }
+    for (const token of [access.enrolled, access.issued]) {
+      await expectRefusal(one.as(token).nodes.getNode({ nodeId }), out);
+    }
+    await fleet.pass(2_000);
+    for (const token of [access.enrolled, access.issued]) {
+      await expectRefusal(two.as(token).nodes.getNode({ nodeId }), out);
+    }
+    await one.restart("crash");
+    await expectRefusal(one.as(access.issued).nodes.getNode({ nodeId }), out);
+  });
+
+  test("do not disturb the new holder, who comes in the very second", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access } = await heldNode(one);
+    await one.nodes.resetEnrollment({ nodeId });
+    const invitation = await enrollmentToken(two, nodeId);
+    const { accessToken, refreshToken } = await enroll(two.as(invitation), anIdentity(nodeId));
+    const holder = await connectNode(two, nodeId, { token: accessToken, bootId: "new" });
+    for (const token of Object.values(access)) {
+      await expectRefusal(connectNode(one, nodeId, { token, bootId: "old" }), out);
+      await expectRefusal(beat(one, token, nodeId), out);
+    }
+    await expectRefusal(connectNode(two, nodeId, { token: access.enrolled, bootId: "old" }), out);
+    await expectRefusal(beat(two, access.foreign, nodeId), out);
+    await fleet.pass(3_000);
+    await holder.beat();
+    expect(holder.end).toBeUndefined();
+    await one.as(undefined).admin.refreshToken({ refreshToken });
+  });
+
+  test("are refused on a replica whose clock was ahead when it took them, and those of after are not", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    fleet.clock.stepWall(hourMs / 100);
+    const { nodeId, access } = await heldNode(two);
+    fleet.clock.stepWall(-hourMs / 100);
+    await one.nodes.resetEnrollment({ nodeId });
+    await expectRefusal(connectNode(two, nodeId, { token: access.enrolled }), out);
+    fleet.clock.stepWall(-hourMs / 100);
+    const { accessToken } = await enroll(one.as(await enrollmentToken(one, nodeId)), anIdentity(nodeId));
+    await connectNode(two, nodeId, { token: accessToken });
+  });
+});
+
+describe("a reset ends", () => {
+  test("the stream on whichever replica, although its clock says that it was opened later", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access } = await heldNode(one);
+    const stream = await connectNode(two, nodeId, { token: access.enrolled });
+    await stream.beat();
+    fleet.clock.stepWall(-hourMs);
+    await one.nodes.resetEnrollment({ nodeId });
+    await fleet.pass(2_000);
+    expect(toRefusal(await stream.ended())).toMatchObject({ code: "Unauthenticated", reason: "4011" });
+    expect(await connectivityOf(one, nodeId)).toBe("DISCONNECTED");
+  });
+
+  test("a session that is being opened, whose epoch was read before", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access } = await heldNode(one);
+    const [reached, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    two.beforeStore((operation) => {
+      if (operation !== "findOneAndUpdate") return undefined;
+      reached.resolve();
+      return released.promise;
+    });
+    const stream = openNodeStream(two.as(access.enrolled).nodes, { nodeId });
+    const said = stream.hello().catch(toRefusal);
+    await within(reached.promise, "its epoch is about to be written");
+    await one.nodes.resetEnrollment({ nodeId });
+    released.resolve();
+    two.beforeStore(undefined);
+    expect(await said).toMatchObject({ code: "Unauthenticated", reason: "4011" });
+    expect(await connectivityOf(one, nodeId)).toBe("NEVER_CONNECTED");
+  });
+
+  test("what its session still says: a late beat does not connect the node", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access } = await heldNode(one);
+    const stream = await connectNode(two, nodeId, { token: access.enrolled });
+    await stream.beat();
+    await fleet.pass(2_000);
+    await one.nodes.resetEnrollment({ nodeId });
+    // The other replica has not heard of it yet.
+    stream.send({ message: { case: "beat", value: { sequence: 2n } } });
+    await fleet.pass(3_000);
+    expect(await connectivityOf(one, nodeId)).toBe("DISCONNECTED");
+  });
+});
