@@ -2,7 +2,10 @@
 import { describe, expect, test } from "vitest";
 import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { tokensCollection } from "../../src/admin/tokens.js";
 import { aNode } from "../support/builders.js";
+import { createTestClock } from "../support/clock.js";
+import { embeddedEngines } from "../support/engines.js";
 import { connectionsOf, connectivityOf } from "../support/look.js";
 import { connectNode } from "../support/node-stream.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
@@ -165,6 +168,47 @@ describe("a revoked token", () => {
     await (await connectNode(world, nodeId)).beat();
     expect(await connectionsOf(world, nodeId)).toEqual(["CONNECTED connected"]);
     expect(await connectivityOf(world, nodeId)).toBe("CONNECTED");
+  });
+});
+
+describe("a revocation from another replica", () => {
+  const revoke = async (world: World, jti: string, at: Date) => {
+    const tokens = await world.store.collection<{ _id: string; kind: string; at: Date }>(tokensCollection);
+    await tokens.insertOne({ _id: `revoked:${jti}`, kind: "revoked", at });
+  };
+  const aToken = (world: World, jti: string) => world.token("operator", { jti, expiresAt: later(world, 86_400_000) });
+  const later = (world: World, ms: number) => new Date(world.clock.now().getTime() + ms);
+
+  test.each([61_000, 3_600_000, 365 * 86_400_000])(
+    "dated %i ms ahead hides none that comes after it",
+    async (ahead) => {
+      await using world = await openClockedWorld();
+      const token = await aToken(world, "after");
+      await revoke(world, "ahead", later(world, ahead));
+      await world.pass(2_000);
+      await revoke(world, "after", await world.store.now());
+      await world.pass(2_000);
+      await expectRefusal(world.as(token).nodes.listNodes({}), unauthenticated);
+      await expectRefusal(world.as(await aToken(world, "ahead")).nodes.listNodes({}), unauthenticated);
+    },
+  );
+
+  test("dated long ago is found when all are read again", async () => {
+    await using world = await openClockedWorld();
+    await world.pass(120_000, 10_000);
+    const token = await aToken(world, "late");
+    await revoke(world, "late", later(world, -3_600_000));
+    await world.pass(310_000, 10_000);
+    await expectRefusal(world.as(token).nodes.listNodes({}), unauthenticated);
+  });
+
+  test("is dated by the store's clock, whatever this machine's says", async () => {
+    const storeClock = createTestClock(new Date("2025-01-01T00:00:00Z"));
+    await using world = await openWorld({ engines: embeddedEngines(storeClock) });
+    await world.admin.revokeToken({ jti: "dated" });
+    const tokens = await world.store.collection<{ _id: string; at: Date }>(tokensCollection);
+    const found = await tokens.findOne({ _id: "revoked:dated" });
+    expect(found?.at).toEqual(storeClock.now());
   });
 });
 
