@@ -190,7 +190,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
   const resets = createResets({ repository, storeNow: store.now, clock });
   const tokens = await createTokens({
-    ...{ store, clock, resets },
+    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs },
     rings: secrets.rings,
     onRevoked: (jti) => {
       for (const streams of [sessions, watch]) streams.endToken(jti, unauthenticated("The token was revoked"));
@@ -310,10 +310,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       }),
       poot: poot.handler,
       admin: createAdminHandler({
-        tokens,
-        health,
-        clock,
-        standing: resets.standing,
+        ...{ tokens, health, clock, standing: resets.standing, ttlMaxMs: settings.tokenTtlMaxMs },
         facts: {
           service,
           version,

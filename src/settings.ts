@@ -55,6 +55,8 @@ export interface Settings {
   };
   readonly payoutBatchSize: number;
   readonly payoutAddressCooldownMs: number;
+  /** The longest that a token lives which the service issues. */
+  readonly tokenTtlMaxMs: number;
   readonly log: { readonly level: "DEBUG" | "INFO" | "WARNING" | "ERROR"; readonly format: "json" | "standard" };
   readonly rateLimit: {
     readonly enabled: boolean;
@@ -189,6 +191,7 @@ export function parseSettings(environment: Environment): Settings {
       sharedOutputEvents: read.flag("POOT_SHARED_OUTPUT_EVENTS", false),
     },
     payoutBatchSize: read.integer("PAYOUT_BATCH_SIZE", 100, 1, 1000),
+    tokenTtlMaxMs: read.seconds("TOKEN_TTL_MAX", 86_400, 60, 86_400),
     payoutAddressCooldownMs: read.seconds("PAYOUT_ADDRESS_COOLDOWN", 86_400, 0, 2_592_000),
     log: {
       level: read.oneOf("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR"], "INFO"),

@@ -135,6 +135,16 @@ const rows: [string, Row][] = [
   row("POOT_CHALLENGES_REQUIRED", (s) => s.poot.challengesRequired, false, flags, ["maybe"]),
   row("POOT_SHARED_OUTPUT_EVENTS", (s) => s.poot.sharedOutputEvents, false, flags, ["maybe"]),
   row("PAYOUT_BATCH_SIZE", (s) => s.payoutBatchSize, 100, [["1000", 1000]], ["0", "1001", "1.5"]),
+  row(
+    "TOKEN_TTL_MAX",
+    (s) => s.tokenTtlMaxMs,
+    86_400_000,
+    [
+      ["60", 60_000],
+      ["900", 900_000],
+    ],
+    [...notNumbers, "59", "86401"],
+  ),
   row("PAYOUT_ADDRESS_COOLDOWN", (s) => s.payoutAddressCooldownMs, 86_400_000, [["0", 0]], ["x", "2592001"]),
   row(
     "LOG_LEVEL",

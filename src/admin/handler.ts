@@ -64,6 +64,8 @@ export function createAdminHandler(parts: {
   readonly tokens: Tokens;
   readonly health: Health;
   readonly standing: NodeStanding;
+  /** The longest that a token may live. */
+  readonly ttlMaxMs: number;
   readonly facts: ServiceFacts;
   /** Replicas that live, this one among them. */
   readonly countReplicas: () => Promise<number>;
@@ -87,6 +89,9 @@ export function createAdminHandler(parts: {
 
   const issueToken = async (request: IssueTokenRequest) => {
     const ttl = request.ttl === undefined ? {} : { ttlMs: durationMs(request.ttl) };
+    if ((ttl.ttlMs ?? 0) > parts.ttlMaxMs) {
+      throw malformed({ field: "ttl", description: `must be at most ${parts.ttlMaxMs / 1000} s here` });
+    }
     const subject = request.subject === "" ? request.nodeId : request.subject;
     if (subject === "") throw malformed({ field: "subject", description: "is required without a node_id" });
     if (request.tokenType === TokenType.NODE_ENROLLMENT) return issueEnrollment(request, subject, ttl);

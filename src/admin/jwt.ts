@@ -41,6 +41,8 @@ export interface KeyRings {
 const issuer = "lucid-node-management";
 const audience = "lucid";
 const leewaySeconds = 30;
+/** Times in a token are whole seconds, at most this far ahead: anything later is a mistake, such as milliseconds. */
+const aheadSecondsMax = 10 * 365 * 86_400;
 
 export const newJti = (): string => randomUUID();
 
@@ -88,10 +90,22 @@ export async function verifyToken(rings: KeyRings, token: string, now: Date): Pr
       requiredClaims: ["sub", "jti", "iat", "exp", "role", "token_type"],
       currentDate: now,
     });
+    assertTimes(payload, now);
     return toClaims(payload);
   } catch (error) {
     const expired = error instanceof Error && "code" in error && error.code === "ERR_JWT_EXPIRED";
     throw unauthenticated(expired ? "The token has expired" : "The token is not valid", error);
+  }
+}
+
+/** JSON knows 1e999, which is Infinity, and fractions: a token with such an end would never end. */
+function assertTimes(payload: Record<string, unknown>, now: Date): void {
+  for (const name of ["iat", "exp", "nbf"]) {
+    const seconds = payload[name];
+    if (name === "nbf" && seconds === undefined) continue;
+    if (!isWhole(seconds) || seconds > now.getTime() / 1000 + aheadSecondsMax) {
+      throw new Error(`${name} is no whole number of seconds within 10 years`);
+    }
   }
 }
 

@@ -77,6 +77,8 @@ export async function createTokens(parts: {
   readonly clock: Clock;
   readonly rings: KeyRings;
   readonly resets: EnrollmentResets;
+  /** The longest that a token lives which is issued here. */
+  readonly ttlMaxMs: number;
   /** Told of each revoked jti, here or on another replica, within seconds. */
   readonly onRevoked: (jti: string) => void;
 }) {
@@ -86,9 +88,11 @@ export async function createTokens(parts: {
   const verified = new Map<string, { claims: Claims; untilMs: number }>();
   let loaded = false;
 
+  const endOf = (from: Date, ttlMs: number): Date => new Date(from.getTime() + Math.min(ttlMs, parts.ttlMaxMs));
+
   const pairFor = async (grant: Grant, from: { at: Date; jtiOf: (part: string) => string }): Promise<TokenPair> => {
     const kind = grant.nodeId === undefined ? "service" : "node";
-    const expiresAt = new Date(from.at.getTime() + (grant.ttlMs ?? accessMs));
+    const expiresAt = endOf(from.at, grant.ttlMs ?? accessMs);
     const claims = (part: "access" | "refresh", until: Date): Claims => ({
       subject: grant.subject,
       role: grant.role,
@@ -101,7 +105,7 @@ export async function createTokens(parts: {
     });
     return {
       accessToken: await signToken(rings, claims("access", expiresAt)),
-      refreshToken: await signToken(rings, claims("refresh", new Date(from.at.getTime() + refreshMs))),
+      refreshToken: await signToken(rings, claims("refresh", endOf(from.at, refreshMs))),
       expiresAt,
     };
   };
@@ -209,7 +213,7 @@ export async function createTokens(parts: {
       enrollmentEpoch?: number;
     }): Promise<{ token: string; expiresAt: Date }> => {
       const issuedAt = clock.now();
-      const expiresAt = new Date(issuedAt.getTime() + (grant.ttlMs ?? enrollmentMs));
+      const expiresAt = endOf(issuedAt, grant.ttlMs ?? enrollmentMs);
       const claims: Claims = { ...grant, tokenType: "node_enrollment", jti: newJti(), issuedAt, expiresAt };
       return { token: await signToken(rings, claims), expiresAt };
     },

@@ -29,9 +29,11 @@ export const token: Command = {
     const forNode = (nodeRoles as readonly Role[]).includes(role);
     if (forNode !== (nodeId !== undefined)) throw new UsageError("--node-id goes with node roles, and only with them");
     const tokenType: TokenType = values.enrollment ? "node_enrollment" : forNode ? "node_access" : "service_access";
-    const ttlSeconds = wholeNumber("ttl", values.ttl ?? (values.enrollment ? "900" : "3600"), 1, 86_400);
+    const settings = parseSettings(readEnvironment());
+    const ttlSecondsMax = settings.tokenTtlMaxMs / 1000;
+    const usual = String(Math.min(values.enrollment ? 900 : 3600, ttlSecondsMax));
+    const ttlSeconds = wholeNumber("ttl", values.ttl ?? usual, 1, ttlSecondsMax);
     const holder = { subject: values.subject ?? nodeId ?? `cli-${role}`, role, nodeId, tokenType };
-    const text = await signLocally(parseSettings(readEnvironment()), holder, ttlSeconds);
-    return answer(text);
+    return answer(await signLocally(settings, holder, ttlSeconds));
   },
 };

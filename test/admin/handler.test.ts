@@ -5,8 +5,33 @@ import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { aNode } from "../support/builders.js";
 import { engineNames } from "../support/engines.js";
 import { connectNode } from "../support/node-stream.js";
-import { expectRefusal } from "../support/refusal.js";
+import { expectRefusal, refusalOf } from "../support/refusal.js";
 import { openClockedWorld, openWorld } from "../support/world.js";
+
+describe("a token's life", () => {
+  test("is bounded by a setting: more is refused, and what lives longer unasked is cut", async () => {
+    await using world = await openClockedWorld({ settings: { TOKEN_TTL_MAX: "600" } });
+    const { nodeId } = await aNode(world.nodes);
+    const request = { subject: "ops", role: Role.OPERATOR };
+    const enrolment = { subject: "ops", nodeId, tokenType: TokenType.NODE_ENROLLMENT };
+    for (const asked of [request, enrolment]) {
+      const refusal = await refusalOf(world.admin.issueToken({ ...asked, ttl: { seconds: 601n } }));
+      expect(refusal).toMatchObject({ code: "InvalidArgument", reason: "4001", fields: ["ttl"] });
+      await world.admin.issueToken({ ...asked, ttl: { seconds: 600n } });
+      const { accessToken, refreshToken } = await world.admin.issueToken(asked);
+      for (const token of [accessToken, refreshToken].filter((given) => given !== "")) expect(lifeOf(token)).toBe(600);
+    }
+    const { refreshToken } = await world.admin.issueToken(request);
+    const next = await world.as(undefined).admin.refreshToken({ refreshToken });
+    expect([lifeOf(next.accessToken), lifeOf(next.refreshToken)]).toEqual([600, 600]);
+  });
+});
+
+/** Seconds. */
+function lifeOf(token: string): number {
+  const { iat, exp } = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString());
+  return exp - iat;
+}
 
 describe("issuing", () => {
   test("gives each role a token that opens what the role may", async () => {

@@ -120,6 +120,23 @@ describe("a token", () => {
     await expectRefused(forge(payload));
   });
 
+  test.each(["exp", "iat", "nbf"])(
+    "whose %s is no whole number of seconds within 10 years is refused",
+    async (name) => {
+      const decade = 10 * 365 * 86_400;
+      const good = name === "nbf" ? [seconds, 0] : name === "iat" ? [seconds, 0, seconds + decade] : [seconds + decade];
+      for (const value of good) await verify(forge({ [name]: value }));
+      const odd = ["1e999", "-1e999", "1e300", `${seconds * 1000}`, `${seconds + decade + 1}`, "-1", "-0.5"];
+      odd.push(`${seconds + 0.5}`, `"${seconds + 3600}"`, "null", "true", "[]", `[${seconds + 3600}]`, "{}", "1e400");
+      for (const value of odd) {
+        const payload = JSON.stringify({ ...plain, [name]: "VALUE" }).replace('"VALUE"', value);
+        const text = `${encode({ alg: "HS256", typ: "JWT", kid: "a" })}.${Buffer.from(payload).toString("base64url")}`;
+        const signature = createHmac("sha256", key("a").secret).update(text).digest("base64url");
+        await expectRefused(`${text}.${signature}`);
+      }
+    },
+  );
+
   test("is good until 30 s after its end", async () => {
     const token = await signToken(rings, claims);
     const end = claims.expiresAt.getTime();

@@ -253,7 +253,10 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
 
   const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
   const resets = createResets({ repository: nodes, storeNow: store.now, clock });
-  const tokens = named("tokens", await createTokens({ store, clock, rings, resets, onRevoked: () => undefined }));
+  const tokens = named(
+    "tokens",
+    await createTokens({ store, clock, rings, resets, ttlMaxMs: 86_400_000, onRevoked: () => undefined }),
+  );
   await tokens.revoke("jti");
   await tokens.load();
   await tokens.spendChallenge("hash", now);

@@ -50,7 +50,7 @@ export type IssueTokenRequest = Message<"lucid.node.v1.IssueTokenRequest"> & {
   tokenType: TokenType;
 
   /**
-   * How long it lives, 1 s to 1 day; absent means 3600 s, for an enrolment token 900 s.
+   * How long it lives, 1 s to 1 day, or less where the service is set so; absent means 3600 s, for an enrolment token 900 s.
    *
    * @generated from field: google.protobuf.Duration ttl = 5;
    */

@@ -4249,8 +4249,9 @@ export const NodeService: GenService<{
     output: typeof CompleteEnrollmentResponseSchema;
   },
   /**
-   * Forgets the pinned key; the next enrolment token pins anew. The node's stream ends, and its refresh tokens and the
-   * enrolment tokens from before serve no more; an access token runs out within the hour, and BanNode shuts out at once.
+   * Forgets the pinned key; the next enrolment token pins anew. The node's stream ends, and no token of it from before
+   * serves any more, on any replica within seconds. Tokens that another Lucid service makes and that name no
+   * enrolment_epoch are told by their iat: one of the very second of the reset is from before.
    * Permission node:admin. Errors: 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.ResetEnrollment
