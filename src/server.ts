@@ -142,6 +142,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     random,
     changed,
     isRevoked: (jti) => tokens.isRevoked(jti),
+    follows: () => feed.follows(),
     settings: { ...heartbeat, metricsIntervalMs: resources.collectionIntervalMs },
     metrics: {
       beats: metrics.heartbeats,
@@ -197,7 +198,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     },
   });
   // A store that is away now is waited for: nobody is let in before, and nothing says ready.
-  await tokens.load().catch(ifUnavailable);
+  await Promise.all([tokens.load(), feed.begin()]).catch(ifUnavailable);
   const poot = await createPoot({
     store,
     nodes: repository,

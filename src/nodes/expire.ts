@@ -58,7 +58,9 @@ export function createExpire(parts: {
     const guard: Filter = {
       session_epoch: silent.epoch,
       session_replica: silent.replica,
-      last_heartbeat: { $lte: silent.heardAt },
+      // A replica knows its own beats, of which some are not written yet. The leader knows what it has read: any other
+      // date is a beat, an earlier one of a replica whose clock is behind.
+      last_heartbeat: fence === undefined ? { $lte: silent.heardAt } : silent.heardAt,
     };
     const changed = await repository.compareAndSet(node, silenced(to, clock.now()), clock.now(), { guard, fence });
     if (changed === null) return { kind: "moved" };

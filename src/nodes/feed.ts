@@ -61,10 +61,14 @@ export function createFeed(parts: {
     while (count > keptMax && kept.length > 1) count -= kept.shift()?.entries.length ?? 0;
   };
 
+  const begin = async (): Promise<void> => {
+    place ??= await log.tail();
+  };
+
   /** Reads on; true when there may be more at once. */
   const advance = async (): Promise<boolean> => {
     if (place === undefined) {
-      place = await log.tail();
+      await begin();
       return false;
     }
     const chunk = chunkOf(place, await log.after(place, chunkMax));
@@ -90,6 +94,10 @@ export function createFeed(parts: {
 
   return {
     task,
+    /** Takes the place from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
+    begin,
+    /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */
+    follows: (): boolean => place !== undefined,
     /** Says that there is something new in the log. */
     wake: (): void => {
       woken = true;

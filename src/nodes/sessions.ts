@@ -8,6 +8,7 @@ import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthentica
 import type { NodeId } from "../ids.js";
 import { createAdmission } from "./admission.js";
 import { createDoubts } from "./doubts.js";
+import { createEnding } from "./ending.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "./heartbeat.js";
 import { desiredStatus, type NodeDocument, type Patch, pendingCommands, predatesReset } from "./node.js";
 import { callerGone, createOpenings, enrollmentReset, superseded } from "./opening.js";
@@ -45,8 +46,8 @@ export interface SessionMetrics {
 
 export type Sessions = ReturnType<typeof createSessions>;
 
-/** How long a stream may leave its answers unread. */
-const stallMaxMs = 10_000;
+/** When a node beats next whose time is over although it is being answered. */
+const soonestMs = 1_000;
 const openedChannel = "node-sessions";
 
 export function createSessions(parts: {
@@ -61,6 +62,8 @@ export function createSessions(parts: {
   /** Tells the rest of the service that a node has changed. */
   readonly changed: (node: NodeDocument) => void;
   readonly isRevoked: (jti: string) => boolean;
+  /** Whether this replica hears of what others do to nodes: no session is opened before. */
+  readonly follows: () => boolean;
   /** Where samples go. */
   readonly onSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
 }) {
@@ -153,6 +156,7 @@ export function createSessions(parts: {
    * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one of another process has come meanwhile, 5031
    */
   const open = async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
+    if (!parts.follows()) throw unavailable("What other replicas do is not known yet", 1000);
     await admission.admit(opening.nodeId);
     const replica = link === undefined ? unaryReplica : parts.replicaId;
     return openings.run(opening, replica, (opened) => begin(opened, opening, link));
@@ -210,34 +214,42 @@ export function createSessions(parts: {
 
   /**
    * A new beat proves life, in memory; one that does not come too soon is written, too. A repeated one is only answered.
+   * Whoever judges a node without a stream knows what was written alone: a beat of it that is not is told to come again
+   * when the one before was.
    */
   const beat = (session: Session, message: Beat): AckMessage => {
     const nowMs = clock.monotonicMs();
     const { fresh, missed } = sequenceStep(session.lastSequence, message.sequence);
-    const nextAfterMs = nextBeatAfterMs(pace(), random());
+    const dueMs = nextBeatAfterMs(pace(), random());
+    const counted = fresh && count(session, nowMs);
+    const times = session.unary ? counted : fresh;
     if (fresh) {
       metrics.beats.inc();
       if (missed > 0 && session.lastSequence > 0n) metrics.sequenceGaps.inc(missed);
-      count(session, nowMs);
       // A sample is taken from a beat that was asked for out of turn, too.
       if (message.sample !== undefined) {
         session.lastSampleMs = nowMs;
         parts.onSample(session.nodeId, message.sample, session.lastHeardAt);
       }
       session.lastSequence = message.sequence;
-      session.lastHeardMs = nowMs;
-      session.intervalMs = nextAfterMs;
     }
+    if (times) {
+      session.lastHeardMs = nowMs;
+      session.intervalMs = dueMs;
+    }
+    const leftMs = Math.ceil(session.lastCountedMs + session.intervalMs - nowMs);
+    const nextAfterMs = session.unary && !times ? Math.max(soonestMs, leftMs) : dueMs;
     return { kind: "ack", sequence: message.sequence, nextAfterMs, desired: session.desired };
   };
 
-  /** Has the beat written with the next flush, unless the last one was less than half an interval ago. */
-  const count = (session: Session, nowMs: number): void => {
-    if (nowMs - session.lastCountedMs < session.intervalMs / 2) return;
+  /** Has the beat written with the next flush, unless the last one was less than half an interval ago; answers whether. */
+  const count = (session: Session, nowMs: number): boolean => {
+    if (nowMs - session.lastCountedMs < session.intervalMs / 2) return false;
     session.lastCountedMs = nowMs;
     session.lastHeardAt = clock.now();
     dirty.add(session);
     if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
+    return true;
   };
 
   /** What a session answers that is no longer the node's newest changes nothing. */
@@ -266,13 +278,7 @@ export function createSessions(parts: {
     forget(session);
   };
 
-  const renew = (session: Session): void => {
-    const afterMs = Math.floor(random() * Math.min(5_000, session.intervalMs));
-    unlink(session, (link) => {
-      link.send({ kind: "reconnect", afterMs, reason: "stream lifetime" });
-      link.endConnection();
-    });
-  };
+  const ending = createEnding({ clock, random, unlink });
 
   return {
     /** Takes a place for a stream of the node; see Admission.enter. */
@@ -382,12 +388,7 @@ export function createSessions(parts: {
       connectedCount = 0;
       for (const session of sessions.values()) {
         if (session.connectivity === "connected") connectedCount++;
-        const stalledSinceMs = session.link?.stalledSinceMs();
-        if (stalledSinceMs !== undefined && nowMs - stalledSinceMs > stallMaxMs) {
-          unlink(session, (link) => link.end(unavailable("The stream's answers are not read", 1000)));
-        } else if (session.link !== undefined && nowMs >= session.renewAtMs) {
-          renew(session);
-        }
+        ending.tend(session, nowMs);
       }
     },
 
@@ -397,18 +398,7 @@ export function createSessions(parts: {
      */
     drain: async (windowMs: number, signal: AbortSignal): Promise<void> => {
       admission.drain(windowMs);
-      const open = [...sessions.values()].filter((session) => session.link !== undefined);
-      const stepMs = 100;
-      const perStep = Math.ceil(open.length / Math.max(1, Math.floor(windowMs / stepMs)));
-      for (let from = 0; from < open.length; from += perStep) {
-        for (const session of open.slice(from, from + perStep)) {
-          unlink(session, (link) => {
-            link.send({ kind: "reconnect", afterMs: Math.floor(random() * windowMs), reason: "shutting down" });
-            link.end();
-          });
-        }
-        if (from + perStep < open.length) await clock.sleep(stepMs, signal);
-      }
+      await ending.drain([...sessions.values()], windowMs, signal);
     },
 
     settleDoubts: doubts.settle,

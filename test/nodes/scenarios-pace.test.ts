@@ -1,5 +1,6 @@
 // T1 and T20: how often nodes beat, and what lost, doubled and disordered beats do.
-import { durationMs } from "@bufbuild/protobuf/wkt";
+import { create } from "@bufbuild/protobuf";
+import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs } from "../../src/nodes/heartbeat.js";
 import { aNode } from "../support/builders.js";
@@ -131,6 +132,35 @@ describe("T20 the sequence", () => {
       await world.pass(nextHeartbeatAfter === undefined ? 0 : durationMs(nextHeartbeatAfter));
       await stream.beat();
     }
+    expect(await connectionsOf(world, nodeId)).toEqual(["CONNECTED connected"]);
+  });
+});
+
+describe("a node without a stream", () => {
+  test.each([
+    ["beats too soon", 1n],
+    ["says a beat again", 0n],
+  ])("that %s, and then comes as told, is never silent, however short the grace", async (_, step) => {
+    const settings = { NODE_HEARTBEAT_INTERVAL: "30", HEARTBEAT_GRACE: "5" };
+    await using world = await openClockedWorld({ settings });
+    const { nodeId } = await aNode(world.nodes);
+    const { nodes } = world.as(await world.nodeToken(nodeId));
+    let [sequence, sessionEpoch] = [0n, undefined as bigint | undefined];
+    const report = async (more: bigint): Promise<number> => {
+      sequence += more;
+      const named = sessionEpoch === undefined ? {} : { sessionEpoch };
+      const answer = await nodes.reportHeartbeat({ nodeId, bootId: "a", beat: { sequence }, ...named });
+      sessionEpoch = answer.sessionEpoch;
+      return durationMs(answer.ack?.nextHeartbeatAfter ?? create(DurationSchema));
+    };
+    await report(1n);
+    for (let round = 0; round < 4; round++) {
+      await world.pass(14_000);
+      const nextAfterMs = await report(step);
+      await world.pass(nextAfterMs);
+      await report(1n);
+    }
+    await world.pass(3_000);
     expect(await connectionsOf(world, nodeId)).toEqual(["CONNECTED connected"]);
   });
 });
