@@ -150,11 +150,24 @@ export async function createAllocator(parts: {
     return matched === 1;
   };
 
-  const takeAway = async ({ _id, node_id }: PointerDocument, actor: string): Promise<void> => {
+  const takeAway = async ({ _id, node_id }: Pick<PointerDocument, "_id" | "node_id">, actor: string): Promise<void> => {
     const node = await nodes
       .change(node_id, clock.now, (current) => release(current, _id, clock.now(), actor))
       .catch(ifNodeGone);
     if (node !== undefined) parts.changed(node);
+  };
+
+  /**
+   * Takes away what stands on the node and nobody can release: its pointer says that it was released, or is gone. A pointer
+   * is there before its allocation is. Answers whether there was any.
+   */
+  const reclaim = async (nodeId: string, actor: string): Promise<boolean> => {
+    const ids = standing(await nodes.get(nodeId), clock.now()).map(({ allocation_id }) => allocation_id);
+    const { items } = await pointers.page({ _id: { $in: ids } }, { index: "_id_", limit: 1000 });
+    const held = new Set(items.filter((pointer) => pointer.released_at === undefined).map(({ _id }) => _id));
+    const lost = ids.filter((id) => !held.has(id));
+    for (const _id of lost) await takeAway({ _id, node_id: nodeId }, actor);
+    return lost.length > 0;
   };
 
   const make = async (request: AllocationRequest): Promise<{ allocation: Allocated; replayed: boolean }> => {
@@ -165,6 +178,8 @@ export async function createAllocator(parts: {
       make: (key) => insert(request, key),
     });
     const over = made.released_at !== undefined || (made.expires_at !== undefined && made.expires_at <= clock.now());
+    // A twin on a replica that lost its store may have written it into the node after it was released.
+    if (replayed && made.released_at !== undefined) await takeAway(made, request.actor);
     if (replayed && (over || made.confirmed)) return { allocation: allocatedOf(made), replayed: true };
     // One that an earlier attempt has begun and not finished is finished now, under the same id.
     try {
@@ -186,14 +201,24 @@ export async function createAllocator(parts: {
      * @throws Failure 5001, 5003, 5004, 5007, 5009
      */
     allocate: (request: AllocationRequest): Promise<{ allocation: Allocated; replayed: boolean }> =>
-      inTurn(request.nodeId, () => make(request)),
+      inTurn(request.nodeId, async () => {
+        try {
+          return await make(request);
+        } catch (error) {
+          const full = error instanceof Failure && error.reason === "LUCID_ERR_5004";
+          if (!full || !(await reclaim(request.nodeId, request.actor))) throw error;
+          return make(request);
+        }
+      }),
 
-    /** Gives an allocation back, whether or not it stands any more. @throws Failure 5001 where there was none for a day */
+    /**
+     * Gives an allocation back, whether or not it stands any more: one that was released before may have been written into
+     * its node since, by a replica that was late. @throws Failure 5001 where there was none for a day */
     release: async (allocationId: string, actor: string): Promise<Allocated> => {
       const pointer = present(await pointers.findOne({ _id: allocationId }));
       if (pointer === null) throw allocationNotFound(allocationId);
-      if (pointer.released_at !== undefined) return allocatedOf(pointer);
       await inTurn(pointer.node_id, () => takeAway(pointer, actor));
+      if (pointer.released_at !== undefined) return allocatedOf(pointer);
       const now = clock.now();
       if (pointer.expires_at !== undefined && pointer.expires_at <= now) return allocatedOf(pointer);
       const released = await pointers.findOneAndUpdate(

@@ -2,6 +2,9 @@
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Node, ResourceAllocation } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
+import { nodesCollection } from "../../src/nodes/repository.js";
+import { resourceAllocationsCollection } from "../../src/resources/allocator.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aHardware, aName, aNode, aPool } from "../support/builders.js";
 import { historyOf, nodeOf } from "../support/look.js";
@@ -328,4 +331,47 @@ describe("two replicas", () => {
     expect(outcomes).toEqual({ ok: 11, "ResourceExhausted 5004": 49 });
     expect(await standingOn(two, nodeId)).toHaveLength(11);
   });
+});
+
+describe("an allocation that a late replica writes into its node after it was released", () => {
+  /** One released allocation of 60 % that stands on its node again. */
+  async function revenant(key: string) {
+    const { nodeId } = await anActiveNode(world);
+    const request = { nodeId, cpuPercent: 60, idempotencyKey: key };
+    const { allocation } = await world.nodes.allocateResources(request);
+    const allocationId = allocation?.allocationId ?? "";
+    const nodes = await world.store.collection<NodeDocument>(nodesCollection);
+    const before = await nodes.findOne({ _id: nodeId });
+    await world.nodes.releaseResources({ allocationId });
+    await nodes.updateOne({ _id: nodeId }, { $set: { allocations: before?.allocations } });
+    expect(await standingOn(world, nodeId)).toHaveLength(1);
+    return { nodeId, allocationId, request };
+  }
+
+  test("is taken away by releasing it again", async () => {
+    const { nodeId, allocationId } = await revenant(aName("key"));
+    await world.nodes.releaseResources({ allocationId });
+    expect(await standingOn(world, nodeId)).toEqual([]);
+  });
+
+  test("is taken away by asking for it again under its key, which says that it was released", async () => {
+    const { nodeId, request } = await revenant(aName("key"));
+    const { allocation, replayed } = await world.nodes.allocateResources(request);
+    expect(replayed).toBe(true);
+    expect(allocation?.releasedAt).toBeDefined();
+    expect(await standingOn(world, nodeId)).toEqual([]);
+  });
+
+  test.each(["its pointer says so", "its pointer is gone"])(
+    "makes room for others when the node is full: %s",
+    async (how) => {
+      const { nodeId, allocationId } = await revenant(aName("key"));
+      const pointers = await world.store.collection<{ _id: string }>(resourceAllocationsCollection);
+      if (how === "its pointer is gone") await pointers.deleteMany({ _id: allocationId }, { limit: 1 });
+      const { allocation } = await world.nodes.allocateResources({ nodeId, cpuPercent: 50 });
+      expect(await standingOn(world, nodeId)).toEqual([allocation]);
+      // What is held is held.
+      await expectRefusal(world.nodes.allocateResources({ nodeId, cpuPercent: 60 }), "ResourceExhausted 5004");
+    },
+  );
 });
