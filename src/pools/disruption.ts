@@ -32,18 +32,18 @@ export function createDisruption(parts: {
   const { pools, nodes, clock, log } = parts;
   /** Pools whose members have come or gone since the last turn. */
   const suspects = new Set<string>();
-  const disrupted = new Set<string>();
+  /** As they are marked in the store. */
+  let disrupted: ReadonlySet<string> = new Set();
+  /** Pools that bear this leader's fence: no write of an older one lands on them any more. */
+  const fenced = new Set<string>();
   const withheld = new Map<string, { readonly atMs: number; readonly answer: Promise<number | undefined> }>();
   let token: number | undefined;
 
   /** What a leader cannot know from the log's tail: how things stood before it led. */
   const begin = async (leadership: Leadership): Promise<void> => {
     if (token === leadership.token) return;
-    disrupted.clear();
-    for (const { _id } of await pools.disrupted()) {
-      disrupted.add(_id);
-      suspects.add(_id);
-    }
+    fenced.clear();
+    for (const { _id } of await pools.disrupted()) suspects.add(_id);
     let after: Cursor | undefined;
     do {
       const page = await nodes.byConnectivity("disconnected", after);
@@ -56,18 +56,32 @@ export function createDisruption(parts: {
   const assess = async (poolId: string, leadership: Leadership): Promise<void> => {
     const members = await nodes.membersOf(poolId);
     const found = isDisrupted(members);
-    if (found === disrupted.has(poolId) || !leadership.holds()) return;
+    if (!leadership.holds() || (found === disrupted.has(poolId) && fenced.has(poolId))) return;
     const written = await pools.setDisrupted(poolId, found, clock.now(), leadership.token);
-    if (found) disrupted.add(poolId);
-    else disrupted.delete(poolId);
+    // It may be so already: then the assessment is this leader's from now on all the same.
+    if (!written) await pools.claim(poolId, leadership.token);
+    fenced.add(poolId);
     if (!written) return;
+    const changed = new Set(disrupted);
+    if (found) changed.add(poolId);
+    else changed.delete(poolId);
+    disrupted = changed;
     const context = { pool_id: poolId, nodes: members.length };
     if (found) log.warn("A pool fell silent as one; nothing is done about its nodes", context);
     else log.info("A pool is heard again", context);
   };
 
+  /** An older leader may have written late: what is marked is read, not remembered. */
+  const readMarks = async (): Promise<void> => {
+    const marked = new Set((await pools.disrupted()).map(({ _id }) => _id));
+    const changed = [...marked, ...disrupted].filter((id) => marked.has(id) !== disrupted.has(id));
+    for (const id of changed) suspects.add(id);
+    disrupted = marked;
+  };
+
   const turn = async (leadership: Leadership): Promise<void> => {
     await begin(leadership);
+    await readMarks();
     for (const poolId of [...suspects]) {
       // Taken out first: what changes while it is looked at makes it suspect again.
       suspects.delete(poolId);

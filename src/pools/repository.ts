@@ -149,6 +149,11 @@ export async function createPoolRepository(store: Store) {
       return (await pools.updateOne(filter, update)).matched === 1;
     },
 
+    /** What leaders before that one still say of the pool counts no more. */
+    claim: async (poolId: string, fence: number): Promise<void> => {
+      await pools.updateOne({ _id: poolId, ...notFenced(fence) }, { $set: { fence } });
+    },
+
     /** The greatest token of a leader that has written a pool; 0 while none has. */
     highestFence: async (): Promise<number> =>
       (await pools.page({ fence: { $exists: true } }, { index: "idx_fence", descending: true, limit: 1 })).items[0]

@@ -1,6 +1,7 @@
 // T6, T7, T8: a pool that falls silent as one.
 import { describe, expect, test } from "vitest";
-import { isDisrupted } from "../../src/pools/pool.js";
+import { isDisrupted, type PoolDocument } from "../../src/pools/pool.js";
+import { createPoolRepository, poolsCollection } from "../../src/pools/repository.js";
 import { aNode, aPool } from "../support/builders.js";
 import { connectionsOf, connectivityOf, lastHeartbeatOf } from "../support/look.js";
 import { connectNode, type NodeStream } from "../support/node-stream.js";
@@ -167,5 +168,42 @@ describe("a pool is disrupted", () => {
     [45, 55, true],
   ])("%i heard and %i silent: %s", (heard, silent, expected) => {
     expect(isDisrupted(members(heard, silent, 50))).toBe(expected);
+  });
+});
+
+describe("the late word of a leader that no longer leads", () => {
+  test("that a pool is disrupted is taken back, where nobody has judged that pool since", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPoolOf(world, 5);
+    const pools = await world.store.collection<PoolDocument>(poolsCollection);
+    await pools.updateOne({ _id: poolId }, { $set: { disrupted_since: world.clock.now(), fence: 0 } });
+    expect(await isMarked(world, poolId)).toBe(true);
+    await world.pass(3_000);
+    expect(await isMarked(world, poolId)).toBe(false);
+  });
+
+  test("that a pool is heard again is taken back, too", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPoolOf(world, 5);
+    await world.pass(silentMs + 2_000);
+    expect(await isMarked(world, poolId)).toBe(true);
+    const pools = await world.store.collection<PoolDocument>(poolsCollection);
+    await pools.updateOne({ _id: poolId }, { $unset: { disrupted_since: true } });
+    await world.pass(3_000);
+    expect(await isMarked(world, poolId)).toBe(true);
+  });
+
+  test("is refused where its successor has judged that pool, though nothing had changed", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [, two] = fleet.replicas as [World, World];
+    const { poolId, members } = await aPoolOf(two, 5);
+    await fleet.end(0, "crash");
+    await fleet.pass(12_000);
+    await passBeating(fleet, members.slice(1), silentMs + 2_000);
+    const pools = await createPoolRepository(two.store);
+    const { fence = 0, disrupted_since } = await pools.get(poolId);
+    expect([fence > 1, disrupted_since]).toEqual([true, undefined]);
+    expect(await pools.setDisrupted(poolId, true, fleet.clock.now(), fence - 1)).toBe(false);
+    expect(await isMarked(two, poolId)).toBe(false);
   });
 });

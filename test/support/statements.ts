@@ -152,6 +152,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await pools.find("pool_1");
   await pools.disrupted();
   await pools.highestFence();
+  await pools.claim("pool_1", 1);
   await pools.setDisrupted("pool_1", true, now, 1);
   await pools.setDisrupted("pool_1", false, now, 1);
   await pools.reopen("pool_1", now);
