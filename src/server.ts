@@ -32,6 +32,7 @@ import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createFindPool, createPoolHandler } from "./pools/handler.js";
 import { createPoolRepository } from "./pools/repository.js";
+import { createStrays } from "./pools/strays.js";
 import { pootReadMaxBytes } from "./poot/handler.js";
 import { createPoot } from "./poot/poot.js";
 import { createLease } from "./replicas/lease.js";
@@ -145,8 +146,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     follows: () => feed.follows(),
     settings: { ...heartbeat, metricsIntervalMs: resources.collectionIntervalMs },
     metrics: {
-      beats: metrics.heartbeats,
-      sequenceGaps: metrics.heartbeatSequenceGaps,
+      ...{ beats: metrics.heartbeats, sequenceGaps: metrics.heartbeatSequenceGaps },
       sessionOpened: (outcome) => metrics.heartbeatSessions.inc({ outcome }),
     },
     onSample: (nodeId, sample, at) => {
@@ -190,6 +190,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const findPool = createFindPool(pools, clock);
   const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
   const resets = createResets({ repository, storeNow: store.now, clock });
+  const strays = createStrays({ ...led, pools, nodes: repository, membership, log: log.module("pools") });
   const tokens = await createTokens({
     ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs },
     rings: secrets.rings,
@@ -212,11 +213,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
   });
   const enrollment = createEnrollment({
-    repository,
-    spend: tokens.spendChallenge,
-    clock,
-    key: secrets.challengeKey,
-    changed,
+    ...{ repository, clock, changed },
+    ...{ spend: tokens.spendChallenge, key: secrets.challengeKey },
   });
 
   // What nodes use.
@@ -299,8 +297,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         operations: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
         unknownMessages: metrics.unknownMessages,
         settings: {
-          commandTimeoutMs: heartbeat.commandTimeoutMs,
-          graceMs: heartbeat.graceMs,
+          ...heartbeat,
           metricsIntervalMs: resources.collectionIntervalMs,
           payoutAddressCooldownMs: settings.payoutAddressCooldownMs,
         },
@@ -313,13 +310,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       admin: createAdminHandler({
         ...{ tokens, health, clock, standing: resets.standing, ttlMaxMs: settings.tokenTtlMaxMs },
         facts: {
-          service,
-          version,
-          environment,
-          storage: store.engine,
-          coordination: coordination.engine,
-          replicaId,
-          startedAt,
+          ...{ service, version, environment, replicaId, startedAt },
+          ...{ storage: store.engine, coordination: coordination.engine },
         },
         countReplicas: roster.countAlive,
       }),
@@ -348,7 +340,17 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Before the work that only a leader does begins, or it would wait a turn.
   await lease.take().catch(ifUnavailable);
   const tasks = runTasks([
-    ...[joining, listen, lease.task, roster.task, sweeper.task, orphans.task, disruption.task, reconciler.task],
+    ...[
+      joining,
+      listen,
+      lease.task,
+      roster.task,
+      sweeper.task,
+      orphans.task,
+      disruption.task,
+      strays.task,
+      reconciler.task,
+    ],
     ...[nodeLog.task, feed.task, poot.task, tokens.task, health.task, ...used.tasks],
   ]);
   undo.defer(tasks.stop);

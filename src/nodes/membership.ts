@@ -1,7 +1,7 @@
 // Which pool a node is in. A member holds a slot 1..max_nodes under a unique (pool, slot), so the unique index is the
 // referee of capacity: no counter can drift, and any number of concurrent joins fill a pool exactly.
 import { isDeepStrictEqual } from "node:util";
-import { poolFull, poolNotFound } from "../failure.js";
+import { Failure, poolFull, poolNotFound } from "../failure.js";
 import { DuplicateKeyError } from "../storage/collection.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeRepository } from "./repository.js";
@@ -88,9 +88,17 @@ export function createMembership(parts: {
       await confirm(move.poolId);
     } catch (error) {
       const { _id: nodeId } = move.before;
-      const node = await repository.change(nodeId, now, (current) =>
-        current.pool_id === move.poolId ? turnBack(current, move, actor) : undefined,
-      );
+      const back = (rename: boolean) =>
+        repository.change(nodeId, now, async (current) => {
+          if (current.pool_id !== move.poolId) return undefined;
+          const patch = await turnBack(current, move, actor);
+          return rename ? renamed(current, patch) : patch;
+        });
+      // Its former name may have been taken meanwhile; in the pool it cannot stay.
+      const node = await back(false).catch((failure: unknown) => {
+        if (!(failure instanceof Failure && failure.reason === "LUCID_ERR_5007")) throw failure;
+        return back(true);
+      });
       parts.changed(node);
       throw error;
     }
@@ -127,7 +135,32 @@ export function createMembership(parts: {
 
     /** The patch that takes a node out of its pool. */
     leaving,
+
+    /**
+     * A leader's word that the node, as it was read, must leave its pool. False: it has changed since, or a later leader has
+     * spoken. Where its name is taken among nodes without a pool it gets one of its own.
+     */
+    takeOut: async (node: NodeDocument, fence: number): Promise<boolean> => {
+      const patch = leaving("system");
+      const write = (chosen: Patch) => repository.compareAndSet(node, chosen, now(), { fence });
+      const changed = await write(patch).catch((error: unknown) => {
+        if (!(error instanceof DuplicateKeyError && error.index === "idx_name_scope")) throw error;
+        return write(renamed(node, patch));
+      });
+      if (changed !== null) parts.changed(changed);
+      return changed !== null;
+    },
   };
+}
+
+const nameMax = 100;
+
+/** As the patch, under a name that holds the node's own id and that no other node has. */
+function renamed(node: NodeDocument, patch: Patch): Patch {
+  const name = patch.set?.name ?? node.name;
+  const own = `${name.slice(0, nameMax - 1 - node._id.length)}-${node._id}`;
+  const reason = `${patch.event.reason}; the name ${name} was taken meanwhile`;
+  return { ...patch, set: { ...patch.set, name: own }, event: { ...patch.event, reason } };
 }
 
 const places: ReadonlySet<string> = new Set(["pool_id", "pool_slot", "pool_priority", "name_scope"]);

@@ -197,6 +197,15 @@ export async function createNodeRepository(store: Store) {
       return new Set(page.items.flatMap((node) => (node.pool_slot === undefined ? [] : [node.pool_slot])));
     },
 
+    /** The first pool behind that id that has a member; undefined where there is none. */
+    nextPool: async (poolId: string): Promise<string | undefined> =>
+      (
+        await nodes.page(
+          { pool_slot: { $exists: true }, pool_id: { $gt: poolId } },
+          { index: "idx_pool_slot", limit: 1 },
+        )
+      ).items[0]?.pool_id,
+
     /**
      * Takes the epoch behind the one that was read and dates the node's liveness, in one write; the answer is the node
      * after it. Null: another epoch was taken meanwhile, or the node is unknown, deleted or banned. `replica` is who holds

@@ -108,10 +108,10 @@ export const stillCollector: Collector = {
 };
 
 /**
- * Lease, roster, sweeper, orphans, disruption, reconciler, node log, feed, PoOT's counting, samples, retention, tokens,
+ * Lease, roster, sweeper, orphans, disruption, strays, reconciler, node log, feed, PoOT's counting, samples, retention, tokens,
  * health: each sleeps when it has nothing to do.
  */
-const sleepersAtRest = 13;
+const sleepersAtRest = 14;
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { settings: given = {}, clock = systemClock, engines: _, ...overrides } = options;

@@ -1,0 +1,85 @@
+// Nodes that stand in a pool that is gone, or beyond what their pool may hold: their joining was cut off between its two
+// steps, or could not be taken back. The leader looks for them and takes them out.
+import type { Clock } from "../clock.js";
+import type { Membership } from "../nodes/membership.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Task } from "../task.js";
+import type { PoolRepository } from "./repository.js";
+
+const turnMs = 1000;
+/** Pools looked at in one turn, and how soon the first one is looked at again. */
+const poolsPerTurn = 20;
+const roundMs = 10_000;
+/** A joining that is on its way puts things right itself; a store may be slow with it. */
+const patienceMs = 30_000;
+const nodesPerTurn = 50;
+
+export function createStrays(parts: {
+  readonly pools: Pick<PoolRepository, "find">;
+  readonly nodes: Pick<NodeRepository, "nextPool" | "takenSlots" | "membersOf">;
+  readonly membership: Pick<Membership, "takeOut">;
+  readonly leadership: () => Leadership | undefined;
+  readonly clock: Clock;
+  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+}): { readonly task: Task } {
+  const { pools, nodes, clock } = parts;
+  /** Since when a pool has had more members than it may, as far as this leader has looked; monotonic. */
+  const sinceMs = new Map<string, number>();
+  let token: number | undefined;
+  let place = "";
+  let roundAtMs = Number.NEGATIVE_INFINITY;
+
+  /** How many members are too many; all of a pool that is gone. */
+  const excessOf = async (poolId: string): Promise<number> => {
+    const [pool, taken] = await Promise.all([pools.find(poolId), nodes.takenSlots(poolId)]);
+    return Math.max(0, taken.size - (pool?.max_nodes ?? 0));
+  };
+
+  const look = async (poolId: string, leadership: Leadership): Promise<void> => {
+    const excess = await excessOf(poolId);
+    if (excess === 0) {
+      sinceMs.delete(poolId);
+      return;
+    }
+    const nowMs = clock.monotonicMs();
+    const since = sinceMs.get(poolId) ?? nowMs;
+    sinceMs.set(poolId, since);
+    if (nowMs - since < patienceMs) return;
+    // The highest slots go first: those beyond max_nodes are the ones that do not fit.
+    const members = (await nodes.membersOf(poolId)).sort((a, b) => (b.pool_slot ?? 0) - (a.pool_slot ?? 0));
+    for (const node of members.slice(0, Math.min(excess, nodesPerTurn))) {
+      if (!leadership.holds()) return;
+      if (!(await parts.membership.takeOut(node, leadership.token))) continue;
+      parts.log.warn("A node was taken out of a pool that is gone or too full", { node_id: node._id, pool_id: poolId });
+    }
+  };
+
+  const turn = async (leadership: Leadership): Promise<void> => {
+    if (token !== leadership.token) {
+      token = leadership.token;
+      sinceMs.clear();
+    }
+    if (place === "") {
+      if (clock.monotonicMs() - roundAtMs < roundMs) return;
+      roundAtMs = clock.monotonicMs();
+    }
+    for (let looked = 0; looked < poolsPerTurn; looked++) {
+      const poolId = await nodes.nextPool(place);
+      place = poolId ?? "";
+      if (poolId === undefined) return;
+      await look(poolId, leadership);
+    }
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      const leadership = parts.leadership();
+      // A store that is away is told of by those who write heartbeats.
+      if (leadership !== undefined) await turn(leadership).catch(() => undefined);
+      await clock.sleep(turnMs, signal);
+    }
+  };
+
+  return { task };
+}

@@ -1,0 +1,95 @@
+// Joins that were cut off between their two steps, or could not be taken back.
+import { describe, expect, test } from "vitest";
+import { createMembership } from "../../src/nodes/membership.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
+import { createNodeRepository, nodesCollection } from "../../src/nodes/repository.js";
+import type { PoolDocument } from "../../src/pools/pool.js";
+import { poolsCollection } from "../../src/pools/repository.js";
+import { aName, aNode, aPool } from "../support/builders.js";
+import { historyOf, nodeOf } from "../support/look.js";
+import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world.js";
+
+const membersOf = async (world: World, poolId: string): Promise<string[]> =>
+  (await world.nodes.listNodes({ poolId })).nodes.map(({ nodeId }) => nodeId).sort();
+
+/** As a process leaves it that died before it looked whether the claim stands. */
+async function claimSlot(world: World, nodeId: string, poolId: string, slot: number): Promise<void> {
+  const nodes = await world.store.collection<NodeDocument>(nodesCollection);
+  const place = { pool_id: poolId, pool_slot: slot, pool_priority: 50, name_scope: poolId };
+  await nodes.updateOne({ _id: nodeId }, { $set: place });
+}
+
+describe("members of a pool", () => {
+  test("that is gone are taken out, with a name of their own where theirs was taken", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPool(world.pools);
+    const name = aName("stray");
+    const [first, second] = [await aNode(world.nodes, { name }), await aNode(world.nodes)];
+    await claimSlot(world, first.nodeId, poolId, 1);
+    await claimSlot(world, second.nodeId, poolId, 2);
+    const twin = await aNode(world.nodes, { name });
+    const pools = await world.store.collection<PoolDocument>(poolsCollection);
+    await pools.deleteMany({ _id: poolId }, { limit: 1 });
+    await world.pass(60_000);
+    const [one, two] = [await nodeOf(world, first.nodeId), await nodeOf(world, second.nodeId)];
+    expect([one.poolId, two.poolId]).toEqual(["", ""]);
+    expect([one.name, two.name]).toEqual([`${name}-${first.nodeId}`, second.name]);
+    expect((await nodeOf(world, twin.nodeId)).name).toBe(name);
+    expect((await historyOf(world, first.nodeId)).at(-1)?.reason).toContain("left its pool");
+  });
+
+  test("that holds more than it may are taken out until it holds as many, the highest slots first", async () => {
+    await using fleet = await openClockedFleet(2);
+    const world = fleet.replicas[0] as World;
+    const { poolId } = await aPool(world.pools, { maxNodes: 2 });
+    const ids: string[] = [];
+    for (let slot = 1; slot <= 4; slot++) {
+      const { nodeId } = await aNode(world.nodes);
+      await claimSlot(world, nodeId, poolId, slot);
+      ids.push(nodeId);
+    }
+    const full = await aPool(world.pools, { maxNodes: 1 });
+    const { nodeId: inside } = await aNode(world.nodes, { initialPoolId: full.poolId });
+    await fleet.pass(60_000);
+    expect(await membersOf(world, poolId)).toEqual(ids.slice(0, 2).sort());
+    expect(await membersOf(world, full.poolId)).toEqual([inside]);
+  });
+
+  test("stay while a lowering that is taken back is on its way", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPool(world.pools, { maxNodes: 2 });
+    const ids: string[] = [];
+    for (let count = 0; count < 2; count++) ids.push((await aNode(world.nodes, { initialPoolId: poolId })).nodeId);
+    const pools = await world.store.collection<PoolDocument>(poolsCollection);
+    await pools.updateOne({ _id: poolId }, { $set: { max_nodes: 1 } });
+    await world.pass(20_000);
+    await pools.updateOne({ _id: poolId }, { $set: { max_nodes: 2 } });
+    await world.pass(60_000);
+    expect(await membersOf(world, poolId)).toEqual(ids.sort());
+  });
+});
+
+describe("a node that is turned back", () => {
+  test("leaves the pool although its name was taken meanwhile", async () => {
+    await using world = await openWorld();
+    const name = aName("a".repeat(80));
+    const { nodeId } = await aNode(world.nodes, { name });
+    let looks = 0;
+    const membership = createMembership({
+      repository: await createNodeRepository(world.store),
+      findPool: async () => {
+        if (looks++ === 0) return { maxNodes: 1 };
+        await aNode(world.nodes, { name }).catch(() => undefined);
+        return null;
+      },
+      now: world.clock.now,
+      random: () => 0,
+      changed: () => undefined,
+    });
+    await expect(membership.join(nodeId, "pool_going", undefined, "test")).rejects.toThrow("pool_going not found");
+    const node = await nodeOf(world, nodeId);
+    expect(node.poolId).toBe("");
+    expect(node.name).toMatch(/^[a-zA-Z0-9_-]{3,100}$/);
+    expect(node.name.endsWith(nodeId)).toBe(true);
+  });
+});
