@@ -12,6 +12,8 @@ import { ackToWire, commandToWire, hardwareToJson, toIncoming, toResult, toSampl
 
 /** A stream that does not say Hello this long is not kept. */
 const helloMs = 10_000;
+/** A stream that is to end has this long until its reader has taken what was sent before. */
+const lingerMs = 5_000;
 
 interface StreamParts {
   readonly sessions: Sessions;
@@ -34,27 +36,40 @@ export function heartbeatHandlers(
     heartbeat: async function* (requests: AsyncIterable<HeartbeatRequest>, context: HandlerContext) {
       const release = parts.sessions.enter(callerOf(context).nodeId ?? "");
       const outbox = createOutbox(parts.clock);
+      const over = new AbortController();
+      let ending = false;
+      // The answers wait in the middle of a message for a reader that does not read: such a stream ends from beside it, or
+      // it would hold its place for as long as its connection lives.
+      const end = (error?: unknown): void => {
+        outbox.end(error);
+        if (ending) return;
+        ending = true;
+        void parts.clock.sleep(lingerMs, over.signal).then(() => {
+          if (!over.signal.aborted) context.values.get(peerKey).resetStream();
+        });
+      };
       const link: Link = {
         send: outbox.push,
-        end: outbox.end,
+        end,
         stalledSinceMs: outbox.stalledSinceMs,
         endConnection: () => {
-          outbox.end();
+          end();
           context.values.get(peerKey).closeConnection();
         },
       };
       const held: Held = { ended: false };
-      const abort = () => outbox.end(context.signal.reason);
+      const abort = () => end(context.signal.reason);
       context.signal.addEventListener("abort", abort, { once: true });
       if (context.signal.aborted) abort();
       // It runs beside the answers and is not waited for: the iteration of requests ends only with the stream itself.
-      receive(parts, requests, context, link, held).then(() => outbox.end(), outbox.end);
+      receive(parts, requests, context, link, held).then(() => end(), end);
       try {
         for await (const message of outbox.messages()) yield toWire(message, timing);
       } finally {
         held.ended = true;
         release();
         outbox.end();
+        over.abort();
         context.signal.removeEventListener("abort", abort);
         if (held.session !== undefined) parts.sessions.closed(held.session, link);
       }
