@@ -27,6 +27,8 @@ const slowMs = 5_000;
 /** Not taken for this long: its reader is gone for all we know. */
 const stalledMs = 30_000;
 const tendMs = 5_000;
+/** A watch that is to end has this long until its reader has taken the message on its way. */
+const lingerMs = 5_000;
 
 interface Watched {
   readonly poolId: string;
@@ -161,7 +163,11 @@ export function createWatch(parts: {
     const signal = AbortSignal.any([context.signal, draining.signal, watcher.ended.signal]);
     const pace = createPace(clock);
     // The generator waits in the middle of a message for a reader that does not read, so the end comes from beside it.
-    void tend(pace, watcher, caller, signal).then((stalled) => stalled && context.values.get(peerKey).resetStream());
+    const over = new AbortController();
+    void tend(pace, watcher, caller, signal).then(async (stalled) => {
+      if (!stalled) await clock.sleep(lingerMs, over.signal);
+      if (!over.signal.aborted) context.values.get(peerKey).resetStream();
+    });
     try {
       const given = request.resumeToken === "" ? undefined : await resume(request.resumeToken, watched);
       const from = given ?? (yield* paced(snapshot(watched), pace, signal));
@@ -172,6 +178,7 @@ export function createWatch(parts: {
       if (context.signal.aborted) throw context.signal.reason;
     } finally {
       watchers.delete(watcher);
+      over.abort();
       watcher.ended.abort();
     }
   } satisfies Handler;

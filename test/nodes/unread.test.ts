@@ -1,42 +1,57 @@
 // Nodes that say what they should and read no answer: on HTTP/2 a reader alone decides how much it is sent.
+import { randomBytes } from "node:crypto";
 import { type ClientHttp2Stream, connect } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { HeartbeatRequestSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { HeartbeatRequestSchema, WatchNodesRequestSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { aNode } from "../support/builders.js";
 import { connectivityOf } from "../support/look.js";
 import { connectNode } from "../support/node-stream.js";
-import { until } from "../support/until.js";
+import { toRefusal } from "../support/refusal.js";
+import { inParallel, until } from "../support/until.js";
 import { openClockedWorld, type World } from "../support/world.js";
 
 type Message = Parameters<typeof create<typeof HeartbeatRequestSchema>>[1];
 
-function framed(message: Message): Buffer {
-  const bytes = toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, message));
+const framed = (message: Message): Buffer =>
+  inFrame(toBinary(HeartbeatRequestSchema, create(HeartbeatRequestSchema, message)));
+
+function inFrame(bytes: Uint8Array): Buffer {
   const head = Buffer.alloc(5);
   head.writeUInt32BE(bytes.length, 1);
   return Buffer.concat([head, bytes]);
 }
 
-/** A connection whose streams may be sent nothing; its streams say Hello. */
-async function unreading(world: World, nodeId: string) {
+/** A connection whose streams may be sent nothing. */
+function unreadingConnection(world: World, token: string) {
   const session = connect(world.baseUrl, { settings: { initialWindowSize: 0 } });
   session.on("error", () => undefined);
-  const token = await world.nodeToken(nodeId);
   return {
-    open: (bootId: string): ClientHttp2Stream => {
+    request: (method: string): ClientHttp2Stream => {
       const stream = session.request({
         ":method": "POST",
-        ":path": "/lucid.node.v1.NodeService/Heartbeat",
+        ":path": `/lucid.node.v1.NodeService/${method}`,
         "content-type": "application/grpc",
         te: "trailers",
         authorization: `Bearer ${token}`,
       });
       stream.on("error", () => undefined);
-      stream.write(framed({ message: { case: "hello", value: { nodeId, bootId, agentVersion: "x" } } }));
       return stream;
     },
     [Symbol.dispose]: () => session.destroy(),
+  };
+}
+
+/** One of a node; its streams say Hello. */
+async function unreading(world: World, nodeId: string) {
+  const connection = unreadingConnection(world, await world.nodeToken(nodeId));
+  return {
+    open: (bootId: string): ClientHttp2Stream => {
+      const stream = connection.request("Heartbeat");
+      stream.write(framed({ message: { case: "hello", value: { nodeId, bootId, agentVersion: "x" } } }));
+      return stream;
+    },
+    [Symbol.dispose]: connection[Symbol.dispose],
   };
 }
 
@@ -102,5 +117,28 @@ describe("a stream whose answers are not read", () => {
       60_000,
     );
     expect((process.memoryUsage().heapUsed - before) / 2 ** 20).toBeLessThan(60);
+  });
+});
+
+describe("a watch that is not read", () => {
+  test("is closed in time when its token is revoked, and its place is free again", async () => {
+    await using world = await openClockedWorld();
+    // What compression does not make small: more than any buffer on the way takes.
+    const text = () => randomBytes(45).toString("base64url");
+    const labels = Object.fromEntries(Array.from({ length: 60 }, (_, place) => [`label-${place}`, `x${text()}x`]));
+    await inParallel(Array.from({ length: 40 }), 8, () => aNode(world.nodes, { labels }));
+    using connection = unreadingConnection(world, await world.token("operator", { subject: "ops", jti: "leaked" }));
+    const streams = Array.from({ length: 50 }, () => {
+      const stream = connection.request("WatchNodes");
+      stream.end(inFrame(toBinary(WatchNodesRequestSchema, create(WatchNodesRequestSchema))));
+      return stream;
+    });
+    const other = world.as(await world.token("operator", { subject: "ops" }));
+    const open = () => other.nodes.watchNodes({})[Symbol.asyncIterator]().next();
+    await until(async () => (await open().then(() => "open", toRefusal)) !== "open", "all places are taken");
+    await world.admin.revokeToken({ jti: "leaked" });
+    await world.pass(8_000);
+    await until(() => streams.every(({ closed }) => closed), "all are closed");
+    await open();
   });
 });
