@@ -41,8 +41,8 @@ export const refreshMs = 86_400_000;
 export const enrollmentMs = 900_000;
 /** A lost answer to a refresh may be asked for again this long. */
 const refreshReplayMs = 60_000;
-/** A spent token is remembered longer than the leeway lets it verify. */
-const spentMarginMs = 300_000;
+/** A spent token is remembered longer than the leeway lets it verify, also where a clock steps back by hours. */
+const spentMarginMs = 3 * 3_600_000;
 const cacheMax = 50_000;
 const cacheMs = 60_000;
 const pollMs = 1_000;

@@ -19,12 +19,19 @@ interface Orphan {
   readonly epoch: number;
   readonly heardAt: Date;
   connectivity: ConnectivityState;
-  /** When this very state was first seen, by the monotonic clock and by the store's. */
+  /** When this very state was first seen; monotonic. */
   observedMs: number;
-  readonly observedAt: Date;
+}
+
+/** The store's clock, and ours before it was asked. */
+interface StoreTime {
+  readonly at: Date;
+  readonly nowMs: number;
 }
 
 const turnMs = 1000;
+/** A watermark may have been written after the store was asked for the time. */
+const aheadMsMax = 10_000;
 const expiriesPerTurn = 50;
 const judged = ["connected", "disconnected"] as const;
 
@@ -59,7 +66,7 @@ export function createOrphans(parts: {
     stall.presumeLife();
   };
 
-  const observe = (node: NodeDocument, at: Date): void => {
+  const observe = (node: NodeDocument): void => {
     const known = orphans.get(node._id);
     const back = known?.connectivity === "disconnected" && node.connectivity === "connected";
     const same =
@@ -78,27 +85,26 @@ export function createOrphans(parts: {
       heardAt: node.last_heartbeat,
       connectivity: node.connectivity,
       observedMs: clock.monotonicMs(),
-      observedAt: at,
     });
   };
 
   /** Takes in the nodes of replicas that have died, and gives those back whose replica has returned. */
-  const adopt = async (replicas: readonly Replica[], at: Date): Promise<void> => {
+  const adopt = async (replicas: readonly Replica[]): Promise<void> => {
     for (const replica of replicas) {
       if (replica.alive && taken.has(replica.id)) giveBack(replica);
-      if (!replica.alive && !taken.has(replica.id)) await adoptFrom(replica, at);
+      if (!replica.alive && !taken.has(replica.id)) await adoptFrom(replica);
     }
     for (const id of taken) if (!replicas.some((replica) => replica.id === id)) taken.delete(id);
   };
 
   /** Answers how many there were. */
-  const adoptFrom = async (replica: Replica, at: Date): Promise<number> => {
+  const adoptFrom = async (replica: Replica): Promise<number> => {
     let count = 0;
     for (const connectivity of judged) {
       let after: Cursor | undefined;
       do {
         const page: Page<NodeDocument> = await repository.heldBy(replica.id, connectivity, after);
-        for (const node of page.items) observe(node, at);
+        for (const node of page.items) observe(node);
         count += page.items.length;
         after = page.next;
       } while (after !== undefined);
@@ -119,9 +125,9 @@ export function createOrphans(parts: {
   };
 
   /** One page of unary nodes a turn, round and round. */
-  const observeUnary = async (at: Date): Promise<void> => {
+  const observeUnary = async (): Promise<void> => {
     const page = await repository.heldBy(unaryReplica, unary.connectivity, unary.after);
-    for (const node of page.items) observe(node, at);
+    for (const node of page.items) observe(node);
     unary =
       page.next === undefined
         ? { connectivity: unary.connectivity === "connected" ? "disconnected" : "connected", after: undefined }
@@ -135,19 +141,29 @@ export function createOrphans(parts: {
       timing,
     );
 
-  /** Whether all beats that the verdict depends on are in the store: any living replica may have taken a unary one. */
-  const isKnown = (orphan: Orphan, silentMs: number, replicas: readonly Replica[]): boolean => {
+  /**
+   * Whether all beats that the verdict depends on are in the store: any living replica may have taken a unary one. The end
+   * of the silence is told in the store's time as it runs now, for its clock may have stepped since the node was observed;
+   * a watermark far ahead of it is from before such a step.
+   */
+  const isKnown = (
+    orphan: Orphan,
+    silentMs: number,
+    replicas: readonly Replica[],
+    { at, nowMs }: StoreTime,
+  ): boolean => {
     if (orphan.replica !== unaryReplica) return true;
-    const until = orphan.observedAt.getTime() + silentMs;
-    return replicas.every(({ alive, watermark }) => !alive || watermark.getTime() >= until);
+    const until = at.getTime() - (nowMs - orphan.observedMs) + silentMs;
+    const latest = at.getTime() + aheadMsMax;
+    return replicas.every(({ alive, watermark }) => !alive || (+watermark >= until && +watermark <= latest));
   };
 
-  const sweep = async (leadership: Leadership, replicas: readonly Replica[]): Promise<void> => {
+  const sweep = async (leadership: Leadership, replicas: readonly Replica[], time: StoreTime): Promise<void> => {
     const longestIntervalMs = Math.max(timing.intervalMs, ...replicas.map(({ intervalMs }) => intervalMs));
     const silentMs = longestIntervalMs + timing.graceMs;
     const due = [...orphans.values()].flatMap((orphan) => {
       const found = judge(orphan, longestIntervalMs);
-      const news = found !== "alive" && found !== orphan.connectivity && isKnown(orphan, silentMs, replicas);
+      const news = found !== "alive" && found !== orphan.connectivity && isKnown(orphan, silentMs, replicas, time);
       return news ? [{ orphan, to: found }] : [];
     });
     await Promise.all(
@@ -172,30 +188,31 @@ export function createOrphans(parts: {
     const node = await repository.find(orphan.nodeId);
     const own = node?.session_replica === orphan.replica && (judged as readonly string[]).includes(node.connectivity);
     if (node === null || !own) orphans.delete(orphan.nodeId);
-    else observe(node, await parts.storeNow());
+    else observe(node);
   };
 
   /** A dead replica goes from the roster when nothing of it is left to be judged. */
-  const forgetDone = async (replicas: readonly Replica[], at: Date): Promise<void> => {
+  const forgetDone = async (replicas: readonly Replica[]): Promise<void> => {
     const waiting = new Set([...orphans.values()].map(({ replica }) => replica));
     for (const replica of replicas) {
       if (replica.alive || !taken.has(replica.id) || waiting.has(replica.id)) continue;
       // It may have opened sessions after its nodes were read, before it died for good.
       taken.delete(replica.id);
-      if ((await adoptFrom(replica, at)) === 0) await parts.forgetReplica(replica);
+      if ((await adoptFrom(replica)) === 0) await parts.forgetReplica(replica);
     }
   };
 
   const turn = async (leadership: Leadership): Promise<void> => {
     begin(leadership);
     stall.turnBegins();
-    const at = await parts.storeNow();
+    const nowMs = clock.monotonicMs();
+    const time = { at: await parts.storeNow(), nowMs };
     const replicas = await parts.look();
-    await adopt(replicas, at);
-    await observeUnary(at);
+    await adopt(replicas);
+    await observeUnary();
     stall.storeAnswered();
-    await sweep(leadership, replicas);
-    await forgetDone(replicas, at);
+    await sweep(leadership, replicas, time);
+    await forgetDone(replicas);
     stall.turnEnds();
   };
 

@@ -123,6 +123,32 @@ describe("a challenge", () => {
     await expectRefusal(clients.nodes.completeEnrollment({ nodeId, challenge, signature }), "Unauthenticated 4011");
   });
 
+  test.each(["stop", "crash"] as const)("serves once, also beyond a %s of the service", async (how) => {
+    await using world = await openClockedWorld();
+    const { nodeId, clients, challenge, signature } = await invited(world);
+    await clients.nodes.completeEnrollment({ nodeId, challenge, signature });
+    for (let turn = 0; turn < 2; turn++) {
+      await world.restart(how);
+      // The wall clock may go back over it, too.
+      if (turn === 1) world.clock.stepWall(-60_000);
+      const replay = world.as(undefined).nodes.completeEnrollment({ nodeId, challenge, signature });
+      await expectRefusal(replay, "Unauthenticated 4011");
+    }
+  });
+
+  test("is spent as long as it is good, although the clock steps to and fro", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId, clients, challenge, signature } = await invited(world);
+    await clients.nodes.completeEnrollment({ nodeId, challenge, signature });
+    const replay = () => world.as(undefined).nodes.completeEnrollment({ nodeId, challenge, signature });
+    world.clock.stepWall(7_200_000);
+    // Long enough for whatever is over to be swept from the store.
+    await world.pass(70_000, 10_000);
+    await expectRefusal(replay(), "Unauthenticated 4011");
+    world.clock.stepWall(-7_200_000);
+    await expectRefusal(replay(), "Unauthenticated 4011");
+  });
+
   test("with any byte changed is not ours, whoever signs it", async () => {
     await using world = await openWorld();
     const { nodeId, identity, clients, challenge } = await invited(world);
