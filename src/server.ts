@@ -172,7 +172,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     heard: async (chunk) => {
       disruption.heard(chunk);
       used.heard(chunk.entries);
-      await follower.heard(chunk);
+      await Promise.all([follower.heard(chunk), resets.heard(chunk.entries)]);
     },
   });
   const watch = createWatch({ repository, log: nodeLog, feed, paging, clock });

@@ -291,10 +291,16 @@ export function resetEnrollment(node: NodeDocument, actor: string, now: Date): P
       ...(disconnects ? { connectivity: "disconnected" } : {}),
     },
     unset: ["public_key", "key_fingerprint", "silent_since"],
-    event: { type: "updated", reason: "enrolment reset", actor },
+    event: { type: "updated", reason: resetReason, actor },
     ofEpoch: node.session_epoch,
   };
 }
+
+const resetReason = "enrolment reset";
+
+/** Whether a change in the log is a reset of its node's enrolment. */
+export const isReset = ({ type, reason }: Pick<Change, "type" | "reason">): boolean =>
+  type === "updated" && reason === resetReason;
 
 /** What a node's token says of how it was made. */
 export interface TokenOrigin {

@@ -2,7 +2,7 @@
 // document decides, so that the reset is one write; this is what each replica knows of it without asking at each call.
 import type { Clock } from "../clock.js";
 import { createDatedReader } from "../storage/dated.js";
-import { type NodeDocument, predatesReset, type TokenOrigin } from "./node.js";
+import { type Change, isReset, type NodeDocument, predatesReset, type TokenOrigin } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
 export type Resets = ReturnType<typeof createResets>;
@@ -22,17 +22,24 @@ export function createResets(parts: {
     known.set(_id, { enrollment_epoch, enrollment_reset_at });
   };
 
+  const look = createDatedReader({
+    page: parts.repository.resetSince,
+    take: note,
+    storeNow: parts.storeNow,
+    clock: parts.clock,
+  });
+
   return {
     /** A node was changed here. */
     note,
 
-    /** Takes in what was reset elsewhere. Rejects when the store is away. */
-    look: createDatedReader({
-      page: parts.repository.resetSince,
-      take: note,
-      storeNow: parts.storeNow,
-      clock: parts.clock,
-    }),
+    /** Takes in what was reset elsewhere; to be called about once a second. Rejects when the store is away. */
+    look,
+
+    /** Follows the log, so that a reset elsewhere is known as soon as anything of it. */
+    heard: async (entries: readonly Pick<Change, "type" | "reason">[]): Promise<void> => {
+      if (entries.some(isReset)) await look();
+    },
 
     /** Whether a node's token is from before a reset that is known here. */
     outdates: (nodeId: string, token: TokenOrigin): boolean => {

@@ -6,7 +6,7 @@ import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
 import { connectivityOf } from "../support/look.js";
 import { connectNode, openNodeStream } from "../support/node-stream.js";
 import { expectRefusal, toRefusal } from "../support/refusal.js";
-import { within } from "../support/until.js";
+import { until, within } from "../support/until.js";
 import { type ClockedFleet, openClockedFleet, type World } from "../support/world.js";
 
 const out = "Unauthenticated 4011";
@@ -105,6 +105,22 @@ describe("after a reset the tokens of before", () => {
     const { accessToken } = await enroll(one.as(await enrollmentToken(one, nodeId)), anIdentity(nodeId));
     await connectNode(two, nodeId, { token: accessToken });
   });
+});
+
+test("a reset on one replica is known on the other by the log, before that looks for resets itself", async () => {
+  await using fleet = await openClockedFleet(2);
+  const [one, two] = pairOf(fleet);
+  const { nodeId, access } = await heldNode(one);
+  const { nodes } = two.as(access.enrolled);
+  await nodes.getNode({ nodeId });
+  await one.nodes.resetEnrollment({ nodeId });
+  const refused = () =>
+    nodes.getNode({ nodeId }).then(
+      () => false,
+      () => true,
+    );
+  await until(refused, "the token is refused although no time has passed");
+  await expectRefusal(nodes.getNode({ nodeId }), out);
 });
 
 describe("a reset ends", () => {

@@ -32,7 +32,7 @@ export type Node = Message<"lucid.node.v1.Node"> & {
 
   /**
    * Letters, digits, `_` and `-`, 3 to 100 characters, case-sensitive; unique in its pool (nodes without a pool share one
-   * space).
+   * space). A node that the service must take out of its pool while its name is taken gets its node_id behind it.
    *
    * @generated from field: string name = 2;
    */
@@ -4262,8 +4262,10 @@ export const NodeService: GenService<{
     output: typeof ResetEnrollmentResponseSchema;
   },
   /**
-   * A node's life: Hello, then beats, for days. Permission: the node itself. Errors: 4001 (no Hello first), 4031 (banned
-   * or not this node), 4291 (registering too often), 5001, 5013 (superseded), 5031 (full or draining).
+   * A node's life: Hello, then beats, for days. Permission: the node itself. Errors: 4001 (no Hello first), 4011 (the token
+   * was revoked, or its enrolment reset), 4031 (banned or not this node), 4291 (registering too often), 5001, 5013
+   * (superseded by another process), 5031 (full, draining, or another session was opened at the same time: come again). A
+   * stream that is to end and whose answers are not read for 5 s is reset (CANCELLED).
    *
    * @generated from rpc lucid.node.v1.NodeService.Heartbeat
    */
