@@ -140,7 +140,7 @@ describe("one busy node over a slow store", () => {
       await until(() => changes >= before + 20, "the busy node goes on");
       await repository.change("node_calm", () => now, patch);
       log.wake("node_calm");
-      await until(() => isLogged("node_calm", calm + 1), "the other node's change is in the log", 1_000);
+      await until(() => isLogged("node_calm", calm + 1), "the other node's change is in the log", 2_500);
     }
     // What the log holds is forgotten although more keeps coming.
     const { unlogged } = await repository.get("node_busy");

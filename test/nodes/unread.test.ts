@@ -1,5 +1,6 @@
 // Nodes that say what they should and read no answer: on HTTP/2 a reader alone decides how much it is sent.
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { type ClientHttp2Stream, connect } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
@@ -7,8 +8,8 @@ import { HeartbeatRequestSchema, WatchNodesRequestSchema } from "../../gen/lucid
 import { aNode } from "../support/builders.js";
 import { connectivityOf } from "../support/look.js";
 import { connectNode } from "../support/node-stream.js";
-import { toRefusal } from "../support/refusal.js";
-import { inParallel, until } from "../support/until.js";
+import { expectRefusal } from "../support/refusal.js";
+import { inParallel, until, within } from "../support/until.js";
 import { openClockedWorld, type World } from "../support/world.js";
 
 type Message = Parameters<typeof create<typeof HeartbeatRequestSchema>>[1];
@@ -133,9 +134,11 @@ describe("a watch that is not read", () => {
       stream.end(inFrame(toBinary(WatchNodesRequestSchema, create(WatchNodesRequestSchema))));
       return stream;
     });
+    // The first message of each is on its way, and what follows it is at hand.
+    await Promise.all(streams.map((stream) => within(once(stream, "response"), "a watch begins")));
     const other = world.as(await world.token("operator", { subject: "ops" }));
     const open = () => other.nodes.watchNodes({})[Symbol.asyncIterator]().next();
-    await until(async () => (await open().then(() => "open", toRefusal)) !== "open", "all places are taken");
+    await expectRefusal(open(), "ResourceExhausted 4291");
     await world.admin.revokeToken({ jti: "leaked" });
     await world.pass(8_000);
     await until(() => streams.every(({ closed }) => closed), "all are closed");
