@@ -135,12 +135,12 @@ export function createSessions(parts: {
     return session;
   };
 
-  const lateRefusal = (node: NodeDocument, { bearer, bootId }: Opening, { epoch }: Session): Failure | undefined => {
+  /** Why the session's node no longer answers to it: what ended it may not have seen it. */
+  const outdated = (node: NodeDocument, { bearer, bootId }: Opening, { epoch }: Session): Failure | undefined => {
     if (predatesReset(bearer, node)) return enrollmentReset();
     if (node.session_epoch !== epoch) return superseded(bootId, node.session_boot_id);
     if (node.banned) return notAllowed("The node is banned");
-    if (parts.isRevoked(bearer.jti)) return unauthenticated("The token was revoked");
-    return admission.drainRefusal();
+    return parts.isRevoked(bearer.jti) ? unauthenticated("The token was revoked") : undefined;
   };
 
   const openings = createOpenings({
@@ -181,7 +181,7 @@ export function createSessions(parts: {
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
       // Banned, revoked, drained or superseded while it opened: whoever ended the sessions then may not have seen this one.
-      const late = lateRefusal(node, opening, session);
+      const late = outdated(node, opening, session) ?? admission.drainRefusal();
       if (late !== undefined) throw late;
       return { session, node };
     } catch (error) {
@@ -336,7 +336,7 @@ export function createSessions(parts: {
       const session = epoch === undefined ? (await open(opening, undefined)).session : await resume(opening, epoch);
       for (const one of results) await result(session, one);
       const node = await repository.get(opening.nodeId);
-      const late = lateRefusal(node, opening, session);
+      const late = outdated(node, opening, session);
       if (late !== undefined) throw late;
       // The leader judges such a session: this replica may not have heard that it was given up.
       session.connectivity = node.connectivity;
