@@ -1,6 +1,7 @@
 // One port for HTTP/1.1 and HTTP/2, in cleartext or TLS: accepts, limits and ends connections, and knows nothing of RPCs.
-import { createServer as createHttp1Server, type Server as Http1Server } from "node:http";
+import { createServer as createHttp1Server, type Server as Http1Server, type ServerResponse } from "node:http";
 import {
+  constants,
   createServer as createHttp2Server,
   type Http2Server,
   Http2ServerRequest,
@@ -43,6 +44,8 @@ export interface ListenerLimits extends Keepalive, ConnectionLimits {
   readonly streamWindowBytes: number;
   /** How long a client may leave its half of a stream open after the whole answer. */
   readonly lingerMs: number;
+  /** How long a client may leave unread what was answered. */
+  readonly unreadMs: number;
   /** How often replaced certificate files are looked for. */
   readonly tlsReloadMs: number;
 }
@@ -59,6 +62,7 @@ const defaultListenerLimits: ListenerLimits = {
   sessionMemoryMaxMb: 64,
   streamWindowBytes: 256 * 1024,
   lingerMs: 1_000,
+  unreadMs: 60_000,
   pingIntervalMs: 20_000,
   pingTimeoutMs: 10_000,
   tlsReloadMs: 10_000,
@@ -315,6 +319,7 @@ function guardedHandler(handler: WireHandler, port: Port): WireHandler {
       readBeforeAnswer(request, response as Http2ServerResponse);
       endAfterAnswer(request.stream, limits.lingerMs);
     }
+    endUnread(response, () => dropCall(request), limits.unreadMs);
     if (!("stream" in request) && port.draining) response.setHeader("Connection", "close");
     try {
       handler(request, response, connection);
@@ -338,6 +343,33 @@ function readBeforeAnswer(request: Http2ServerRequest, response: Http2ServerResp
 }
 
 /**
+ * An answer that is not read ends its call: what is left of it would stand in memory as long as the client keeps its
+ * connection.
+ */
+function endUnread(response: WireResponse, drop: () => void, unreadMs: number): void {
+  const plain = response as ServerResponse;
+  const { write, end } = plain;
+  let timer: NodeJS.Timeout | undefined;
+  const read = () => {
+    clearTimeout(timer);
+    timer = undefined;
+  };
+  const waits = () => {
+    timer ??= setTimeout(drop, unreadMs);
+  };
+  plain.on("drain", read).once("finish", read).once("close", read);
+  plain.write = (...given: unknown[]) => {
+    const isTaken = Reflect.apply(write, plain, given) as boolean;
+    if (!isTaken) waits();
+    return isTaken;
+  };
+  plain.end = (...given: unknown[]) => {
+    waits();
+    return Reflect.apply(end, plain, given) as ServerResponse;
+  };
+}
+
+/**
  * A stream lives until both sides have ended theirs. A client that is told the outcome and does not end its own would
  * hold the stream, and a connection that is asked to go, for as long as it likes.
  */
@@ -348,6 +380,11 @@ function endAfterAnswer(stream: ServerHttp2Stream, lingerMs: number): void {
     const timer = setTimeout(() => stream.close(), lingerMs);
     stream.once("close", () => clearTimeout(timer));
   });
+}
+
+function dropCall(request: WireRequest): void {
+  if ("stream" in request) request.stream.close(constants.NGHTTP2_CANCEL);
+  else request.socket.destroy();
 }
 
 function refuse(request: WireRequest, response: WireResponse): void {

@@ -180,6 +180,23 @@ describe("hostile bytes", () => {
     }
   });
 
+  test("an answer that nobody reads ends its stream", async () => {
+    const long = "x".repeat(100_000);
+    await using unread = await startTestServer({
+      listener: { unreadMs: 100 },
+      node: { getNode: ({ nodeId: id }) => ({ node: { nodeId: id, name: long } }) },
+    });
+    using client = await rawHttp2(unread.port);
+    const stream = client.open(
+      requestHeaders(getNodePath, { authorization: "Bearer admin", "content-type": "application/grpc" }),
+    );
+    const id = Buffer.from(nodeId);
+    // The window of 65,535 bytes is never opened any further.
+    await client.data(stream, Buffer.concat([Buffer.from([0, 0, 0, 0, id.length + 2, 10, id.length]), id]), 100);
+    await until(() => client.seen.has(3), "a reset", 5_000);
+    await unread.counted("Canceled");
+  });
+
   test("HTTP/2 headers beyond the limit end their stream alone", async () => {
     await withSession(async (session) => {
       const seen = await request(session, { ":path": getNodePath, a: "x".repeat(20_000) });
