@@ -38,6 +38,15 @@ function metricsViolations(metrics: NodeMetrics): FieldViolation[] {
   for (const [name, value] of counters) {
     if (value < 0n) wrong.push({ field: `beat.metrics.${name}`, description: "must be greater than or equal to 0" });
   }
+  const uses = [
+    ["memory", metrics.memoryUsedBytes, metrics.memoryTotalBytes],
+    ["disk", metrics.diskUsedBytes, metrics.diskTotalBytes],
+  ] as const;
+  for (const [name, used, total] of uses) {
+    if (total <= 0n || used <= total) continue;
+    const description = `${name}_used_bytes must be at most ${name}_total_bytes, unless the total is 0, which means unknown`;
+    wrong.push({ field: "beat.metrics", description });
+  }
   return wrong;
 }
 

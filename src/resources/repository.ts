@@ -160,9 +160,9 @@ function pointsOf(slot: SlotDocument): Point[] {
     points.push({
       at: startMs + offset,
       cpu: cpu[place] ?? 0,
-      mem: mem[place] ?? 0,
+      mem: mem[place] ?? undefined,
       mem_total: mem_total[place] ?? 0,
-      disk: disk[place] ?? 0,
+      disk: disk[place] ?? undefined,
       disk_total: disk_total[place] ?? 0,
       rx: rx[place] ?? undefined,
       tx: tx[place] ?? undefined,
@@ -182,11 +182,14 @@ function hourUpdate({ nodeId, point }: NodePoint): BulkUpdate {
   const each = (field: keyof Figures, figure: (value: number) => number) =>
     Object.fromEntries(told.map(([name, value]) => [`${name}.${field}`, figure(value)]));
   const same = (value: number) => value;
+  // A sample that could not tell a total leaves the one that stands.
+  const totals = (which: (total: number) => boolean) =>
+    Object.fromEntries((["mem_total", "disk_total"] as const).flatMap((n) => (which(point[n]) ? [[n, point[n]]] : [])));
   return {
     filter: { _id: idOf(nodeId, startMs), last_at: { $lt: at } },
     update: {
-      $setOnInsert: { node_id: nodeId, hour: new Date(startMs) },
-      $set: { last_at: at, mem_total: point.mem_total, disk_total: point.disk_total, ...each("last", same) },
+      $setOnInsert: { node_id: nodeId, hour: new Date(startMs), ...totals((total) => total === 0) },
+      $set: { last_at: at, ...totals((total) => total > 0), ...each("last", same) },
       $inc: { ...each("count", () => 1), ...each("sum", same) },
       $min: each("min", same),
       $max: each("max", same),

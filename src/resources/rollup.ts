@@ -111,6 +111,7 @@ function addFigures(
 
 function date(bucket: Growing, lastAt: number, memTotal: number, diskTotal: number): void {
   bucket.lastAt = lastAt;
-  bucket.memTotal = memTotal;
-  bucket.diskTotal = diskTotal;
+  // A sample that could not tell them takes nothing from what the ones before it told.
+  if (memTotal > 0) bucket.memTotal = memTotal;
+  if (diskTotal > 0) bucket.diskTotal = diskTotal;
 }

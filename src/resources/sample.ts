@@ -7,9 +7,10 @@ export interface Point {
   readonly at: number;
   /** Percent of all cores, 0 to 100. */
   readonly cpu: number;
-  readonly mem: number;
+  /** Absent where the node could not read it; its total is 0 then. */
+  readonly mem?: number | undefined;
   readonly mem_total: number;
-  readonly disk: number;
+  readonly disk?: number | undefined;
   readonly disk_total: number;
   /** Bytes a second, received and sent; absent where no former sample tells them. */
   readonly rx?: number | undefined;
@@ -30,9 +31,9 @@ export function toPoint(sample: Sample, at: Date, nowMs: number, former: Counter
   return {
     at: at.getTime(),
     cpu: sample.cpuPercent,
-    mem: Number(sample.memoryUsedBytes),
+    ...(sample.memoryTotalBytes > 0n && { mem: Number(sample.memoryUsedBytes) }),
     mem_total: Number(sample.memoryTotalBytes),
-    disk: Number(sample.diskUsedBytes),
+    ...(sample.diskTotalBytes > 0n && { disk: Number(sample.diskUsedBytes) }),
     disk_total: Number(sample.diskTotalBytes),
     ...ratesOf(sample, nowMs, former),
   };
@@ -43,6 +44,8 @@ function ratesOf(sample: Sample, nowMs: number, former: Counters | undefined): {
   if (former === undefined) return {};
   const seconds = (nowMs - former.atMs) / 1000;
   const [rx, tx] = [sample.networkRxBytes - former.rx, sample.networkTxBytes - former.tx];
+  // Counters of nothing but zeros are those of a machine that could not read them.
+  if (sample.networkRxBytes === 0n && sample.networkTxBytes === 0n) return {};
   if (seconds <= 0 || seconds * 1000 > gapMsMax || rx < 0n || tx < 0n) return {};
   return { rx: Number(rx) / seconds, tx: Number(tx) / seconds };
 }

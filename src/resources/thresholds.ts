@@ -44,7 +44,7 @@ export function thresholdProblems(settings: ThresholdSettings): { field: string;
 export function percentOf(name: Watched, point: Point): number | undefined {
   if (name === "cpu") return point.cpu;
   const [used, total] = name === "memory" ? [point.mem, point.mem_total] : [point.disk, point.disk_total];
-  return total > 0 ? (used / total) * 100 : undefined;
+  return used !== undefined && total > 0 ? (used / total) * 100 : undefined;
 }
 
 /**

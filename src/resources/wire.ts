@@ -47,38 +47,33 @@ const figuresToWire = (figures: Figures): Exclude<FiguresInit, { $typeName: stri
   max: figures.max,
   last: figures.last,
 });
-/** Processor, memory and disk are in every point. */
-const required = (bucket: Bucket, name: "cpu" | "mem" | "disk"): Figures => {
-  const figures = bucket.figures[name];
-  if (figures === undefined) throw new Error(`a bucket without ${name}`);
-  return figures;
+/** The processor is in every point. */
+const cpuOf = ({ figures: { cpu } }: Bucket): Figures => {
+  if (cpu === undefined) throw new Error("a bucket without cpu");
+  return cpu;
 };
 const dateOfMs = (ms: number) => timestampFromDate(new Date(ms));
 
 export function pointToWire(bucket: Bucket): MessageInitShape<typeof ResourcePointSchema> {
-  const { rx, tx } = bucket.figures;
+  const { mem, disk, rx, tx } = bucket.figures;
   return {
     at: dateOfMs(bucket.at),
-    count: required(bucket, "cpu").count,
-    cpuPercent: averageOf(required(bucket, "cpu")),
-    memoryUsedBytes: averageOf(required(bucket, "mem")),
-    memoryTotalBytes: bucket.memTotal,
-    diskUsedBytes: averageOf(required(bucket, "disk")),
-    diskTotalBytes: bucket.diskTotal,
+    count: cpuOf(bucket).count,
+    cpuPercent: averageOf(cpuOf(bucket)),
+    ...(mem && { memoryUsedBytes: averageOf(mem), memoryTotalBytes: bucket.memTotal }),
+    ...(disk && { diskUsedBytes: averageOf(disk), diskTotalBytes: bucket.diskTotal }),
     ...(rx && { networkRxBytesPerSecond: averageOf(rx) }),
     ...(tx && { networkTxBytesPerSecond: averageOf(tx) }),
   };
 }
 
 export function summaryToWire(bucket: Bucket): MessageInitShape<typeof ResourceSummarySchema> {
-  const { rx, tx } = bucket.figures;
+  const { mem, disk, rx, tx } = bucket.figures;
   return {
-    count: required(bucket, "cpu").count,
-    cpuPercent: figuresToWire(required(bucket, "cpu")),
-    memoryUsedBytes: figuresToWire(required(bucket, "mem")),
-    memoryTotalBytes: bucket.memTotal,
-    diskUsedBytes: figuresToWire(required(bucket, "disk")),
-    diskTotalBytes: bucket.diskTotal,
+    count: cpuOf(bucket).count,
+    cpuPercent: figuresToWire(cpuOf(bucket)),
+    ...(mem && { memoryUsedBytes: figuresToWire(mem), memoryTotalBytes: bucket.memTotal }),
+    ...(disk && { diskUsedBytes: figuresToWire(disk), diskTotalBytes: bucket.diskTotal }),
     ...(rx && { networkRxBytesPerSecond: figuresToWire(rx) }),
     ...(tx && { networkTxBytesPerSecond: figuresToWire(tx) }),
   };
@@ -95,9 +90,9 @@ export function metricToWire(
     case MetricType.CPU:
       return of(bucket.figures.cpu);
     case MetricType.MEMORY:
-      return { ...of(required(bucket, "mem")), total: bucket.memTotal };
+      return bucket.figures.mem && { ...of(bucket.figures.mem), total: bucket.memTotal };
     case MetricType.DISK:
-      return { ...of(required(bucket, "disk")), total: bucket.diskTotal };
+      return bucket.figures.disk && { ...of(bucket.figures.disk), total: bucket.diskTotal };
     case MetricType.NETWORK: {
       const { rx, tx } = bucket.figures;
       const sent = tx && figuresToWire(tx);

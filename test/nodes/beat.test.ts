@@ -19,15 +19,23 @@ const percent = fc.oneof(
   fc.double({ min: 0, max: 100 }),
   fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0, 0, 100, 100.00000001, -1e-300),
 );
-const metrics = fc.record({
+/** Pairs about the border between what is in use and what there is. */
+const use = fc.oneof(
+  fc.tuple(int64, int64),
+  fc.tuple(fc.bigInt({ min: 0n, max: 5n }), fc.bigInt({ min: 0n, max: 5n })),
+);
+const anyMetrics = fc.record({
   cpuPercent: percent,
-  memoryUsedBytes: int64,
-  memoryTotalBytes: int64,
-  diskUsedBytes: int64,
-  diskTotalBytes: int64,
   networkRxBytes: int64,
   networkTxBytes: int64,
 });
+const metrics = fc.tuple(anyMetrics, use, use).map(([all, [memoryUsedBytes, memoryTotalBytes], disk]) => ({
+  ...all,
+  memoryUsedBytes,
+  memoryTotalBytes,
+  diskUsedBytes: disk[0],
+  diskTotalBytes: disk[1],
+}));
 const sentAt = fc.record({ seconds: fc.bigInt({ min: -(2n ** 40n), max: 2n ** 40n }), nanos: fc.integer() });
 const beats = fc.record({ sequence: int64, metrics, sentAt }, { requiredKeys: ["sequence"] });
 

@@ -280,6 +280,51 @@ describe("a node's samples", () => {
     expect(await nodes.getNodeResources({ nodeId })).toMatchObject({ metrics: [], allocations: [] });
   });
 
+  test("with more in use than there is are refused, and leave nothing; a total of 0 is unknown", async () => {
+    const { nodeId } = await aNode(world.nodes);
+    const { nodes } = world.as(await world.nodeToken(nodeId));
+    const fine = metricsOf({});
+    const most = 2n ** 63n - 1n;
+    const bad = [
+      ["memory", { memoryUsedBytes: fine.memoryTotalBytes + 1n }],
+      ["memory", { memoryUsedBytes: most, memoryTotalBytes: 1n }],
+      ["disk", { diskUsedBytes: fine.diskTotalBytes + 1n }],
+      ["disk", { diskUsedBytes: most, diskTotalBytes: most - 1n }],
+    ] as const;
+    for (const [name, wrong] of bad) {
+      const beat = { sequence: 1n, metrics: { ...fine, ...wrong } };
+      const unary = await expectRefusal(nodes.reportHeartbeat({ nodeId, bootId: "one", beat }), "InvalidArgument 4001");
+      expect(unary.fields).toEqual(["beat.metrics"]);
+      const { stream } = await aTeller(world);
+      stream.send({ message: { case: "beat", value: beat } });
+      expect((await stream.ended())?.rawMessage).toContain(`${name}_used_bytes`);
+    }
+    await world.pass(flushedMs);
+    expect(await nodes.getNodeResources({ nodeId })).toMatchObject({ metrics: [], allocations: [] });
+    const unknown = { ...fine, diskUsedBytes: 5n, diskTotalBytes: 0n, memoryUsedBytes: fine.memoryTotalBytes };
+    await nodes.reportHeartbeat({ nodeId, bootId: "one", beat: { sequence: 1n, metrics: unknown } });
+    await world.pass(flushedMs);
+    const { summary } = await nodes.getNodeResources({ nodeId });
+    expect(summary).toMatchObject({ memoryUsedBytes: { last: Number(fine.memoryTotalBytes) }, diskTotalBytes: 0 });
+    expect(summary?.diskUsedBytes).toBeUndefined();
+  });
+
+  test("that know a total now and then keep the one that they told", async () => {
+    const teller = await aTeller(world);
+    const fine = metricsOf({});
+    const blind = { ...fine, diskUsedBytes: 0n, diskTotalBytes: 0n };
+    for (const metrics of [blind, fine, blind]) {
+      await teller.stream.beat(undefined, metrics);
+      await world.pass(flushedMs);
+    }
+    const { nodeId } = teller;
+    const told = { diskUsedBytes: { last: Number(fine.diskUsedBytes), min: Number(fine.diskUsedBytes) } };
+    const total = { diskTotalBytes: Number(fine.diskTotalBytes) };
+    expect((await world.nodes.getNodeResources({ nodeId })).summary).toMatchObject({ count: 3, ...told, ...total });
+    const hours = await world.nodes.getNodeResources({ nodeId, timeRange: TimeRange.TIME_RANGE_7D });
+    expect(hours.summary).toMatchObject({ count: 3, ...told, ...total });
+  });
+
   test("as large as the wire carries are kept", async () => {
     const teller = await aTeller(world);
     const most = 2n ** 63n - 1n;
