@@ -59,6 +59,8 @@ const pure = [
   "src/resources/rollup.ts",
   "src/resources/thresholds.ts",
   "src/resources/allocation.ts",
+  "src/resources/linux.ts",
+  "src/resources/cgroup.ts",
   "src/rpc/permission.ts",
   "src/rpc/address.ts",
   "src/rpc/budget.ts",

@@ -33,7 +33,12 @@ export interface HealthParts {
   readonly countActive: () => Promise<{ readonly active: number; readonly connected: number }>;
   /** Streams held here, and when the last sample of one came, or could first have come. */
   readonly samples: () => { readonly connected: number; readonly lastAt: Date };
-  readonly machine: () => Promise<{ cpuPercent: number; memoryPercent: number; diskPercent: number }>;
+  /** What could not be read is undefined. */
+  readonly machine: () => Promise<{
+    cpuPercent: number | undefined;
+    memoryPercent: number | undefined;
+    diskPercent: number | undefined;
+  }>;
   readonly externalUrls: Readonly<Record<string, string>>;
   readonly fetch: typeof fetch;
   readonly metricsIntervalMs: number;
@@ -124,8 +129,12 @@ export function createHealth(parts: HealthParts) {
 
   const system = async (): Promise<Finding> => {
     const { cpuPercent, memoryPercent, diskPercent } = await parts.machine();
-    const figures = { cpu_percent: cpuPercent, memory_percent: memoryPercent, disk_percent: diskPercent };
-    const issues = Object.entries({ CPU: cpuPercent, memory: memoryPercent, disk: diskPercent })
+    const read = (found: Readonly<Record<string, number | undefined>>) =>
+      Object.entries(found).filter((entry): entry is [string, number] => entry[1] !== undefined);
+    const figures = Object.fromEntries(
+      read({ cpu_percent: cpuPercent, memory_percent: memoryPercent, disk_percent: diskPercent }),
+    );
+    const issues = read({ CPU: cpuPercent, memory: memoryPercent, disk: diskPercent })
       .filter(([, percent]) => percent > usagePercentMax)
       .map(([name, percent]) => `High ${name} usage: ${percent.toFixed(1)}%`);
     if (issues.length === 0) return { status: "healthy", message: "System resources within normal limits", figures };

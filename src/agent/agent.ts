@@ -26,7 +26,8 @@ export interface AgentOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly agentVersion: string;
-  readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema>>;
+  /** Neither beats nor connecting wait for these for long, however long they take. */
+  readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema> | undefined>;
   readonly describe: () => Promise<MessageInitShape<typeof HardwareInfoSchema> | undefined>;
   /** Told of each change, with what a person wants to know of it. */
   readonly onState?: (state: AgentState, detail: string) => void;
@@ -40,6 +41,8 @@ export type AgentEnd = { readonly end: "left" } | { readonly end: "refused"; rea
 
 const backoffMinMs = 1_000;
 const backoffMaxMs = 30_000;
+/** How long the first connection waits for the machine's description; the next one takes it along. */
+const describeMs = 3_000;
 
 /** Runs until the signal aborts (it leaves then) or the service refuses the node for good. */
 export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<AgentEnd> {
@@ -47,7 +50,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const passport = createPassport({ ...options, enrollmentToken: options.enrollmentToken });
   const bootId = randomUUID();
   const tell = options.onState ?? (() => undefined);
-  const hardwareInfo = await options.describe().catch(() => undefined);
+  const described = describing(options);
+  await clock.sleep(describeMs, AbortSignal.any([described.over, signal]));
   let failures = 0;
   while (!signal.aborted) {
     let waitMs: number;
@@ -61,7 +65,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
           ...options,
           token,
           perform: performer(options),
-          hello: { nodeId, bootId, agentVersion: options.agentVersion, ...(hardwareInfo && { hardwareInfo }) },
+          hello: { nodeId, bootId, agentVersion: options.agentVersion, ...described.found() },
           onWelcome: (welcome) => {
             failures = 0;
             tell("connected", `session ${welcome.sessionEpoch}`);
@@ -87,6 +91,20 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   }
   tell("left", "");
   return { end: "left" };
+}
+
+/** The machine's description, read beside everything else. */
+function describing({ describe }: Pick<AgentOptions, "describe">) {
+  const over = new AbortController();
+  let hardwareInfo: Awaited<ReturnType<typeof describe>>;
+  describe()
+    .then((found) => {
+      hardwareInfo = found;
+    })
+    // An agent whose machine cannot be described is an agent all the same.
+    .catch(() => undefined)
+    .finally(() => over.abort());
+  return { over: over.signal, found: () => (hardwareInfo === undefined ? {} : { hardwareInfo }) };
 }
 
 /** Full jitter: anywhere between the least wait and a ceiling that doubles with each failure. */

@@ -3,15 +3,30 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HardwareInfoSchema, NodeMetricsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { MachineDescription, MachineSample } from "../resources/collector.js";
 
-export const sampleToWire = (sample: MachineSample): MessageInitShape<typeof NodeMetricsSchema> => ({
-  cpuPercent: sample.cpuPercent,
-  memoryUsedBytes: BigInt(Math.round(sample.memoryUsedBytes)),
-  memoryTotalBytes: BigInt(Math.round(sample.memoryTotalBytes)),
-  diskUsedBytes: BigInt(Math.round(sample.diskUsedBytes)),
-  diskTotalBytes: BigInt(Math.round(sample.diskTotalBytes)),
-  networkRxBytes: BigInt(Math.round(sample.networkRxBytes)),
-  networkTxBytes: BigInt(Math.round(sample.networkTxBytes)),
-});
+const wholeBytes = (bytes: number | undefined): bigint => BigInt(Math.max(0, Math.round(bytes ?? 0)));
+
+/** Used and total of one thing: both 0, which the contract calls unknown, where either is; used never above total. */
+function useToWire(used: number | undefined, total: number | undefined): { used: bigint; total: bigint } {
+  const totalBytes = used === undefined ? 0n : wholeBytes(total);
+  const usedBytes = wholeBytes(used);
+  return { used: usedBytes < totalBytes ? usedBytes : totalBytes, total: totalBytes };
+}
+
+/** Undefined where the processor's use could not be read: the contract cannot leave out that figure alone. */
+export function sampleToWire(sample: MachineSample): MessageInitShape<typeof NodeMetricsSchema> | undefined {
+  if (sample.cpuPercent === undefined) return undefined;
+  const memory = useToWire(sample.memoryUsedBytes, sample.memoryTotalBytes);
+  const disk = useToWire(sample.diskUsedBytes, sample.diskTotalBytes);
+  return {
+    cpuPercent: Math.min(100, Math.max(0, sample.cpuPercent)),
+    memoryUsedBytes: memory.used,
+    memoryTotalBytes: memory.total,
+    diskUsedBytes: disk.used,
+    diskTotalBytes: disk.total,
+    networkRxBytes: wholeBytes(sample.networkRxBytes),
+    networkTxBytes: wholeBytes(sample.networkTxBytes),
+  };
+}
 
 // The contract's ranges: see HardwareInfo in node_service.proto.
 const coresMax = 128;
@@ -22,12 +37,12 @@ const storageBytesMax = 100 * 2 ** 40;
 const devicesMax = 64;
 const macAddress = /^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$/;
 
-/** Undefined for a machine that the contract has no place for: smaller than 1 GB, or without any network interface. */
+/** Undefined for what the contract has no place for: less than 1 GB of memory, or unknown, or no network interface. */
 export function descriptionToWire(
   machine: MachineDescription,
 ): MessageInitShape<typeof HardwareInfoSchema> | undefined {
   const { cpu, memory, gpu } = machine;
-  if (memory.totalBytes < memoryBytesMin || machine.network.length === 0) return undefined;
+  if (memory === undefined || memory.totalBytes < memoryBytesMin || machine.network.length === 0) return undefined;
   return {
     cpu: {
       cores: Math.min(Math.max(1, cpu.cores), coresMax),
@@ -35,7 +50,10 @@ export function descriptionToWire(
       model: cpu.model.slice(0, 200),
       ...(cpu.frequencyMhz === undefined ? {} : { frequencyMhz: cpu.frequencyMhz }),
     },
-    memory: { totalBytes: BigInt(Math.min(memory.totalBytes, memoryBytesMax)), type: memory.type.slice(0, 64) },
+    memory: {
+      totalBytes: BigInt(Math.min(Math.round(memory.totalBytes), memoryBytesMax)),
+      type: memory.type.slice(0, 64),
+    },
     storage: machine.storage
       .filter(({ totalBytes }) => totalBytes >= storageBytesMin && totalBytes <= storageBytesMax)
       .slice(0, devicesMax)

@@ -31,7 +31,8 @@ export interface StreamParts {
     readonly hardwareInfo?: MessageInitShape<typeof HardwareInfoSchema>;
   };
   readonly token: string;
-  readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema>>;
+  /** Undefined, or an error, when the machine cannot be read now. It may take as long as it will: no beat waits for it. */
+  readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema> | undefined>;
   /** Does a command; what it throws is reported as its failure. */
   readonly perform: (command: Command) => Promise<"done" | "unsupported">;
   readonly onWelcome: (welcome: Welcome) => void;
@@ -46,6 +47,8 @@ export interface StreamEnd {
 
 const welcomeMs = 15_000;
 const goodbyeMs = 2_000;
+/** How long before a beat the machine is looked at, for a sample that comes in time and is not old. */
+const sampleLeadMs = 3_000;
 
 /**
  * Holds one stream until it ends. When `leaving` aborts it says Leave first. Throws the ConnectError it ended with; a
@@ -141,20 +144,33 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   let sequence = 0n;
   let metricsMs = 60_000;
   let sampledMs = Number.NEGATIVE_INFINITY;
+  let sampling = false;
+  let metrics: MessageInitShape<typeof NodeMetricsSchema> | undefined;
 
-  const beat = async (): Promise<void> => {
-    const due = clock.monotonicMs() - sampledMs >= metricsMs;
-    if (due) sampledMs = clock.monotonicMs();
-    // A machine that cannot be read is still alive.
-    const metrics = due ? await parts.sample().catch(() => undefined) : undefined;
-    if (over.aborted) return;
+  /** One at a time, beside the beats. A machine that cannot be read is still alive. */
+  const sampleIfDue = async (): Promise<void> => {
+    if (sampling || clock.monotonicMs() - sampledMs < metricsMs) return;
+    sampledMs = clock.monotonicMs();
+    sampling = true;
+    try {
+      metrics = (await parts.sample().catch(() => undefined)) ?? metrics;
+    } finally {
+      sampling = false;
+    }
+  };
+  const beat = (): void => {
     sequence++;
     const sentAt = timestampFromDate(clock.now());
     push({ message: { case: "beat", value: { sequence, sentAt, ...(metrics === undefined ? {} : { metrics }) } } });
+    metrics = undefined;
   };
   const beatAfter = async (ms: number): Promise<void> => {
-    await clock.sleep(ms, over);
-    if (!over.aborted) await beat();
+    const leadMs = Math.min(ms, sampleLeadMs);
+    await clock.sleep(ms - leadMs, over);
+    if (over.aborted) return;
+    void sampleIfDue();
+    await clock.sleep(leadMs, over);
+    if (!over.aborted) beat();
   };
 
   return {

@@ -1,17 +1,37 @@
-// What the machine is and how it is doing, read through systeminformation: for the agent that reports it, and for the
-// service's own health report.
-import si from "systeminformation";
+// What the part of the machine that this process may use is and how it is doing: for the agent that reports it, and for the
+// service's own health report. Linux is read from /proc and /sys, which answer at once; all else through systeminformation
+// in helper processes, for it may hang. What cannot be read is undefined, never zero.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { arch, availableParallelism } from "node:os";
+import { join } from "node:path";
+import { type Clock, systemClock } from "../clock.js";
+import { type GroupPath, groupPath, memoryOf, type ProcessorShare, processorOf } from "./cgroup.js";
+import {
+  busyPercent,
+  type CpuTime,
+  diskUse,
+  externalInterfaces,
+  type InterfaceCounters,
+  localFileSystems,
+  readAllowedCpus,
+  readCpuTime,
+  readMeminfo,
+  readNetDev,
+} from "./linux.js";
+import { createLook, type Look } from "./look.js";
+import type { Parts } from "./reader.js";
 
+/** A used figure is never above its total, and undefined exactly where its total is. */
 export interface MachineSample {
-  /** 0 to 100 over all cores. */
-  readonly cpuPercent: number;
-  readonly memoryUsedBytes: number;
-  readonly memoryTotalBytes: number;
-  readonly diskUsedBytes: number;
-  readonly diskTotalBytes: number;
+  /** 0 to 100 over all processors that this process may use. */
+  readonly cpuPercent: number | undefined;
+  readonly memoryUsedBytes: number | undefined;
+  readonly memoryTotalBytes: number | undefined;
+  readonly diskUsedBytes: number | undefined;
+  readonly diskTotalBytes: number | undefined;
   /** Since the machine started. */
-  readonly networkRxBytes: number;
-  readonly networkTxBytes: number;
+  readonly networkRxBytes: number | undefined;
+  readonly networkTxBytes: number | undefined;
 }
 
 export interface MachineDescription {
@@ -21,7 +41,7 @@ export interface MachineDescription {
     readonly architecture: string;
     readonly model: string;
   };
-  readonly memory: { readonly totalBytes: number; readonly type: string };
+  readonly memory: { readonly totalBytes: number; readonly type: string } | undefined;
   readonly storage: readonly { readonly totalBytes: number; readonly type: string; readonly interface: string }[];
   readonly gpu: { readonly model: string; readonly memoryBytes: number } | undefined;
   readonly network: readonly {
@@ -36,58 +56,207 @@ export interface Collector {
   describe(): Promise<MachineDescription>;
 }
 
+/** How long a disk may take to answer; health gives a look at the machine 3 s. */
+const sampleLimitMs = 2_500;
+/** How long a description may take: its commands look for hardware. */
+const describeLimitMs = 10_000;
+/** The least time over which a processor's use means something: the kernel counts it in steps of 10 ms. */
+const cpuSpanMs = 200;
+
+export interface CollectorOptions {
+  readonly clock: Clock;
+  /** The directory that holds proc/ and sys/; "/" when absent. */
+  readonly root?: string;
+  readonly platform?: NodeJS.Platform;
+  /** Processors that this process may run on, as far as Node.js knows. */
+  readonly processors?: number;
+  readonly look?: Look;
+  readonly describeLook?: Look;
+}
+
+export function createCollector(options: CollectorOptions): Collector {
+  const { clock, platform = process.platform, processors = availableParallelism() } = options;
+  const look = options.look ?? createLook({ clock, limitMs: sampleLimitMs });
+  const describeLook = options.describeLook ?? createLook({ clock, limitMs: describeLimitMs });
+  const linux = platform === "linux" ? linuxReader(options.root ?? "/", processors) : undefined;
+  return {
+    sample: linux === undefined ? () => foreignSample(look) : linuxSampler(linux, look, clock),
+    describe: () => describe(linux, processors, look, describeLook),
+  };
+}
+
+export const systemCollector: Collector = createCollector({ clock: systemClock });
+
+type LinuxReader = ReturnType<typeof linuxReader>;
+
+/** Reads of /proc and /sys: they come from the kernel's memory, and none of them waits for a device. */
+function linuxReader(root: string, processors: number) {
+  const read = (path: string): string | undefined => {
+    try {
+      return readFileSync(join(root, path), "utf8");
+    } catch {
+      // Not every kernel and container has every file.
+      return undefined;
+    }
+  };
+  const readGroupFile = (directory: string, file: string) => read(`${directory}/${file}`);
+  const groupOf = (controller: "memory" | "cpu"): GroupPath | undefined =>
+    groupPath(controller, read("proc/self/cgroup") ?? "", read("proc/self/mountinfo") ?? "");
+  const withDevice = (names: readonly string[]): ReadonlySet<string> =>
+    new Set(names.filter((name) => existsSync(join(root, "sys/class/net", name, "device"))));
+
+  return {
+    memory: () => {
+      const whole = readMeminfo(read("proc/meminfo") ?? "");
+      const group = groupOf("memory");
+      const limited = whole && group && memoryOf(group, readGroupFile, whole.totalBytes);
+      return limited ?? whole;
+    },
+    share: (): ProcessorShare | undefined => {
+      const group = groupOf("cpu");
+      return group && processorOf(group, readGroupFile, processors);
+    },
+    cpuTime: (): CpuTime | undefined =>
+      readCpuTime(read("proc/stat") ?? "", readAllowedCpus(read("proc/self/status") ?? "")),
+    interfaces: (): string[] => {
+      try {
+        const names = readdirSync(join(root, "sys/class/net"));
+        return externalInterfaces(names, withDevice(names));
+      } catch {
+        return [];
+      }
+    },
+    counters: (): InterfaceCounters[] => {
+      const counters = readNetDev(read("proc/net/dev") ?? "");
+      const names = counters.map(({ name }) => name);
+      const external = externalInterfaces(names, withDevice(names));
+      return counters.filter(({ name }) => external.includes(name));
+    },
+    fileSystems: () => localFileSystems(read("proc/self/mountinfo") ?? ""),
+  };
+}
+
+function linuxSampler(reader: LinuxReader, look: Look, clock: Clock): Collector["sample"] {
+  let former: { readonly atMs: number; readonly time: CpuTime } | undefined;
+
+  /** Against what the process may use at the most: its quota where it has one, else the processors it may run on. */
+  const readCpu = (): typeof former => {
+    const atMs = clock.monotonicMs();
+    const share = reader.share();
+    if (share?.usedMs !== undefined) return { atMs, time: { busy: share.usedMs, whole: atMs * share.cores } };
+    const time = reader.cpuTime();
+    return time && { atMs, time };
+  };
+  const cpuPercent = async (): Promise<number | undefined> => {
+    former ??= readCpu();
+    if (former === undefined) return undefined;
+    const earlier = former;
+    const leftMs = earlier.atMs + cpuSpanMs - clock.monotonicMs();
+    if (leftMs > 0) await clock.sleep(leftMs, new AbortController().signal);
+    former = readCpu();
+    return former && busyPercent(earlier.time, former.time);
+  };
+  const disk = async () => {
+    const asked = reader.fileSystems();
+    if (asked.length === 0) return undefined;
+    const answers = await look("fileSystems", JSON.stringify(asked.map(({ path }) => path)));
+    return answers && diskUse(asked, answers);
+  };
+
+  return async () => {
+    const [cpu, disks] = await Promise.all([cpuPercent(), disk()]);
+    const memory = reader.memory();
+    const counters = reader.counters();
+    return {
+      cpuPercent: cpu,
+      ...figures(memory, disks),
+      networkRxBytes: counters.length === 0 ? undefined : sum(counters, ({ rxBytes }) => rxBytes),
+      networkTxBytes: counters.length === 0 ? undefined : sum(counters, ({ txBytes }) => txBytes),
+    };
+  };
+}
+
+interface Use {
+  readonly usedBytes: number;
+  readonly totalBytes: number;
+}
+
+const figures = (memory: Use | undefined, disk: Use | undefined) => ({
+  memoryUsedBytes: memory && Math.min(memory.usedBytes, memory.totalBytes),
+  memoryTotalBytes: memory?.totalBytes,
+  diskUsedBytes: disk && Math.min(disk.usedBytes, disk.totalBytes),
+  diskTotalBytes: disk?.totalBytes,
+});
+
 const sum = <Item>(items: readonly Item[], value: (item: Item) => number | null | undefined): number =>
   items.reduce((total, item) => total + (value(item) ?? 0), 0);
 
-export const systemCollector: Collector = {
-  sample: async () => {
-    const [load, memory, disks, network] = await Promise.all([
-      si.currentLoad(),
-      si.mem(),
-      si.fsSize(),
-      si.networkStats("*"),
-    ]);
-    // One filesystem may be mounted in several places; a device counts once.
-    const devices = [...new Map(disks.map((disk) => [disk.fs, disk])).values()];
-    return {
-      cpuPercent: Math.min(100, Math.max(0, load.currentLoad)),
-      memoryUsedBytes: memory.active,
-      memoryTotalBytes: memory.total,
-      diskUsedBytes: sum(devices, (disk) => disk.used),
-      diskTotalBytes: sum(devices, (disk) => disk.size),
-      networkRxBytes: sum(network, (card) => card.rx_bytes),
-      networkTxBytes: sum(network, (card) => card.tx_bytes),
-    };
-  },
+const onlyLocal = ({ type, fs }: Parts["fsSize"][number]): boolean =>
+  !/nfs|smbfs|cifs|afp|webdav|sshfs|tmpfs|devfs|autofs|overlay/i.test(type) && !fs.startsWith("//");
 
-  describe: async () => {
-    const [cpu, memory, layout, disks, graphics, cards, system] = await Promise.all([
-      si.cpu(),
-      si.mem(),
-      si.memLayout(),
-      si.diskLayout(),
-      si.graphics(),
-      si.networkInterfaces(),
-      si.osInfo(),
-    ]);
-    const gpu = graphics.controllers.find((controller) => (controller.vram ?? 0) > 0);
-    const interfaces = Array.isArray(cards) ? cards : [cards];
-    const external = interfaces.filter((card) => !card.internal);
-    return {
-      cpu: {
-        cores: cpu.cores,
-        frequencyMhz: cpu.speed > 0 ? Math.round(cpu.speed * 1000) : undefined,
-        architecture: system.arch,
-        model: `${cpu.manufacturer} ${cpu.brand}`.trim(),
-      },
-      memory: { totalBytes: memory.total, type: layout[0]?.type ?? "" },
-      storage: disks.map((disk) => ({ totalBytes: disk.size, type: disk.type, interface: disk.interfaceType })),
-      gpu: gpu && { model: gpu.model, memoryBytes: (gpu.vram ?? 0) * 1024 * 1024 },
-      network: (external.length > 0 ? external : interfaces).map((card) => ({
-        interface: card.iface,
-        speedMbps: card.speed !== null && card.speed > 0 ? Math.round(card.speed) : undefined,
-        macAddress: card.mac,
-      })),
-    };
-  },
-};
+/** Of systems other than Linux. */
+async function foreignSample(look: Look): Promise<MachineSample> {
+  const [load, memory, all, network] = await Promise.all([
+    look("processorLoad"),
+    look("memory"),
+    look("fsSize"),
+    look("networkStats"),
+  ]);
+  // Volumes of one container (APFS) share its size and what is free of it.
+  const local = [...new Map((all ?? []).filter(onlyLocal).map((disk) => [disk.fs, disk])).values()];
+  const shared = [...new Map(local.map((disk) => [`${disk.size} ${disk.available}`, disk])).values()];
+  const total = sum(shared, (disk) => disk.size);
+  const cards = network?.filter(({ iface }) => externalInterfaces([iface], new Set()).length > 0) ?? [];
+  return {
+    cpuPercent: load && Math.min(100, Math.max(0, load.currentLoad)),
+    ...figures(
+      memory && { usedBytes: memory.active, totalBytes: memory.total },
+      total > 0 ? { usedBytes: total - sum(shared, (disk) => disk.available), totalBytes: total } : undefined,
+    ),
+    networkRxBytes: cards.length === 0 ? undefined : sum(cards, (card) => card.rx_bytes),
+    networkTxBytes: cards.length === 0 ? undefined : sum(cards, (card) => card.tx_bytes),
+  };
+}
+
+/** Each part in a look of its own: one that hangs takes none of the others with it. */
+async function describe(
+  linux: LinuxReader | undefined,
+  processors: number,
+  look: Look,
+  describeLook: Look,
+): Promise<MachineDescription> {
+  const [cpu, memory, layout, disks, graphics, cards] = await Promise.all([
+    describeLook("processor"),
+    linux === undefined
+      ? look("memory").then((found) => found && { totalBytes: found.total })
+      : Promise.resolve(linux.memory()),
+    describeLook("memoryLayout"),
+    describeLook("disks"),
+    describeLook("graphics"),
+    describeLook("networkInterfaces"),
+  ]);
+  const gpu = graphics?.controllers.find((controller) => (controller.vram ?? 0) > 0);
+  const interfaces = cards === undefined ? [] : Array.isArray(cards) ? cards : [cards];
+  const names =
+    linux === undefined ? interfaces.filter((card) => !card.internal).map(({ iface }) => iface) : linux.interfaces();
+  const external = interfaces.filter(({ iface }) => names.includes(iface));
+  return {
+    cpu: {
+      cores: Math.min(processors, Math.max(1, Math.floor(linux?.share()?.cores ?? processors))),
+      frequencyMhz: cpu !== undefined && cpu.speed > 0 ? Math.round(cpu.speed * 1000) : undefined,
+      architecture: arch(),
+      model: cpu === undefined ? "" : `${cpu.manufacturer} ${cpu.brand}`.trim(),
+    },
+    memory: memory && { totalBytes: memory.totalBytes, type: layout?.[0]?.type ?? "" },
+    storage: (disks ?? []).map((disk) => ({ totalBytes: disk.size, type: disk.type, interface: disk.interfaceType })),
+    gpu: gpu && { model: gpu.model, memoryBytes: (gpu.vram ?? 0) * 1024 * 1024 },
+    network:
+      cards === undefined && linux !== undefined
+        ? names.map((name) => ({ interface: name, speedMbps: undefined, macAddress: "" }))
+        : (external.length > 0 ? external : interfaces).map((card) => ({
+            interface: card.iface,
+            speedMbps: card.speed !== null && card.speed > 0 ? Math.round(card.speed) : undefined,
+            macAddress: card.mac,
+          })),
+  };
+}

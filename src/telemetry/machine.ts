@@ -1,22 +1,26 @@
 // The machine of this process: what the health report says of it, and the metric.
 import type { Metrics } from "./metrics.js";
 
+/** What could not be read is undefined. */
 interface MachineSample {
-  readonly cpuPercent: number;
-  readonly memoryUsedBytes: number;
-  readonly memoryTotalBytes: number;
-  readonly diskUsedBytes: number;
-  readonly diskTotalBytes: number;
+  readonly cpuPercent: number | undefined;
+  readonly memoryUsedBytes: number | undefined;
+  readonly memoryTotalBytes: number | undefined;
+  readonly diskUsedBytes: number | undefined;
+  readonly diskTotalBytes: number | undefined;
 }
 
-/** In percent, and into the metrics as ratios. */
+/** In percent, and into the metrics as ratios; what could not be read is undefined here, and no series there. */
 export function machineUsage(sample: MachineSample, metrics: Pick<Metrics, "resourceUsage">) {
-  const share = (used: number, total: number) => (total > 0 ? used / total : 0);
-  const cpu = sample.cpuPercent / 100;
-  const memory = share(sample.memoryUsedBytes, sample.memoryTotalBytes);
-  const disk = share(sample.diskUsedBytes, sample.diskTotalBytes);
-  for (const [type, ratio] of Object.entries({ cpu, memory, disk })) {
-    metrics.resourceUsage.set({ resource_type: type, unit: "ratio" }, ratio);
+  const percent = (used: number | undefined, total: number | undefined) =>
+    used === undefined || total === undefined || total <= 0 ? undefined : (used / total) * 100;
+  const cpu = sample.cpuPercent;
+  const memory = percent(sample.memoryUsedBytes, sample.memoryTotalBytes);
+  const disk = percent(sample.diskUsedBytes, sample.diskTotalBytes);
+  for (const [type, value] of Object.entries({ cpu, memory, disk })) {
+    const labels = { resource_type: type, unit: "ratio" };
+    if (value === undefined) metrics.resourceUsage.remove(labels);
+    else metrics.resourceUsage.set(labels, value / 100);
   }
-  return { cpuPercent: cpu * 100, memoryPercent: memory * 100, diskPercent: disk * 100 };
+  return { cpuPercent: cpu, memoryPercent: memory, diskPercent: disk };
 }

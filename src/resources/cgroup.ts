@@ -1,0 +1,134 @@
+// The part of the machine that a process may use, as control groups (versions 1 and 2) limit it. Pure.
+// A limit may stand at any level above the process; the narrowest one holds, and what counts against it is counted there.
+import { readMounts } from "./linux.js";
+
+/** Directories of one controller, from the process's own group up to the topmost one that shows. */
+export interface GroupPath {
+  readonly version: 1 | 2;
+  readonly directories: readonly string[];
+}
+
+export type Controller = "memory" | "cpu";
+
+/** By /proc/self/cgroup and /proc/self/mountinfo; undefined where the controller is not mounted. */
+export function groupPath(controller: Controller, cgroup: string, mountinfo: string): GroupPath | undefined {
+  const lines = cgroup.split("\n").flatMap((line) => {
+    const [hierarchy, controllers = "", ...rest] = line.split(":");
+    return hierarchy === undefined || rest.length === 0 ? [] : [{ hierarchy, controllers, path: rest.join(":") }];
+  });
+  const mounts = readMounts(mountinfo);
+  const first = lines.find(({ controllers }) => controllers.split(",").includes(controller));
+  if (first !== undefined) {
+    const mount = mounts.find(
+      ({ type, path }) => type === "cgroup" && (path.split("/").at(-1) ?? "").split(",").includes(controller),
+    );
+    if (mount !== undefined) return { version: 1, directories: upwards(first.path, mount) };
+  }
+  const unified = lines.find(({ hierarchy, controllers }) => hierarchy === "0" && controllers === "");
+  const mount = mounts.find(({ type }) => type === "cgroup2");
+  if (unified === undefined || mount === undefined) return undefined;
+  return { version: 2, directories: upwards(unified.path, mount) };
+}
+
+/** A container may see its own group as the root of the mount, under its name on the host or under "/". */
+function upwards(path: string, { root, path: mountedAt }: { readonly root: string; readonly path: string }): string[] {
+  const inside = root === "/" ? path : path === root || path.startsWith(`${root}/`) ? path.slice(root.length) : "";
+  const names = inside.includes("..") ? [] : inside.split("/").filter((name) => name !== "");
+  return Array.from({ length: names.length + 1 }, (_, cut) =>
+    [mountedAt, ...names.slice(0, names.length - cut)].join("/"),
+  );
+}
+
+/** Reads a file of a group; undefined where there is none. */
+export type ReadGroupFile = (directory: string, file: string) => string | undefined;
+
+/** The files that `memoryOf` and `processorOf` read. */
+export const groupFiles = {
+  memory: {
+    1: ["memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"],
+    2: ["memory.max", "memory.current", "memory.stat"],
+  },
+  cpu: {
+    1: ["cpu.cfs_quota_us", "cpu.cfs_period_us", "cpuacct.usage"],
+    2: ["cpu.max", "cpu.stat"],
+  },
+} as const;
+
+/** Bytes under the narrowest limit below what the machine has; undefined where there is none, or it cannot be read. */
+export function memoryOf(
+  { version, directories }: GroupPath,
+  read: ReadGroupFile,
+  machineBytes: number,
+): { readonly usedBytes: number; readonly totalBytes: number } | undefined {
+  const [limitFile, usageFile, statFile] = groupFiles.memory[version];
+  const narrowest = least(
+    directories.map((directory) => ({ directory, limit: wholeOf(read(directory, limitFile)) })),
+    machineBytes,
+  );
+  if (narrowest === undefined) return undefined;
+  const usage = wholeOf(read(narrowest.directory, usageFile));
+  if (usage === undefined) return undefined;
+  // Pages of files that nobody has used for a while are given up first: they are not in the way.
+  const name = version === 1 ? "total_inactive_file" : "inactive_file";
+  const stat = read(narrowest.directory, statFile) ?? "";
+  const inactive = Number(new RegExp(`^${name} (\\d+)$`, "m").exec(stat)?.[1] ?? 0);
+  const totalBytes = narrowest.limit;
+  return { usedBytes: Math.min(totalBytes, Math.max(0, usage - inactive)), totalBytes };
+}
+
+/** Processor time under a limit. */
+export interface ProcessorShare {
+  /** Processors' worth of time, such as 0.5. */
+  readonly cores: number;
+  /** Used so far, in milliseconds of one processor; undefined where it is not told. */
+  readonly usedMs: number | undefined;
+}
+
+/** The narrowest limit below that many processors; undefined where there is none. */
+export function processorOf(
+  { version, directories }: GroupPath,
+  read: ReadGroupFile,
+  processors: number,
+): ProcessorShare | undefined {
+  const quotaOf = (directory: string): number | undefined => {
+    const [quota, period] =
+      version === 2
+        ? (read(directory, "cpu.max") ?? "").trim().split(" ")
+        : [read(directory, "cpu.cfs_quota_us")?.trim(), read(directory, "cpu.cfs_period_us")?.trim()];
+    const [quotaUs, periodUs] = [wholeOf(quota), wholeOf(period)];
+    return quotaUs === undefined || periodUs === undefined || periodUs === 0 ? undefined : quotaUs / periodUs;
+  };
+  const narrowest = least(
+    directories.map((directory) => ({ directory, limit: quotaOf(directory) })),
+    processors,
+  );
+  if (narrowest === undefined) return undefined;
+  const { directory, limit: cores } = narrowest;
+  return { cores, usedMs: version === 2 ? usedMsOf2(read(directory, "cpu.stat")) : usedMsOf1(directory, read) };
+}
+
+const usedMsOf2 = (stat: string | undefined): number | undefined => {
+  const microseconds = /^usage_usec (\d+)$/m.exec(stat ?? "")?.[1];
+  return microseconds === undefined ? undefined : Number(microseconds) / 1000;
+};
+
+const usedMsOf1 = (directory: string, read: ReadGroupFile): number | undefined => {
+  const nanoseconds = wholeOf(read(directory, "cpuacct.usage"));
+  return nanoseconds === undefined ? undefined : nanoseconds / 1e6;
+};
+
+/** Undefined for "max", -1 and whatever else is no limit. */
+const wholeOf = (text: string | undefined): number | undefined =>
+  text !== undefined && /^\d+$/.test(text.trim()) ? Number(text.trim()) : undefined;
+
+function least(
+  found: readonly { readonly directory: string; readonly limit: number | undefined }[],
+  below: number,
+): { readonly directory: string; readonly limit: number } | undefined {
+  let narrowest: { directory: string; limit: number } | undefined;
+  for (const { directory, limit } of found) {
+    if (limit === undefined || limit <= 0 || limit >= (narrowest?.limit ?? below)) continue;
+    narrowest = { directory, limit };
+  }
+  return narrowest;
+}
