@@ -18,6 +18,7 @@ import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
 import { sessionOptions } from "./address.js";
 import { lucidReason, retryAfterMs } from "./errors.js";
+import { pauseMs } from "./pause.js";
 
 export interface LucidClientOptions {
   /** Such as "http://node-management:8083"; https for TLS. */
@@ -33,6 +34,8 @@ export interface LucidClientOptions {
   /** How often a call that is safe to repeat is repeated, 0 to 10; 3 when absent. */
   readonly retries?: number;
   readonly clock?: Clock;
+  /** In [0, 1); spreads repeated calls. */
+  readonly random?: () => number;
 }
 
 export interface LucidClient extends Disposable {
@@ -44,17 +47,25 @@ export interface LucidClient extends Disposable {
 
 const timeoutDefaultMs = 10_000;
 const retriesDefault = 3;
+/** The largest answer that a client takes; the largest page of nodes, with all that they tell of themselves, is smaller. */
+const readMaxBytes = 4 * 1024 * 1024;
 
 /** One HTTP/2 connection, dialled at the first call. Dispose closes it. */
 export function createLucidClient(options: LucidClientOptions): LucidClient {
-  const { baseUrl, clock = systemClock, timeoutMs = timeoutDefaultMs } = options;
+  const { baseUrl, clock = systemClock, random = Math.random, timeoutMs = timeoutDefaultMs } = options;
   const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 }, sessionOptions(baseUrl));
-  const bare = createGrpcTransport({ baseUrl, sessionManager, defaultTimeoutMs: timeoutMs });
+  const bare = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes, defaultTimeoutMs: timeoutMs });
   const tokens = createTokenSource(options, createClient(AdminService, bare));
-  const interceptors = [authorising(tokens), retrying(options.retries ?? retriesDefault, clock)];
-  const transport = createGrpcTransport({ baseUrl, sessionManager, interceptors, defaultTimeoutMs: timeoutMs });
+  const interceptors = [authorising(tokens), retrying(options.retries ?? retriesDefault, clock, random)];
+  const transport = createGrpcTransport({
+    baseUrl,
+    sessionManager,
+    interceptors,
+    readMaxBytes,
+    defaultTimeoutMs: timeoutMs,
+  });
   // A stream lives as long as its caller wants it.
-  const streaming = createGrpcTransport({ baseUrl, sessionManager, interceptors });
+  const streaming = createGrpcTransport({ baseUrl, sessionManager, interceptors, readMaxBytes });
   const { heartbeat, watchNodes } = createClient(NodeService, streaming);
   return {
     nodes: { ...createClient(NodeService, transport), heartbeat, watchNodes },
@@ -117,15 +128,15 @@ function authorising(tokens: TokenSource): Interceptor {
 }
 
 /** Repeats unary calls that change nothing, carry an idempotency key or are proofs, which have one verdict each, after the time the service asks for. */
-function retrying(retries: number, clock: Clock): Interceptor {
+function retrying(retries: number, clock: Clock, random: () => number): Interceptor {
   return (next) => async (request) => {
     for (let attempt = 0; ; attempt++) {
       try {
         return await next(request);
       } catch (error) {
         if (request.stream || attempt >= retries || !isSafe(request) || !isPassing(error)) throw error;
-        const backoffMs = Math.random() * Math.min(5_000, 100 * 2 ** attempt);
-        await clock.sleep(Math.max(retryAfterMs(error) ?? 0, backoffMs), request.signal);
+        const backoffMs = random() * Math.min(5_000, 100 * 2 ** attempt);
+        await clock.sleep(pauseMs(retryAfterMs(error), backoffMs, random()), request.signal);
         request.signal.throwIfAborted();
       }
     }

@@ -9,6 +9,7 @@ import type {
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
 import { retryAfterMs } from "./errors.js";
+import { pauseMs } from "./pause.js";
 
 export interface WatchOptions {
   /** Ends the watch, without an error. */
@@ -54,8 +55,8 @@ export async function* watchNodes(
       // The client has renewed its token by now, if it can.
       else if (code === Code.Unauthenticated && !refused) refused = true;
       else if (!isPassing(code)) throw error;
-      const waitMs = retryAfterMs(ConnectError.from(error)) ?? 0;
-      await clock.sleep(waitMs + random() * Math.min(backoffMaxMs, backoffMinMs * 2 ** failures++), signal);
+      const backoffMs = random() * Math.min(backoffMaxMs, backoffMinMs * 2 ** failures++);
+      await clock.sleep(pauseMs(retryAfterMs(error), 0, random()) + backoffMs, signal);
     } finally {
       over.abort();
     }

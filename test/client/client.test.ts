@@ -61,6 +61,7 @@ describe("createLucidClient", () => {
       baseUrl: world.baseUrl,
       accessToken: await world.token("operator"),
       clock,
+      random: () => 0,
       retries: 1,
     });
     await lucid.nodes.listNodes({});
@@ -70,6 +71,25 @@ describe("createLucidClient", () => {
     await clock.advance(59_000);
     expect(clock.sleepers).toBe(1);
     await clock.advance(1_000);
+    expect(ConnectError.from(await answer).code).toBe(Code.ResourceExhausted);
+  });
+
+  it("adds a part of its own to the time that the service asks for, so that callers told the same spread", async () => {
+    world = await openWorld({
+      settings: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_PER_MINUTE: "2" },
+      random: () => 0,
+    });
+    const clock = createTestClock();
+    const accessToken = await world.token("operator");
+    lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken, clock, random: () => 0.8, retries: 1 });
+    await lucid.nodes.listNodes({});
+    await lucid.nodes.listNodes({});
+    const answer = lucid.nodes.listNodes({}).catch((error: unknown) => error);
+    await expect.poll(() => clock.sleepers).toBe(1);
+    // A fifth more than the minute, of which a little had gone by.
+    await clock.advance(70_000);
+    expect(clock.sleepers).toBe(1);
+    await clock.advance(3_000);
     expect(ConnectError.from(await answer).code).toBe(Code.ResourceExhausted);
   });
 
