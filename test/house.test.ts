@@ -49,6 +49,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 const pure = [
   "src/nodes/node.ts",
   "src/nodes/heartbeat.ts",
+  "src/nodes/challenge-form.ts",
   "src/nodes/session.ts",
   "src/pools/pool.ts",
   "src/poot/score.ts",
@@ -69,6 +70,8 @@ const pure = [
   "src/rpc/body/fault.ts",
   "src/rpc/body/room.ts",
   "src/payouts/address.ts",
+  "src/agent/bounds.ts",
+  "src/client/pause.ts",
   "src/failure.ts",
   "src/start-error.ts",
   "src/telemetry/visible.ts",

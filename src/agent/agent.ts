@@ -11,9 +11,12 @@ import {
   NodeStatus,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { lucidReason, retryAfterMs } from "../client/errors.js";
+import { pauseMs } from "../client/pause.js";
 import type { Clock } from "../clock.js";
-import type { Credentials } from "./credentials.js";
-import { createPassport } from "./passport.js";
+import { shownMax, streamSpacingMs } from "./bounds.js";
+import { type Credentials, UnfitChallengeError } from "./credentials.js";
+import { createPassport, type Passport } from "./passport.js";
+import { createServiceTime, type ServiceTime } from "./service-time.js";
 import { holdStream } from "./stream.js";
 
 export type AgentState = "connecting" | "connected" | "waiting" | "left" | "refused";
@@ -23,6 +26,9 @@ export interface AgentOptions {
   readonly admin: Client<typeof AdminService>;
   readonly credentials: Credentials;
   readonly enrollmentToken?: string;
+  /** Its tokens and its view of the service's time, where the agent shares them with others that speak for the node. */
+  readonly passport?: Passport;
+  readonly serviceTime?: ServiceTime;
   readonly clock: Clock;
   readonly random: () => number;
   readonly agentVersion: string;
@@ -47,13 +53,16 @@ const describeMs = 3_000;
 /** Runs until the signal aborts (it leaves then) or the service refuses the node for good. */
 export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<AgentEnd> {
   const { clock, random } = options;
-  const passport = createPassport({ ...options, enrollmentToken: options.enrollmentToken });
+  const serviceTime = options.serviceTime ?? createServiceTime(clock, () => undefined);
+  const passport =
+    options.passport ?? createPassport({ ...options, enrollmentToken: options.enrollmentToken, now: serviceTime.now });
   const bootId = randomUUID();
   const tell = options.onState ?? (() => undefined);
   const described = describing(options);
   await clock.sleep(describeMs, AbortSignal.any([described.over, signal]));
   let failures = 0;
   while (!signal.aborted) {
+    const beganMs = clock.monotonicMs();
     let waitMs: number;
     let token: string | undefined;
     tell("connecting", "");
@@ -66,6 +75,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
           token,
           perform: performer(options),
           hello: { nodeId, bootId, agentVersion: options.agentVersion, ...described.found() },
+          onServerTime: serviceTime.hear,
           onWelcome: (welcome) => {
             failures = 0;
             tell("connected", `session ${welcome.sessionEpoch}`);
@@ -79,19 +89,22 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     } catch (error) {
       if (signal.aborted) break;
       if (isFinal(error)) {
-        const { rawMessage: message } = ConnectError.from(error);
+        const message = ConnectError.from(error).rawMessage.slice(0, shownMax);
         tell("refused", message);
         return { end: "refused", message };
       }
       if (token !== undefined && ConnectError.from(error).code === Code.Unauthenticated) passport.refused(token);
-      waitMs = Math.max(retryAfterMs(error) ?? 0, backoffMs(failures++, random));
-      tell("waiting", ConnectError.from(error).message);
+      waitMs = pauseMs(retryAfterMs(error), backoffMs(failures++, random), random());
+      tell("waiting", wordsOf(error));
     }
-    await clock.sleep(waitMs, signal);
+    await clock.sleep(Math.max(waitMs, beganMs + streamSpacingMs - clock.monotonicMs()), signal);
   }
   tell("left", "");
   return { end: "left" };
 }
+
+const wordsOf = (error: unknown): string =>
+  (error instanceof UnfitChallengeError ? error.message : ConnectError.from(error).message).slice(0, shownMax);
 
 /** The machine's description, read beside everything else. */
 function describing({ describe }: Pick<AgentOptions, "describe">) {

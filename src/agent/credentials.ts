@@ -1,6 +1,9 @@
 // Who an agent is: its own Ed25519 key, the node it was enrolled as, and its tokens, in a file only its owner can read.
 // The key never leaves the machine. It alone brings the node back when all tokens have run out.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import { sameBytes } from "../crypto.js";
+import { readChallenge } from "../nodes/challenge-form.js";
+import { signedText } from "../poot/verdict.js";
 import { StartError } from "../start-error.js";
 import { parseStateFile, probeReplaceable, readStateFile, writeStateFile } from "../state-file.js";
 
@@ -10,11 +13,18 @@ export interface NodeTokens {
   readonly expiresAt: Date;
 }
 
+/** The key signs for these uses only, each with a beginning that no other has. What a service sends is never signed as it is. */
 export interface Identity {
   readonly nodeId: string;
   /** Raw 32 bytes. */
   readonly publicKey: Uint8Array;
-  sign(message: Uint8Array): Uint8Array;
+  /** @throws UnfitChallengeError for bytes that are no enrolment challenge for this node and this key; nothing is signed */
+  signEnrollment(challenge: Uint8Array): Uint8Array<ArrayBuffer>;
+  signProof(proof: Omit<Parameters<typeof signedText>[0], "nodeId">): Uint8Array<ArrayBuffer>;
+}
+
+export class UnfitChallengeError extends Error {
+  override readonly name = "UnfitChallengeError";
 }
 
 export interface Credentials {
@@ -31,11 +41,24 @@ interface CredentialsFile {
   readonly expires_at?: string;
 }
 
-const identityOf = (nodeId: string, privateKey: KeyObject): Identity => ({
-  nodeId,
-  publicKey: createPublicKey(privateKey).export({ format: "der", type: "spki" }).subarray(-32),
-  sign: (message) => sign(null, message, privateKey),
-});
+function identityOf(nodeId: string, privateKey: KeyObject): Identity {
+  const publicKey = createPublicKey(privateKey).export({ format: "der", type: "spki" }).subarray(-32);
+  return {
+    nodeId,
+    publicKey,
+    signEnrollment: (challenge) => {
+      const read = readChallenge(nodeId, challenge);
+      if (read === undefined || !sameBytes(read.publicKey, publicKey)) {
+        throw new UnfitChallengeError(
+          "The service sent something to sign that is no enrolment challenge for this node and key; it was not signed",
+        );
+      }
+      return new Uint8Array(sign(null, challenge, privateKey));
+    },
+    signProof: (proof) =>
+      new Uint8Array(sign(null, new TextEncoder().encode(signedText({ ...proof, nodeId })), privateKey)),
+  };
+}
 
 /** Credentials that live as long as the process. */
 export function createMemoryCredentials(nodeId: string, first?: NodeTokens): Credentials {

@@ -3,7 +3,6 @@ import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import type { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { Clock } from "../clock.js";
 import type { Credentials, NodeTokens } from "./credentials.js";
 
 export interface Passport {
@@ -23,16 +22,17 @@ export function createPassport(parts: {
   readonly credentials: Credentials;
   /** Needed until the key is pinned. */
   readonly enrollmentToken: string | undefined;
-  readonly clock: Clock;
+  /** The service's time, as far as it is known: it dates the tokens. */
+  readonly now: () => Date;
 }): Passport {
-  const { nodes, admin, credentials, clock } = parts;
+  const { nodes, admin, credentials } = parts;
   const { identity } = credentials;
   let refusedToken: string | undefined;
 
   const isGood = (tokens: NodeTokens | undefined): tokens is NodeTokens =>
     tokens !== undefined &&
     tokens.accessToken !== refusedToken &&
-    tokens.expiresAt.getTime() - clock.now().getTime() > marginMs;
+    tokens.expiresAt.getTime() - parts.now().getTime() > marginMs;
 
   const refresh = async ({ refreshToken }: NodeTokens): Promise<NodeTokens> =>
     toTokens(await admin.refreshToken({ refreshToken }, { timeoutMs }));
@@ -41,18 +41,27 @@ export function createPassport(parts: {
     const headers = parts.enrollmentToken === undefined ? {} : { authorization: `Bearer ${parts.enrollmentToken}` };
     const { nodeId, publicKey } = identity;
     const begun = await nodes.beginEnrollment({ nodeId, publicKey }, { headers, timeoutMs });
-    const signature = identity.sign(begun.challenge);
+    const signature = identity.signEnrollment(begun.challenge);
     const { challenge } = begun;
     return toTokens(await nodes.completeEnrollment({ nodeId, challenge, signature }, { headers, timeoutMs }));
   };
+
+  const renew = async (held: NodeTokens | undefined): Promise<string> => {
+    const renewed = held === undefined ? await enroll() : await refresh(held).catch(unlessUnauthenticated(enroll));
+    credentials.keep(renewed);
+    return renewed.accessToken;
+  };
+  let renewing: Promise<string> | undefined;
 
   return {
     token: async () => {
       const held = credentials.tokens();
       if (isGood(held)) return held.accessToken;
-      const renewed = held === undefined ? await enroll() : await refresh(held).catch(unlessUnauthenticated(enroll));
-      credentials.keep(renewed);
-      return renewed.accessToken;
+      // A refresh token serves once: whoever asks meanwhile waits for the same answer.
+      renewing ??= renew(held).finally(() => {
+        renewing = undefined;
+      });
+      return renewing;
     },
     refused: (token) => {
       refusedToken = token;

@@ -2,12 +2,12 @@
 // lost is submitted again as it is, which the service answers with the verdict it made then.
 import { createHash } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { PoOTService, PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { retryAfterMs } from "../client/errors.js";
+import { pauseMs } from "../client/pause.js";
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
-import { signedText } from "../poot/verdict.js";
 import { backoffMs } from "./agent.js";
 import type { Identity } from "./credentials.js";
 
@@ -16,6 +16,10 @@ export interface ProverOptions {
   readonly identity: Identity;
   /** An access token of the node that is good for a while yet. */
   readonly token: () => Promise<string>;
+  /** The service refused that token: the next one is another. */
+  readonly refused?: (token: string) => void;
+  /** The service's time, which dates proofs; that of `clock` when absent. */
+  readonly now?: () => Date;
   /** What the node has produced, 1 byte to 1 MiB; `seed` is new each time and only for this node. */
   readonly produce: (seed: string, signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>;
   readonly clock: Clock;
@@ -32,6 +36,9 @@ export interface ProverOptions {
 const timeoutMs = 30_000;
 /** How often one proof is submitted before it is given up. */
 const attemptsMax = 6;
+
+/** As the contract says: see PoOTProof.nonce. */
+const nonceForm = /^[\x21-\x7e]{8,256}$/;
 
 /** How soon a node that is called to work proves. */
 const restMs = 1_000;
@@ -56,25 +63,42 @@ export async function runProver(options: ProverOptions, signal: AbortSignal): Pr
 
 /** One proof, from its nonce to its verdict. @throws ConnectError without one */
 async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTValidation> {
-  const { poot, identity, clock } = options;
+  const { poot, identity, clock, now = clock.now } = options;
   const { nodeId } = identity;
-  const call = async () => ({ headers: { authorization: `Bearer ${await options.token()}` }, timeoutMs, signal });
-  const { nonce } = await poot.issuePoOTChallenge({ nodeId }, await call());
+  const { nonce } = await called(options, signal, (call) => poot.issuePoOTChallenge({ nodeId }, call));
+  // It goes into what is signed, and to the command that produces.
+  if (!nonceForm.test(nonce)) throw new ConnectError("The service sent a nonce of no known form", Code.Internal);
   const outputData = await options.produce(nonce, signal);
-  const timestamp = timestampFromDate(clock.now());
+  const timestamp = timestampFromDate(now());
   const at = { seconds: Number(timestamp.seconds), nanos: timestamp.nanos };
-  const text = signedText({ nodeId, outputHash: sha256Hex(outputData), at, nonce });
-  const signature = new Uint8Array(identity.sign(new TextEncoder().encode(text)));
+  const signature = identity.signProof({ outputHash: sha256Hex(outputData), at, nonce });
   const proof = { nodeId, outputData, timestamp, nonce, signature };
   for (let attempt = 1; ; attempt++) {
     try {
-      const { validation } = await poot.validatePoOT(proof, await call());
+      const { validation } = await called(options, signal, (call) => poot.validatePoOT(proof, call));
       if (validation === undefined) throw new ConnectError("The service answered without a verdict", Code.Internal);
       return validation;
     } catch (error) {
       if (attempt === attemptsMax || signal.aborted || !mayHaveBeenLost(error)) throw error;
-      await clock.sleep(Math.max(retryAfterMs(error) ?? 0, backoffMs(attempt, options.random)), signal);
+      await clock.sleep(pauseMs(retryAfterMs(error), backoffMs(attempt, options.random), options.random()), signal);
     }
+  }
+}
+
+/** Once more with another token when the service refuses the one that the node has. */
+async function called<Answer>(
+  { token, refused }: ProverOptions,
+  signal: AbortSignal,
+  call: (options: CallOptions) => Promise<Answer>,
+): Promise<Answer> {
+  const attempt = (bearer: string) => call({ headers: { authorization: `Bearer ${bearer}` }, timeoutMs, signal });
+  const held = await token();
+  try {
+    return await attempt(held);
+  } catch (error) {
+    if (refused === undefined || ConnectError.from(error).code !== Code.Unauthenticated) throw error;
+    refused(held);
+    return attempt(await token());
   }
 }
 

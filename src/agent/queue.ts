@@ -1,14 +1,17 @@
 // What a stream's client is to send, one after the other.
 
-export function createQueue<T>() {
+/** `onFull` is told of each item that is not taken because so many wait. */
+export function createQueue<T>(max = Number.POSITIVE_INFINITY, onFull: () => void = () => undefined) {
   const waiting: T[] = [];
   let closed = false;
   let wake: (() => void) | undefined;
   return {
     push: (item: T): void => {
       if (closed) return;
-      waiting.push(item);
-      wake?.();
+      if (waiting.length < max) {
+        waiting.push(item);
+        wake?.();
+      } else onFull();
     },
     close: (): void => {
       closed = true;

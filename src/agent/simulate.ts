@@ -2,14 +2,15 @@
 
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { sessionOptions } from "../client/address.js";
+import { createSession } from "../client/session.js";
 import type { Clock } from "../clock.js";
 import type { MachineSample } from "../resources/collector.js";
 import { eachOf } from "../task.js";
 import { type AgentState, runAgent } from "./agent.js";
+import { agentReadMaxBytes } from "./bounds.js";
 import { type Credentials, createMemoryCredentials } from "./credentials.js";
 import { sampleToWire } from "./machine.js";
 
@@ -125,12 +126,11 @@ interface Connection {
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 10_000 };
 
 function createConnections({ baseUrl, nodes, streamsPerConnection }: SimulationOptions) {
-  const managers = Array.from(
-    { length: Math.max(1, Math.ceil(nodes / streamsPerConnection)) },
-    () => new Http2SessionManager(baseUrl, pings, sessionOptions(baseUrl)),
+  const managers = Array.from({ length: Math.max(1, Math.ceil(nodes / streamsPerConnection)) }, () =>
+    createSession(baseUrl, pings),
   );
   const connections = managers.map((sessionManager): Connection => {
-    const transport = createGrpcTransport({ baseUrl, sessionManager });
+    const transport = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: agentReadMaxBytes });
     return { nodes: createClient(NodeService, transport), admin: createClient(AdminService, transport) };
   });
   return {

@@ -1,6 +1,6 @@
 // One heartbeat stream from the node's side: Hello, beats at the pace that the service dictates, commands, and the end.
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { durationMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { durationMs, type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
 import {
   type Ack,
@@ -15,6 +15,7 @@ import {
   type Welcome,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { Clock } from "../clock.js";
+import { bounded, graceBounds, metricsBounds, paceBounds, reconnectBounds, waitingMax } from "./bounds.js";
 import { createQueue } from "./queue.js";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
@@ -35,12 +36,14 @@ export interface StreamParts {
   readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema> | undefined>;
   /** Does a command; what it throws is reported as its failure. */
   readonly perform: (command: Command) => Promise<"done" | "unsupported">;
+  /** Told what the service says of its time, and how long ago the agent said what that answers. */
+  readonly onServerTime: (serverTime: Date, roundTripMs: number) => void;
   readonly onWelcome: (welcome: Welcome) => void;
   readonly onAck: (ack: Ack) => void;
   readonly onDesired: (status: NodeStatus) => void;
 }
 
-/** How a stream ended without an error: the service asked for a new one after that time, or it just ended. */
+/** How a stream ended without an error: the service asked for a new one after that time (0 to 10 minutes), or it just ended. */
 export interface StreamEnd {
   readonly reconnectAfterMs: number | undefined;
 }
@@ -52,15 +55,17 @@ const sampleLeadMs = 3_000;
 
 /**
  * Holds one stream until it ends. When `leaving` aborts it says Leave first. Throws the ConnectError it ended with; a
- * service that does not answer for interval + grace is left.
+ * service that does not answer for interval + grace is left. Times that the service dictates are kept within sane bounds.
  */
 export async function holdStream(parts: StreamParts, leaving: AbortSignal): Promise<StreamEnd> {
   const { clock, nodes } = parts;
-  const outgoing = createQueue<Request>();
   const giveUp = new AbortController();
+  const outgoing = createQueue<Request>(waitingMax, () => giveUp.abort());
   const over = new AbortController();
   const state = { heardMs: clock.monotonicMs(), patienceMs: welcomeMs };
   let reconnectAfterMs: number | undefined;
+  let welcomed = false;
+  const helloMs = clock.monotonicMs();
   const beats = createBeats(parts, outgoing.push, over.signal);
   const leave = () => {
     outgoing.push({ message: { case: "leave", value: { reason: "agent stopped" } } });
@@ -71,18 +76,33 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
   void watch(clock, state, giveUp, over.signal);
   outgoing.push({ message: { case: "hello", value: parts.hello } });
 
+  const hearTime = (time: Timestamp | undefined, sinceMs: number): void => {
+    if (time !== undefined) parts.onServerTime(timestampDate(time), clock.monotonicMs() - sinceMs);
+  };
   const take = (response: HeartbeatResponse): void => {
     state.heardMs = clock.monotonicMs();
     const { message } = response;
     switch (message.case) {
       case "welcome":
-        state.patienceMs = spanMs(message.value.heartbeatInterval) * 1.1 + spanMs(message.value.gracePeriod);
+        // A second one would begin a second row of beats.
+        if (welcomed) return;
+        welcomed = true;
+        state.patienceMs =
+          bounded(spanMs(message.value.heartbeatInterval), paceBounds) * 1.1 +
+          bounded(spanMs(message.value.gracePeriod), graceBounds);
+        hearTime(message.value.serverTime, helloMs);
         parts.onWelcome(message.value);
         parts.onDesired(message.value.desiredStatus);
         beats.begin(message.value);
         return;
       case "ack":
-        state.patienceMs = Math.max(state.patienceMs, spanMs(message.value.nextHeartbeatAfter) * 2);
+        // One that answers no beat of this stream, or answers it again, is no reason to beat.
+        if (!beats.answers(message.value)) return;
+        state.patienceMs = Math.max(
+          state.patienceMs,
+          bounded(spanMs(message.value.nextHeartbeatAfter), paceBounds) * 2,
+        );
+        hearTime(message.value.serverTime, beats.sentMs());
         parts.onAck(message.value);
         parts.onDesired(message.value.desiredStatus);
         beats.acknowledged(message.value);
@@ -92,7 +112,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
         void answer(parts, message.value).then(outgoing.push);
         return;
       case "reconnect":
-        reconnectAfterMs = spanMs(message.value.after);
+        reconnectAfterMs = bounded(spanMs(message.value.after), reconnectBounds);
         return;
       default:
         // A newer service may say what this agent does not know.
@@ -142,6 +162,8 @@ async function answer(parts: StreamParts, command: Command): Promise<Request> {
 function createBeats(parts: StreamParts, push: (request: Request) => void, over: AbortSignal) {
   const { clock } = parts;
   let sequence = 0n;
+  let answered = 0n;
+  let sentMs = 0;
   let metricsMs = 60_000;
   let sampledMs = Number.NEGATIVE_INFINITY;
   let sampling = false;
@@ -160,6 +182,7 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   };
   const beat = (): void => {
     sequence++;
+    sentMs = clock.monotonicMs();
     const sentAt = timestampFromDate(clock.now());
     push({ message: { case: "beat", value: { sequence, sentAt, ...(metrics === undefined ? {} : { metrics }) } } });
     metrics = undefined;
@@ -176,12 +199,17 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   return {
     /** The first beat comes after a random part of the interval, so that a fleet that comes back together spreads. */
     begin: (welcome: Welcome): void => {
-      metricsMs = spanMs(welcome.metricsInterval);
-      void beatAfter(parts.random() * spanMs(welcome.heartbeatInterval));
+      metricsMs = bounded(spanMs(welcome.metricsInterval), metricsBounds);
+      void beatAfter(parts.random() * bounded(spanMs(welcome.heartbeatInterval), paceBounds));
     },
+    /** Whether it is the first answer to the last beat. */
+    answers: (ack: Ack): boolean => ack.sequence === sequence && answered < sequence,
     acknowledged: (ack: Ack): void => {
-      if (ack.sequence === sequence) void beatAfter(spanMs(ack.nextHeartbeatAfter));
+      answered = ack.sequence;
+      void beatAfter(bounded(spanMs(ack.nextHeartbeatAfter), paceBounds));
     },
+    /** When the last beat was sent, by the monotonic clock. */
+    sentMs: () => sentMs,
     collectNow: (): void => {
       sampledMs = Number.NEGATIVE_INFINITY;
     },

@@ -4,18 +4,20 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { createClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { decodeJwt } from "jose";
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService, NodeStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoOTService, type PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type AgentEnd, type AgentState, runAgent } from "../agent/agent.js";
+import { agentReadMaxBytes } from "../agent/bounds.js";
 import { type Credentials, createCredentials, type FileRules, loadCredentials } from "../agent/credentials.js";
 import { descriptionToWire, sampleToWire } from "../agent/machine.js";
 import { createPassport } from "../agent/passport.js";
 import { hashChain, type ProverOptions, runProver } from "../agent/prover.js";
-import { sessionOptions } from "../client/address.js";
-import { systemClock } from "../clock.js";
+import { createServiceTime, wordsOfSkew } from "../agent/service-time.js";
+import { createSession } from "../client/session.js";
+import { type Clock, systemClock } from "../clock.js";
 import { systemCollector } from "../resources/collector.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings.js";
 import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
@@ -44,6 +46,9 @@ export const agent: Command = {
       groupReadable: readSecretsGroupReadable(),
       onUnsaved: complain,
     });
+    if (new URL(baseUrl).protocol === "http:") {
+      say(`The connection to ${baseUrl} is without TLS: this agent trusts the network between it and the service.`);
+    }
     say(`node ${credentials.identity.nodeId}, credentials in ${values.credentials}`);
     const end = await runMachineAgent(
       {
@@ -51,6 +56,7 @@ export const agent: Command = {
         credentials,
         ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
         onState: (state, detail) => say(`${state}${detail === "" ? "" : `: ${detail}`}`),
+        onSkew: (aheadMs) => complain(wordsOfSkew(aheadMs)),
         ...(values.prove || values["prove-command"] !== undefined
           ? { prove: proveAloud(values["prove-command"], say) }
           : {}),
@@ -90,6 +96,10 @@ export interface MachineAgentOptions {
   readonly credentials: Credentials;
   readonly enrollmentToken?: string;
   readonly onState: (state: AgentState, detail: string) => void;
+  /** The machine's own when absent. */
+  readonly clock?: Clock;
+  /** Told when the machine's clock is more than 5 s ahead of the service's, or behind it (negative). */
+  readonly onSkew?: (aheadMs: number) => void;
   /** Proves beside beating, where given. */
   readonly prove?: Pick<ProverOptions, "produce" | "onProof" | "onProblem">;
 }
@@ -125,12 +135,15 @@ const outputOf = (command: string, seed: string, signal: AbortSignal): Promise<U
 /** Runs an agent that reports this machine. */
 export async function runMachineAgent(options: MachineAgentOptions, signal: AbortSignal): Promise<AgentEnd> {
   const { baseUrl, prove, ...rest } = options;
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 }, sessionOptions(baseUrl));
-  const transport = createGrpcTransport({ baseUrl, sessionManager });
+  const sessionManager = createSession(baseUrl, { pingIntervalMs: 30_000 });
+  const transport = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: agentReadMaxBytes });
   const [nodes, admin] = [createClient(NodeService, transport), createClient(AdminService, transport)];
-  const means = { clock: systemClock, random: Math.random };
+  const { clock = systemClock } = options;
+  const means = { clock, random: Math.random };
   const { identity } = rest.credentials;
-  const passport = createPassport({ ...rest, ...means, nodes, admin, enrollmentToken: options.enrollmentToken });
+  const serviceTime = createServiceTime(clock, (aheadMs) => options.onSkew?.(aheadMs));
+  const { now } = serviceTime;
+  const passport = createPassport({ ...rest, now, nodes, admin, enrollmentToken: options.enrollmentToken });
   const over = new AbortController();
   let desired: NodeStatus = NodeStatus.UNSPECIFIED;
   const proving = prove && {
@@ -138,7 +151,8 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
     ...means,
     poot: createClient(PoOTService, transport),
     identity,
-    token: passport.token,
+    ...passport,
+    now,
     intervalMs: proofEveryMs,
     isAtWork: () => desired === NodeStatus.ACTIVE,
   };
@@ -150,6 +164,8 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
         ...means,
         nodes,
         admin,
+        passport,
+        serviceTime,
         onDesired: (status) => {
           desired = status;
         },

@@ -1,9 +1,10 @@
 // lucid-node health: asks grpc.health.v1, as a Kubernetes probe does; exit code 0 only for SERVING.
 import { parseArgs } from "node:util";
 import { ConnectError, createClient } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
-import { localUrl, sessionOptions } from "../client/address.js";
+import { localUrl } from "../client/address.js";
+import { createSession } from "../client/session.js";
 import { parseSettings, readEnvironment } from "../settings.js";
 import { type Command, serverOption } from "./command.js";
 import { say } from "./output.js";
@@ -17,8 +18,8 @@ export const health: Command = {
       options: { server: { type: "string" }, service: { type: "string", default: "" } },
     });
     const baseUrl = values.server === undefined ? urlOfSettings() : serverOption(values.server);
-    const sessionManager = new Http2SessionManager(baseUrl, {}, sessionOptions(baseUrl));
-    const client = createClient(Health, createGrpcTransport({ baseUrl, sessionManager }));
+    const sessionManager = createSession(baseUrl);
+    const client = createClient(Health, createGrpcTransport({ baseUrl, sessionManager, readMaxBytes }));
     try {
       const { status } = await client.check({ service: values.service }, { timeoutMs: 3_000 });
       say(nameOf(status));
@@ -29,6 +30,9 @@ export const health: Command = {
     }
   },
 };
+
+/** An answer is a number. */
+const readMaxBytes = 1024;
 
 function urlOfSettings(): string {
   const { host, port, tls } = parseSettings(readEnvironment());

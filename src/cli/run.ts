@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { loadCredentials } from "../agent/credentials.js";
+import { wordsOfSkew } from "../agent/service-time.js";
 import { localUrl } from "../client/address.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
@@ -70,6 +71,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
         say(`agent: ${state}${detail === "" ? "" : ` (${detail})`}`);
         if (state === "connected") connected.resolve();
       },
+      onSkew: (aheadMs) => complain(wordsOfSkew(aheadMs)),
       prove: proveAloud(undefined, (line) => say(`agent: ${line}`)),
     },
     signal,

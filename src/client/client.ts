@@ -10,15 +10,15 @@ import {
   type Interceptor,
   type UnaryRequest,
 } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
-import { sessionOptions } from "./address.js";
 import { lucidReason, retryAfterMs } from "./errors.js";
 import { pauseMs } from "./pause.js";
+import { createSession } from "./session.js";
 
 export interface LucidClientOptions {
   /** Such as "http://node-management:8083"; https for TLS. */
@@ -53,7 +53,7 @@ const readMaxBytes = 4 * 1024 * 1024;
 /** One HTTP/2 connection, dialled at the first call. Dispose closes it. */
 export function createLucidClient(options: LucidClientOptions): LucidClient {
   const { baseUrl, clock = systemClock, random = Math.random, timeoutMs = timeoutDefaultMs } = options;
-  const sessionManager = new Http2SessionManager(baseUrl, { pingIntervalMs: 30_000 }, sessionOptions(baseUrl));
+  const sessionManager = createSession(baseUrl, { pingIntervalMs: 30_000 });
   const bare = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes, defaultTimeoutMs: timeoutMs });
   const tokens = createTokenSource(options, createClient(AdminService, bare));
   const interceptors = [authorising(tokens), retrying(options.retries ?? retriesDefault, clock, random)];

@@ -1,10 +1,11 @@
 // How a node proves who it is: it signs a challenge with its own Ed25519 key. The first key is pinned with an enrolment
 // token from an operator; afterwards the key alone brings the node back, however long it was away.
-// A challenge is stateless: version, random bytes, expiry, the key and the node it is for, all under a MAC of ours.
+// A challenge is stateless: what it is for, the node, random bytes, expiry and the key, all under a MAC of ours.
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { hmac, sameBytes, sha256Hex, verifyEd25519 } from "../crypto.js";
 import { notAllowed, unauthenticated } from "../failure.js";
+import { challengeBody, readChallenge } from "./challenge-form.js";
 import { type NodeDocument, type Patch, predatesReset, type TokenOrigin } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
@@ -20,10 +21,6 @@ export interface EnrollmentToken extends TokenOrigin {
 export type BringToken = () => Promise<EnrollmentToken | undefined>;
 
 const lifetimeMs = 120_000;
-const version = 1;
-const macBytes = 32;
-// version 1, random 16, expiry 8, key 32, MAC 32
-const challengeBytes = 1 + 16 + 8 + 32 + macBytes;
 
 export type Enrollment = ReturnType<typeof createEnrollment>;
 
@@ -38,7 +35,7 @@ export function createEnrollment(parts: {
 }) {
   const { repository, clock, key } = parts;
 
-  const mac = (nodeId: string, body: Uint8Array) => hmac(key, Buffer.concat([body, Buffer.from(nodeId)]));
+  const mac = (body: Uint8Array) => hmac(key, body);
 
   /**
    * The token that lets this key in, looked at only when one is needed: an agent that still brings its spent one must not
@@ -72,17 +69,13 @@ export function createEnrollment(parts: {
   });
 
   /** @throws Failure 4011 */
-  const readChallenge = (nodeId: string, challenge: Uint8Array): { publicKey: Uint8Array; expiresAt: Date } => {
-    const bytes = Buffer.from(challenge);
-    const body = bytes.subarray(0, challengeBytes - macBytes);
-    const genuine =
-      bytes.length === challengeBytes &&
-      bytes[0] === version &&
-      sameBytes(mac(nodeId, body), bytes.subarray(-macBytes));
-    if (!genuine) throw unauthenticated("The challenge is not one of ours for this node");
-    const expiresAt = new Date(Number(body.readBigUInt64BE(17)));
-    if (expiresAt <= clock.now()) throw unauthenticated("The challenge has expired");
-    return { publicKey: body.subarray(25), expiresAt };
+  const checked = (nodeId: string, challenge: Uint8Array): { publicKey: Uint8Array; expiresAt: Date } => {
+    const read = readChallenge(nodeId, challenge);
+    if (read === undefined || !sameBytes(mac(read.body), read.mac)) {
+      throw unauthenticated("The challenge is not one of ours for this node");
+    }
+    if (read.expiresAt <= clock.now()) throw unauthenticated("The challenge has expired");
+    return read;
   };
 
   return {
@@ -94,10 +87,8 @@ export function createEnrollment(parts: {
     ): Promise<{ challenge: Uint8Array; expiresAt: Date }> => {
       await authorise(await repository.get(nodeId), publicKey, bring);
       const expiresAt = new Date(clock.now().getTime() + lifetimeMs);
-      const expiry = Buffer.alloc(8);
-      expiry.writeBigUInt64BE(BigInt(expiresAt.getTime()));
-      const body = Buffer.concat([Buffer.from([version]), randomBytes(16), expiry, publicKey]);
-      return { challenge: Buffer.concat([body, mac(nodeId, body)]), expiresAt };
+      const body = challengeBody({ nodeId, random: randomBytes(16), expiresAt, publicKey });
+      return { challenge: Buffer.concat([body, mac(body)]), expiresAt };
     },
 
     /**
@@ -112,7 +103,7 @@ export function createEnrollment(parts: {
       bring: BringToken,
       proven: () => Promise<void> = async () => undefined,
     ): Promise<NodeDocument> => {
-      const { publicKey, expiresAt } = readChallenge(nodeId, challenge);
+      const { publicKey, expiresAt } = checked(nodeId, challenge);
       if (!verifyEd25519(publicKey, challenge, signature)) {
         throw unauthenticated("The signature is not that key's over the challenge");
       }

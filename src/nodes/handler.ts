@@ -38,6 +38,7 @@ import type { Reconciler } from "./reconciler.js";
 import type { NodeRepository } from "./repository.js";
 import { listQuery, merged, newNode, updatePatch } from "./requests.js";
 import type { Sessions } from "./sessions.js";
+import { createSkewWatch } from "./skew.js";
 import { heartbeatHandlers } from "./stream.js";
 import type { Watch } from "./watch.js";
 import { eventToWire, nodeToWire, statusToWire } from "./wire.js";
@@ -333,7 +334,7 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       return { node: nodeToWire(await change("reset_enrollment", nodeId, (node) => resetEnrollment(node, actor, at))) };
     },
 
-    ...heartbeatHandlers(parts),
+    ...heartbeatHandlers({ ...parts, skew: createSkewWatch(parts) }),
     watchNodes: parts.watch.watchNodes,
 
     listNodeEvents: async (request) => {

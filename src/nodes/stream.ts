@@ -1,4 +1,5 @@
 // What carries heartbeats: the bidirectional stream, and the unary form. Sessions do not know which of them it is.
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { HeartbeatRequest, NodeService, ReportHeartbeatRequest } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { Clock } from "../clock.js";
@@ -8,6 +9,7 @@ import { type Caller, callerOf, peerKey } from "../rpc/caller.js";
 import { createOutbox } from "./outbox.js";
 import type { Link, Opening, Session } from "./session.js";
 import type { Sessions } from "./sessions.js";
+import type { SkewWatch } from "./skew.js";
 import { ackToWire, commandToWire, hardwareToJson, toIncoming, toResult, toSample, toWire } from "./wire.js";
 
 /** A stream that does not say Hello this long is not kept. */
@@ -18,6 +20,7 @@ const lingerMs = 5_000;
 interface StreamParts {
   readonly sessions: Sessions;
   readonly clock: Clock;
+  readonly skew: SkewWatch;
   readonly unknownMessages: { inc(): void };
   readonly settings: { readonly graceMs: number; readonly metricsIntervalMs: number };
 }
@@ -90,6 +93,7 @@ export function heartbeatHandlers(
         { kind: "beat", sequence: beat.sequence, sample: toSample(beat.metrics) },
         request.commandResults.map(toResult),
       );
+      if (beat.sentAt !== undefined) parts.skew.heard({ nodeId: request.nodeId, epoch }, timestampMs(beat.sentAt));
       return { ack: ackToWire(ack, timing), sessionEpoch: BigInt(epoch), commands: commands.map(commandToWire) };
     },
   };
@@ -119,6 +123,9 @@ async function receive(
         if (held.ended) parts.sessions.closed(held.session, link);
       } else {
         if (held.session === undefined) throw helloMissing();
+        if (message.case === "beat" && message.value.sentAt !== undefined) {
+          parts.skew.heard(held.session, timestampMs(message.value.sentAt));
+        }
         const incoming = toIncoming(message);
         if (incoming !== undefined) await parts.sessions.receive(held.session, incoming);
       }

@@ -173,7 +173,7 @@ describe("T18 credentials that ran out", () => {
       ...open,
       credentials,
       enrollmentToken: await enrollmentToken(world, nodeId),
-      clock: world.clock,
+      now: world.clock.now,
     });
     const first = await passport.token();
     await (await connectNode(world, nodeId, { token: first })).leave();
@@ -187,7 +187,7 @@ describe("T18 credentials that ran out", () => {
       ...open,
       credentials,
       enrollmentToken: undefined,
-      clock: world.clock,
+      now: world.clock.now,
     }).token();
     await world.pass(8_000);
     await (await connectNode(world, nodeId, { token: later })).beat();
@@ -203,7 +203,7 @@ describe("T18 credentials that ran out", () => {
     const expiresAt = pair.expiresAt === undefined ? new Date(0) : timestampDate(pair.expiresAt);
     credentials.keep({ accessToken: pair.accessToken, refreshToken: pair.refreshToken, expiresAt });
     world.clock.stepWall(3 * 3_600_000);
-    const passport = createPassport({ ...open, credentials, enrollmentToken: undefined, clock: world.clock });
+    const passport = createPassport({ ...open, credentials, enrollmentToken: undefined, now: world.clock.now });
     const token = await passport.token();
     expect(token).not.toBe(pair.accessToken);
     await (await connectNode(world, nodeId, { token })).beat();

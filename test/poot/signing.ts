@@ -1,6 +1,5 @@
 // A node whose key is pinned, and proofs that it signs as the contract says.
-import { createMemoryCredentials } from "../../src/agent/credentials.js";
-import { enroll, enrollmentToken } from "../support/enroll.js";
+import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
 import type { World } from "../support/world.js";
 import { anActiveNode, type ProofRequest, sha256 } from "./proofs.js";
 
@@ -8,7 +7,7 @@ export type Sign = (message: Uint8Array<ArrayBuffer>) => Uint8Array;
 
 export async function aSignerFor(world: World): Promise<{ readonly nodeId: string; readonly sign: Sign }> {
   const nodeId = await anActiveNode(world);
-  const { identity } = createMemoryCredentials(nodeId);
+  const identity = anIdentity(nodeId);
   await enroll(world.as(await enrollmentToken(world, nodeId)), identity);
   return { nodeId, sign: (message) => identity.sign(message) };
 }

@@ -1429,7 +1429,10 @@ export const BeginEnrollmentRequestSchema: GenMessage<BeginEnrollmentRequest> = 
  */
 export type BeginEnrollmentResponse = Message<"lucid.node.v1.BeginEnrollmentResponse"> & {
   /**
-   * The bytes to sign, as they are.
+   * The bytes to sign, as they are, once they are found to be of this form: "lucid.enrollment.v1", a newline, the node's id,
+   * a newline; then 16 random bytes; the expiry in milliseconds since the epoch, 8 bytes, big-endian; the 32 bytes of the
+   * public key as asked with; 32 bytes that only the service can check. Nothing follows. A node refuses to sign anything
+   * else, and signs nothing else of this form: its key serves proofs, too, whose text begins with "lucid.poot.v1".
    *
    * @generated from field: bytes challenge = 1;
    */
@@ -1471,7 +1474,7 @@ export type CompleteEnrollmentRequest = Message<"lucid.node.v1.CompleteEnrollmen
   challenge: Uint8Array;
 
   /**
-   * Ed25519 signature over the challenge's bytes by the key that asked for it, 64 bytes.
+   * Ed25519 signature over the challenge's bytes, all of them as given, by the key that asked for it, 64 bytes.
    *
    * @generated from field: bytes signature = 3;
    */
@@ -1732,7 +1735,7 @@ export type Beat = Message<"lucid.node.v1.Beat"> & {
   sequence: bigint;
 
   /**
-   * The node's clock; data only, it decides nothing.
+   * The node's clock. It decides nothing; once a session an event says that it is more than 5 s off, where it is.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 2;
    */

@@ -1,0 +1,213 @@
+// Nodes whose clocks are off, or are set while they run: proofs and tokens go by the service's time.
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { afterEach, describe, expect, test } from "vitest";
+import { createMemoryCredentials } from "../../src/agent/credentials.js";
+import { createServiceTime, wordsOfSkew } from "../../src/agent/service-time.js";
+import { type MachineAgentOptions, runMachineAgent } from "../../src/cli/agent.js";
+import { type Clock, systemClock } from "../../src/clock.js";
+import { clockIsOff } from "../../src/nodes/skew.js";
+import { aNode } from "../support/builders.js";
+import { createTestClock } from "../support/clock.js";
+import { enrollmentToken } from "../support/enroll.js";
+import { untilStatus } from "../support/look.js";
+import { connectNode } from "../support/node-stream.js";
+import { until, within } from "../support/until.js";
+import { openClockedWorld, openWorld, type World } from "../support/world.js";
+
+const hour = 3_600_000;
+
+describe("the service's time", () => {
+  const skews: number[] = [];
+  const open = () => {
+    skews.length = 0;
+    const clock = createTestClock();
+    return { clock, time: createServiceTime(clock, (aheadMs) => skews.push(aheadMs)) };
+  };
+
+  test("is the node's own until the service has told it", () => {
+    const { clock, time } = open();
+    expect(time.now()).toEqual(clock.now());
+  });
+
+  test("goes on from what was told, however the node's clock is set meanwhile", async () => {
+    const { clock, time } = open();
+    const told = new Date(clock.now().getTime() - 2 * hour);
+    time.hear(told, 0);
+    await clock.advance(60_000);
+    for (const step of [hour, -5 * hour, 365 * 24 * hour]) {
+      clock.stepWall(step);
+      expect(time.now().getTime()).toBe(told.getTime() + 60_000);
+    }
+  });
+
+  test("is half a round trip later than it was told", () => {
+    const { clock, time } = open();
+    time.hear(clock.now(), 1_000);
+    expect(time.now().getTime()).toBe(clock.now().getTime() + 500);
+  });
+
+  test("warns once of a clock that is off, and again when it was right in between", () => {
+    const { clock, time } = open();
+    const hear = (aheadMs: number) => time.hear(new Date(clock.now().getTime() - aheadMs), 0);
+    for (const aheadMs of [0, 4_000, -4_000]) hear(aheadMs);
+    expect(skews).toEqual([]);
+    for (const aheadMs of [120_000, 120_000, -120_000]) hear(aheadMs);
+    expect(skews).toEqual([120_000]);
+    hear(0);
+    hear(-6_000);
+    expect(skews).toEqual([120_000, -6_000]);
+    expect(wordsOfSkew(120_000)).toContain("120 s ahead");
+    expect(wordsOfSkew(-6_000)).toContain("6 s behind");
+  });
+
+  test("warns of nothing by an answer that was long on its way, and keeps what it knew", () => {
+    const { clock, time } = open();
+    time.hear(clock.now(), 0);
+    time.hear(new Date(clock.now().getTime() - 30_000), 30_000);
+    expect(skews).toEqual([]);
+    expect(time.now()).toEqual(clock.now());
+  });
+
+  test("takes no time that is none", () => {
+    const { clock, time } = open();
+    for (const told of [new Date(Number.NaN), new Date(0), new Date(-1)]) time.hear(told, 0);
+    expect(time.now()).toEqual(clock.now());
+  });
+});
+
+const running: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const stop of running.splice(0)) await stop();
+});
+
+/** An agent of this machine whose wall clock is that far ahead. */
+async function startOff(world: World, offMs: () => number) {
+  const { nodeId } = await aNode(world.nodes);
+  const [skews, verdicts, problems]: [number[], boolean[], string[]] = [[], [], []];
+  const clock: Clock = { ...systemClock, now: () => new Date(systemClock.now().getTime() + offMs()) };
+  const options: MachineAgentOptions = {
+    baseUrl: world.baseUrl,
+    credentials: createMemoryCredentials(nodeId),
+    enrollmentToken: await enrollmentToken(world, nodeId),
+    clock,
+    onState: () => undefined,
+    onSkew: (aheadMs) => skews.push(Math.round(aheadMs / 60_000)),
+    prove: {
+      produce: async () => crypto.getRandomValues(new Uint8Array(16_384)),
+      onProof: ({ isValid }) => verdicts.push(isValid),
+      onProblem: (message) => problems.push(message),
+    },
+  };
+  const control = new AbortController();
+  const end = runMachineAgent(options, control.signal);
+  running.push(() => {
+    control.abort();
+    return within(end, "the agent leaves");
+  });
+  return { nodeId, skews, verdicts, problems };
+}
+
+describe("a node whose clock is off", () => {
+  const settings = {
+    NODE_HEARTBEAT_INTERVAL: "1",
+    HEARTBEAT_GRACE: "5",
+    HARDWARE_VALIDATION_ENABLED: "true",
+    POOT_CHALLENGES_REQUIRED: "true",
+  };
+
+  test.each([
+    ["two minutes fast", 120_000, "ahead"],
+    ["an hour slow", -hour, "behind"],
+    ["three hours fast, longer than a token lives", 3 * hour, "ahead"],
+    ["ten years slow", -10 * 365 * 24 * hour, "behind"],
+  ])("by %s has its proofs judged, is told once, and its history says so once", async (_, offMs, word) => {
+    await using world = await openWorld({ settings });
+    const { nodeId, skews, verdicts, problems } = await startOff(world, () => offMs);
+    await until(async () => (await world.nodes.getNode({ nodeId })).node?.connectivity === 1, "connected");
+    await world.nodes.startNode({ nodeId });
+    await untilStatus(world, nodeId, "ACTIVE");
+    await until(() => verdicts.length + problems.length > 0, "a verdict");
+    expect({ verdicts, problems }).toEqual({ verdicts: [true], problems: [] });
+    const told = async () =>
+      (await world.nodes.listNodeEvents({ nodeId })).events.filter(({ reason }) => reason.includes("clock"));
+    await until(async () => (await told()).length > 0, "an event");
+    expect((await told()).map(({ reason }) => reason)).toEqual([expect.stringContaining(word)]);
+    expect(skews).toEqual([Math.round(offMs / 60_000)]);
+    for (const stop of running.splice(0)) await stop();
+  });
+
+  test("from one moment to the next beats on, and its proofs are none the worse", async () => {
+    await using world = await openWorld({ settings });
+    let offMs = 0;
+    const { nodeId, skews, verdicts } = await startOff(world, () => offMs);
+    await until(async () => (await world.nodes.getNode({ nodeId })).node?.connectivity === 1, "connected");
+    offMs = -48 * hour;
+    await until(() => skews.length === 1, "the jump is noticed");
+    await world.nodes.startNode({ nodeId });
+    await until(() => verdicts.length > 0, "a verdict");
+    expect(verdicts).toEqual([true]);
+    const { events } = await world.nodes.listNodeEvents({ nodeId });
+    expect(events.filter(({ reason }) => reason === "silent")).toEqual([]);
+    for (const stop of running.splice(0)) await stop();
+  });
+});
+
+describe("the history of a node", () => {
+  const clockEvents = async (world: World, nodeId: string) =>
+    (await world.nodes.listNodeEvents({ nodeId })).events
+      .map(({ reason }) => reason)
+      .filter((r) => r.includes("clock"));
+  const beatAt = (world: World, sequence: bigint, aheadMs: number) => ({
+    message: {
+      case: "beat" as const,
+      value: { sequence, sentAt: timestampFromDate(new Date(world.clock.now().getTime() + aheadMs)) },
+    },
+  });
+
+  test.each<[string, number[], string[]]>([
+    ["says nothing of a clock that is right", [0, 4_900, -4_900, 0], []],
+    ["says nothing of one beat that was long on its way", [0, -60_000, 0, -60_000, 0], []],
+    ["says once that a clock is ahead", [60_000, 60_000, 60_000, 60_000], ["the node's clock is 60 s ahead"]],
+    ["says once that a clock is behind", [0, -7_000, -7_400, -7_000], ["the node's clock is 7 s behind"]],
+    ["says nothing of a clock that swings", [60_000, -60_000, 60_000], []],
+  ])("%s", async (_, aheads, expected) => {
+    await using world = await openClockedWorld();
+    const { nodeId } = await aNode(world.nodes);
+    const stream = await connectNode(world, nodeId);
+    for (const [place, aheadMs] of aheads.entries()) {
+      stream.send(beatAt(world, BigInt(place + 1), aheadMs));
+      await stream.next("ack");
+      await world.pass(1_000);
+    }
+    expect(await clockEvents(world, nodeId)).toEqual(expected);
+  });
+
+  test("says it of a node that reports by unary calls, and again in its next session", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId } = await aNode(world.nodes);
+    const { nodes } = world.as(await world.nodeToken(nodeId));
+    for (const bootId of ["one", "two"]) {
+      let sessionEpoch: bigint | undefined;
+      for (const sequence of [1n, 2n, 3n]) {
+        const { value: beat } = beatAt(world, sequence, -20_000).message;
+        const told = { nodeId, bootId, beat, ...(sessionEpoch === undefined ? {} : { sessionEpoch }) };
+        ({ sessionEpoch } = await nodes.reportHeartbeat(told));
+        await world.pass(1_000);
+      }
+    }
+    expect(await clockEvents(world, nodeId)).toEqual(Array(2).fill("the node's clock is 20 s behind"));
+  });
+});
+
+test("a clock is off by two beats in a row and in one direction", () => {
+  expect(clockIsOff(5_001, 5_001)).toBe(true);
+  expect(clockIsOff(-5_001, -9_000)).toBe(true);
+  for (const [former, latter] of [
+    [5_000, 9_000],
+    [9_000, 5_000],
+    [-9_000, 9_000],
+    [0, 9_000],
+  ] as const) {
+    expect(clockIsOff(former, latter)).toBe(false);
+  }
+});
