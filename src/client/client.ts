@@ -16,12 +16,13 @@ import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
+import { serviceUrl } from "./address.js";
 import { lucidReason, retryAfterMs } from "./errors.js";
 import { pauseMs } from "./pause.js";
 import { createSession } from "./session.js";
 
 export interface LucidClientOptions {
-  /** Such as "http://node-management:8083"; https for TLS. */
+  /** Such as "http://node-management:8083" or "http://[::1]:8083"; https for TLS. */
   readonly baseUrl: string;
   /** An access token; renewed from then on when there is a refresh token, too. */
   readonly accessToken?: string;
@@ -50,9 +51,15 @@ const retriesDefault = 3;
 /** The largest answer that a client takes; the largest page of nodes, with all that they tell of themselves, is smaller. */
 const readMaxBytes = 4 * 1024 * 1024;
 
-/** One HTTP/2 connection, dialled at the first call. Dispose closes it. */
+/** One HTTP/2 connection, dialled at the first call. Dispose closes it. @throws TypeError when baseUrl is no address */
 export function createLucidClient(options: LucidClientOptions): LucidClient {
-  const { baseUrl, clock = systemClock, random = Math.random, timeoutMs = timeoutDefaultMs } = options;
+  const { clock = systemClock, random = Math.random, timeoutMs = timeoutDefaultMs } = options;
+  const baseUrl = serviceUrl(options.baseUrl);
+  if (baseUrl === undefined) {
+    throw new TypeError(
+      "baseUrl takes an address such as http://localhost:8083 or http://[::1]:8083, without a password",
+    );
+  }
   const sessionManager = createSession(baseUrl, { pingIntervalMs: 30_000 });
   const bare = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes, defaultTimeoutMs: timeoutMs });
   const tokens = createTokenSource(options, createClient(AdminService, bare));

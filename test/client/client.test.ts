@@ -43,6 +43,18 @@ describe("createLucidClient", () => {
     expect(kept).toHaveLength(1);
   });
 
+  it("reaches a service however its address is written, and refuses in a sentence what is none", async () => {
+    world = await openWorld();
+    const accessToken = await world.token("operator");
+    for (const baseUrl of [`127.0.0.1:${world.port}`, `http://127.0.0.1:${world.port}/`]) {
+      using client = createLucidClient({ baseUrl, accessToken });
+      await client.nodes.listNodes({});
+    }
+    for (const baseUrl of ["http://::1:8083", "http://[fe80::1%25eth0]:8083", "ftp://host", "", "http://u:p@host"]) {
+      expect(() => createLucidClient({ baseUrl, accessToken })).toThrow("baseUrl takes an address such as");
+    }
+  });
+
   it("says so when the token is bad and there is nothing to renew it with", async () => {
     world = await openWorld();
     lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: "bad" });
