@@ -50,6 +50,7 @@ export function readStateFile(file: string, rules: ReadRules): string | undefine
     throw refuse(`cannot be read (${code})`, remedyOf(code) ?? rules.remedy);
   }
   try {
+    if (rules.readers === "owner") refuseForeignLink(file);
     const stats = fstatSync(descriptor);
     if (!stats.isFile()) throw refuse(`is ${kindOf(stats)}, not a file`);
     const mode = (stats.mode & 0o777).toString(8);
@@ -149,12 +150,29 @@ function onDisk(file: string, write: (target: string) => void): void {
   makeFolder(dirname(file));
   try {
     // A link stays a link: what it leads to is replaced.
+    refuseForeignLink(file);
     const target = isLink(file) ? realpathSync(file) : file;
     write(target);
     syncFolder(dirname(target));
   } catch (error) {
+    if (error instanceof StartError) throw error;
     throw cannotWrite(file, error);
   }
+}
+
+/**
+ * In a folder that others can write to, somebody may have put a link where our file was: it would lead us to overwrite
+ * what is ours elsewhere. A link of ours, of root or of the folder's owner is meant. @throws StartError
+ */
+function refuseForeignLink(file: string): void {
+  const link = lstatSync(file, { throwIfNoEntry: false });
+  if (!link?.isSymbolicLink()) return;
+  const trusted = [process.geteuid?.(), 0, statSync(dirname(file)).uid];
+  if (trusted.includes(link.uid)) return;
+  throw new StartError(
+    `${file} is a symbolic link that another user has made (uid ${link.uid}); remove it, and keep the file in a folder ` +
+      "that no other user can write to",
+  );
 }
 
 function writeDraft(target: string, text: string): string {
