@@ -3,7 +3,9 @@
 import { createServer as createHttp2Server, type Http2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { afterEach, describe, expect, test } from "vitest";
+import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import type { HeartbeatRequest } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { type AgentOptions, runAgent } from "../../src/agent/agent.js";
 import {
@@ -18,7 +20,7 @@ import { createMemoryCredentials, UnfitChallengeError } from "../../src/agent/cr
 import { createQueue } from "../../src/agent/queue.js";
 import { runMachineAgent } from "../../src/cli/agent.js";
 import { createLucidClient } from "../../src/client/client.js";
-import { systemClock } from "../../src/clock.js";
+import { type Clock, systemClock } from "../../src/clock.js";
 import { verifyEd25519 } from "../../src/crypto.js";
 import { challengeBody } from "../../src/nodes/challenge-form.js";
 import { signedText } from "../../src/poot/verdict.js";
@@ -282,5 +284,36 @@ describe("a message of 400 MB", () => {
     await until(() => said.filter((line) => line.startsWith("waiting")).length >= 2, "it has tried again");
     expect(said.join("\n")).toContain("readMaxBytes 1048576");
     expect(flood.sent.bytes).toBeLessThan(20 * 1024 * 1024);
+  });
+});
+
+describe("an agent that is told when to come again", () => {
+  test.each<[string, number | undefined, number, number]>([
+    ["waits that long at the least", 20_000, 0, 20_000],
+    ["adds up to a quarter of its own", 20_000, 0.8, 24_000],
+    ["waits its own time where nothing is asked", undefined, 0.5, 1_500],
+    ["waits its own time where less than nothing is asked", -20_000, 0.5, 1_500],
+    ["waits no longer than ten minutes and a quarter", tenMillionYearsMs, 0.999, 749_850],
+  ])("%s", async (_, askedMs, random, expected) => {
+    const service = await openMaliciousService({
+      answers: () => {
+        const refusal = new ConnectError("too many", Code.ResourceExhausted);
+        if (askedMs !== undefined) {
+          refusal.details.push({ desc: RetryInfoSchema, value: { retryDelay: span(askedMs) } });
+        }
+        throw refusal;
+      },
+    });
+    const slept: number[] = [];
+    const clock: Clock = {
+      ...systemClock,
+      sleep: (ms, signal) => {
+        slept.push(ms);
+        return systemClock.sleep(ms, signal);
+      },
+    };
+    const { said } = startAgent(service, { clock, random: () => random });
+    await until(() => said.some((line) => line.startsWith("waiting")), "it is refused");
+    await until(() => Math.abs((slept.at(-1) ?? 0) - expected) < 1, `it waits ${expected} ms`);
   });
 });
