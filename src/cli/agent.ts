@@ -1,5 +1,4 @@
 // lucid-node agent: makes this machine a node.
-import { execFile } from "node:child_process";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -22,6 +21,7 @@ import { systemCollector } from "../resources/collector.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings.js";
 import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
 import { complain, say } from "./output.js";
+import { outputOf } from "./produce.js";
 
 export const agent: Command = {
   summary: "make this machine a node: enrol once, then stay connected",
@@ -105,7 +105,6 @@ export interface MachineAgentOptions {
 }
 
 const proofEveryMs = 60_000;
-const outputBytesMax = 1024 * 1024;
 
 /** Proves what the command prints, or work of the agent's own, and says what came of it. */
 export const proveAloud = (
@@ -113,7 +112,9 @@ export const proveAloud = (
   say: (line: string) => void,
 ): NonNullable<MachineAgentOptions["prove"]> => ({
   produce: (seed, signal) =>
-    command === undefined ? hashChain(systemClock, seed, signal) : outputOf(command, seed, signal),
+    command === undefined
+      ? hashChain(systemClock, seed, signal)
+      : outputOf(command, seed, { clock: systemClock, signal }),
   onProof: (validation) => say(wordsOf(validation)),
   onProblem: (message) => say(`no verdict on this minute's proof: ${message}`),
 });
@@ -121,16 +122,6 @@ export const proveAloud = (
 const wordsOf = ({ isValid, score, outputSize, validationId, errors }: PoOTValidation): string =>
   `proof ${validationId}: ${isValid ? "valid" : "not valid"}, ${score.toFixed(2)} points for ${outputSize} bytes` +
   (errors.length === 0 ? "" : ` (${errors.join(", ")})`);
-
-/** What the command prints; its first parameter ($1) is the proof's nonce. @throws Error when it fails or prints too much */
-const outputOf = (command: string, seed: string, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> =>
-  new Promise((resolve, reject) => {
-    const limits = { encoding: "buffer", maxBuffer: outputBytesMax, timeout: proofEveryMs, signal } as const;
-    execFile("/bin/sh", ["-c", command, "lucid-node", seed], limits, (error, stdout) => {
-      if (error !== null) reject(new Error(`The command did not produce: ${error.message}`));
-      else resolve(new Uint8Array(stdout));
-    });
-  });
 
 /** Runs an agent that reports this machine. */
 export async function runMachineAgent(options: MachineAgentOptions, signal: AbortSignal): Promise<AgentEnd> {
