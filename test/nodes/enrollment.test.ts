@@ -1,6 +1,7 @@
 // Proofs of identity: challenges that are replayed, forged, old or for somebody else.
 import { describe, expect, test } from "vitest";
 import { createVault } from "../../src/crypto.js";
+import { challengeBody, macBytes } from "../../src/nodes/challenge-form.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aNode } from "../support/builders.js";
 import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
@@ -116,6 +117,25 @@ describe("an enrolment", () => {
 });
 
 describe("a challenge", () => {
+  test("has the form that the contract says, so that a node can tell what it signs", async () => {
+    await using world = await openClockedWorld();
+    const { nodeId, identity, challenge } = await invited(world);
+    const bytes = Buffer.from(challenge);
+    const head = Buffer.from(`lucid.enrollment.v1\n${nodeId}\n`);
+    expect(bytes.subarray(0, head.length)).toEqual(head);
+    const rest = bytes.subarray(head.length);
+    expect(rest).toHaveLength(16 + 8 + 32 + 32);
+    expect(Number(rest.readBigUInt64BE(16))).toBe(world.clock.now().getTime() + 120_000);
+    expect(rest.subarray(24, 56)).toEqual(Buffer.from(identity.publicKey));
+  });
+
+  test("is as long as the contract allows for the longest name of a node", () => {
+    const nodeId = `node_${"x".repeat(59)}`;
+    const publicKey = new Uint8Array(32);
+    const body = challengeBody({ nodeId, random: new Uint8Array(16), expiresAt: new Date(0), publicKey });
+    expect(body.length + macBytes).toBeLessThanOrEqual(256);
+  });
+
   test("is good for 120 s", async () => {
     await using world = await openClockedWorld();
     const { nodeId, clients, challenge, signature } = await invited(world);
