@@ -8,7 +8,7 @@ export interface GroupPath {
   readonly directories: readonly string[];
 }
 
-export type Controller = "memory" | "cpu";
+export type Controller = "memory" | "cpu" | "cpuacct";
 
 /** By /proc/self/cgroup and /proc/self/mountinfo; undefined where the controller is not mounted. */
 export function groupPath(controller: Controller, cgroup: string, mountinfo: string): GroupPath | undefined {
@@ -42,16 +42,9 @@ function upwards(path: string, { root, path: mountedAt }: { readonly root: strin
 /** Reads a file of a group; undefined where there is none. */
 export type ReadGroupFile = (directory: string, file: string) => string | undefined;
 
-/** The files that `memoryOf` and `processorOf` read. */
-export const groupFiles = {
-  memory: {
-    1: ["memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"],
-    2: ["memory.max", "memory.current", "memory.stat"],
-  },
-  cpu: {
-    1: ["cpu.cfs_quota_us", "cpu.cfs_period_us", "cpuacct.usage"],
-    2: ["cpu.max", "cpu.stat"],
-  },
+const memoryFiles = {
+  1: ["memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"],
+  2: ["memory.max", "memory.current", "memory.stat"],
 } as const;
 
 /** Bytes under the narrowest limit below what the machine has; undefined where there is none, or it cannot be read. */
@@ -60,7 +53,7 @@ export function memoryOf(
   read: ReadGroupFile,
   machineBytes: number,
 ): { readonly usedBytes: number; readonly totalBytes: number } | undefined {
-  const [limitFile, usageFile, statFile] = groupFiles.memory[version];
+  const [limitFile, usageFile, statFile] = memoryFiles[version];
   const narrowest = least(
     directories.map((directory) => ({ directory, limit: wholeOf(read(directory, limitFile)) })),
     machineBytes,
@@ -84,11 +77,15 @@ export interface ProcessorShare {
   readonly usedMs: number | undefined;
 }
 
-/** The narrowest limit below that many processors; undefined where there is none. */
+/**
+ * The narrowest limit below that many processors; undefined where there is none. `accounting` is the group of the
+ * controller that counts under version 1, where that is mounted apart.
+ */
 export function processorOf(
   { version, directories }: GroupPath,
   read: ReadGroupFile,
   processors: number,
+  accounting?: GroupPath,
 ): ProcessorShare | undefined {
   const quotaOf = (directory: string): number | undefined => {
     const [quota, period] =
@@ -104,7 +101,13 @@ export function processorOf(
   );
   if (narrowest === undefined) return undefined;
   const { directory, limit: cores } = narrowest;
-  return { cores, usedMs: version === 2 ? usedMsOf2(read(directory, "cpu.stat")) : usedMsOf1(directory, read) };
+  if (version === 2) return { cores, usedMs: usedMsOf2(read(directory, "cpu.stat")) };
+  // Mounted apart, it says something of the limit's group only where the process stands as deep in it.
+  const apart =
+    accounting?.directories.length === directories.length
+      ? accounting.directories[directories.indexOf(directory)]
+      : undefined;
+  return { cores, usedMs: usedMsOf1(directory, read) ?? (apart === undefined ? undefined : usedMsOf1(apart, read)) };
 }
 
 const usedMsOf2 = (stat: string | undefined): number | undefined => {

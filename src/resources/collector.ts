@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { arch, availableParallelism } from "node:os";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../clock.js";
-import { type GroupPath, groupPath, memoryOf, type ProcessorShare, processorOf } from "./cgroup.js";
+import { type Controller, type GroupPath, groupPath, memoryOf, type ProcessorShare, processorOf } from "./cgroup.js";
 import {
   busyPercent,
   type CpuTime,
@@ -100,7 +100,7 @@ function linuxReader(root: string, processors: number) {
     }
   };
   const readGroupFile = (directory: string, file: string) => read(`${directory}/${file}`);
-  const groupOf = (controller: "memory" | "cpu"): GroupPath | undefined =>
+  const groupOf = (controller: Controller): GroupPath | undefined =>
     groupPath(controller, read("proc/self/cgroup") ?? "", read("proc/self/mountinfo") ?? "");
   const withDevice = (names: readonly string[]): ReadonlySet<string> =>
     new Set(names.filter((name) => existsSync(join(root, "sys/class/net", name, "device"))));
@@ -114,7 +114,7 @@ function linuxReader(root: string, processors: number) {
     },
     share: (): ProcessorShare | undefined => {
       const group = groupOf("cpu");
-      return group && processorOf(group, readGroupFile, processors);
+      return group && processorOf(group, readGroupFile, processors, groupOf("cpuacct"));
     },
     cpuTime: (): CpuTime | undefined =>
       readCpuTime(read("proc/stat") ?? "", readAllowedCpus(read("proc/self/status") ?? "")),

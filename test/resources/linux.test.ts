@@ -328,4 +328,16 @@ describe("the control group", () => {
   ])("%s", (_, group, content, expected) => {
     expect(processorOf(group, files(content), 4)).toEqual(expected);
   });
+
+  test("of version 1 counts in a place of its own, where the process stands as deep in it", () => {
+    const content = {
+      "/m/a/cpu.cfs_quota_us": "100000\n",
+      "/m/a/cpu.cfs_period_us": "100000\n",
+      "/acct/a/cpuacct.usage": "7000000\n",
+      "/acct/cpuacct.usage": "9000000000\n",
+    };
+    const share = (directories: readonly string[]) => processorOf(one, files(content), 4, { version: 1, directories });
+    expect(share(["/acct/a", "/acct"])).toEqual({ cores: 1, usedMs: 7 });
+    expect(share(["/acct"])).toEqual({ cores: 1, usedMs: undefined });
+  });
 });
