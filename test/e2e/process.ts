@@ -36,21 +36,18 @@ export interface ProgramOptions {
   readonly stderr?: number;
   /** Its standard output is a socket whose other end is open and not read; true of no program by default. */
   readonly unread?: boolean;
-  /** The user that it runs as; this process must be root for another one. */
-  readonly uid?: number;
 }
 
 /** Dispose kills it when it still runs. */
 export function startProgram(
   command: string,
   arguments_: readonly string[],
-  { cwd, env = {}, unread = false, uid, ...outputs }: ProgramOptions = {},
+  { cwd, env = {}, unread = false, ...outputs }: ProgramOptions = {},
 ): Program {
   const { PATH = "", HOME = "" } = process.env;
   const compiled = join(tmpdir(), "lucid-compile-cache");
   const child = spawn(command, arguments_, {
     cwd,
-    ...(uid === undefined ? {} : { uid, gid: uid }),
     env: { PATH, HOME, NODE_COMPILE_CACHE: compiled, ...env },
     stdio: ["pipe", outputs.stdout ?? "pipe", outputs.stderr ?? "pipe"],
   });
