@@ -66,9 +66,11 @@ export function createRpcs(options: RpcOptions): Rpcs {
   const methods = new Map([...handlers].map(([path, { method }]) => [path, method]));
   for (const { input } of methods.values()) prepareBody(input);
   const room = createRoom(options.largeBodiesMaxBytes ?? largeBodiesMaxBytes);
-  const roomUntilEnd = (response: WireResponse) => (bytes: number) => {
+  const roomUntil = (end: AbortSignal) => (bytes: number) => {
+    // A call that has ended while its body was taken apart needs no room, and would never give it back.
+    if (end.aborted) return true;
     const fits = room.take(bytes);
-    if (fits) response.once("close", () => room.give(bytes));
+    if (fits) end.addEventListener("abort", () => room.give(bytes), { once: true });
     return fits;
   };
   return {
@@ -77,14 +79,15 @@ export function createRpcs(options: RpcOptions): Rpcs {
       const handler = handlers.get(path);
       if (!handler) throw new Error(`${path} is no RPC`);
       const readMaxBytes = options.readMaxBytesOf(handler.method);
+      const signal = endOf(request, response);
       const universal = {
         httpVersion: request.httpVersion,
         method: "POST",
         // Nothing of the client's is in it: what an authority says is of no use to an RPC.
         url: `http://localhost${path}`,
         header: headersOf(request, asked),
-        body: bodyFor(request, handler.method, asked, readMaxBytes, hooks, options.bodyLimits, roomUntilEnd(response)),
-        signal: endOf(request, response),
+        body: bodyFor(request, handler.method, asked, readMaxBytes, hooks, options.bodyLimits, roomUntil(signal)),
+        signal,
         contextValues: hooks.values,
       };
       handler(universal)
@@ -108,7 +111,11 @@ function bodyFor(
   if (query) return bodyOfQuery(query, options);
   if (format.enveloped) return bodyOf(request, options);
   const stated = request.headers["content-length"];
-  return bodyOf(request, { ...options, before: () => assertLength(stated, readMaxBytes) });
+  return bodyOf(request, {
+    ...options,
+    stated: stated === undefined ? undefined : Number(stated),
+    before: () => assertLength(stated, readMaxBytes),
+  });
 }
 
 /** Aborts when the call's stream or connection is gone. */

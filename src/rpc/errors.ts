@@ -147,7 +147,7 @@ function fromConnect(error: ConnectError, context: ErrorContext): ConnectError {
   if (error.code === Code.Unavailable && error.findDetails(RetryInfoSchema).length === 0) {
     details.push(retryInfo(storeRetryMs));
   }
-  return new ConnectError(error.rawMessage, error.code, error.metadata, details, error.cause);
+  return new ConnectError(error.rawMessage.slice(0, messageCharsMax), error.code, error.metadata, details, error.cause);
 }
 
 /** The client has gone: its stream was reset, or the connection broke while its message was read. */

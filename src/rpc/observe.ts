@@ -260,7 +260,7 @@ function logCall(
 
 function logFailure(log: Log, outcome: Code, error: ConnectError | undefined, fields: LogFields): void {
   const reason = error && reasonOf(error);
-  const failed = { ...fields, error_code: reason, reason: error?.rawMessage };
+  const failed = { ...fields, error_code: reason, reason: error?.rawMessage.slice(0, reasonCharsMax) };
   const cause = error?.cause;
   if (isOurs(outcome)) log.error("call failed", { ...failed, ...(cause instanceof Error ? { error: cause } : {}) });
   // A flood that the limits turn away must not come back as a flood of lines; the metrics count it.
@@ -269,6 +269,9 @@ function logFailure(log: Log, outcome: Code, error: ConnectError | undefined, fi
   // Callers being told no is the service at work: who is woken for it learns to overlook what matters.
   else log.info("call failed", { ...failed, cause: messageOf(cause) });
 }
+
+/** Connect repeats what a caller sent in its messages. */
+const reasonCharsMax = 1_000;
 
 function isOurs(outcome: Outcome): boolean {
   return outcome === Code.Internal || outcome === Code.Unknown || outcome === Code.DataLoss;

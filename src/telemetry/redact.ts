@@ -3,17 +3,22 @@
 const secretKey =
   /(^|_)(authorization|cookie|token|tokens|secret|secrets|password|passphrase|credentials?|private_key|encryption_key|secret_key|api_key|jwt|signature|seed|mnemonic)$/;
 const addressKey = /(^|_)(wallet|wallet_address|payout_address)$/;
-const urlCredentials = /([a-z][a-z0-9+.-]*:\/\/)[^/\s@]*@/gi;
+// Each pattern costs time in line with the text, whatever is in it: a scheme is short, and a token is looked for only where
+// a word begins.
+const urlCredentials = /\b([a-z][a-z0-9+.-]{0,30}:\/\/)[^/\s@]*@/gi;
 const bearer = /\b(bearer|basic)\s+[a-z0-9._~+/=-]+/gi;
-const webToken = /\beyJ[\w-]+\.[\w-]+\.[\w-]*/g;
+const webToken = /(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*/g;
 const tronAddress = /\b(T[1-9A-HJ-NP-Za-km-z]{3})[1-9A-HJ-NP-Za-km-z]{26}([1-9A-HJ-NP-Za-km-z]{4})\b/g;
 const hidden = "[redacted]";
+/** A longer text is cut: a line of the log is bounded, and so is what it costs. */
+const textCharsMax = 16_384;
 /** Below this depth a value is named, not shown: a log line is bounded, and so is a cyclic object. */
 const depthMax = 6;
 
 /** The text without credentials in it; payout addresses keep their first and last four characters. */
 export function redactText(text: string): string {
-  return text
+  const whole = text.length <= textCharsMax;
+  return (whole ? text : `${text.slice(0, textCharsMax)}… (${text.length - textCharsMax} characters more)`)
     .replace(urlCredentials, `$1${hidden}@`)
     .replace(bearer, `$1 ${hidden}`)
     .replace(webToken, hidden)

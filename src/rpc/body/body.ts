@@ -3,6 +3,7 @@
 import type { Readable } from "node:stream";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { tooMany } from "../../failure.js";
 import { boundsOf, type MessageBound } from "./bounds.js";
 import { unreadable } from "./fault.js";
 import { type Encoding, inflate } from "./inflate.js";
@@ -15,7 +16,7 @@ import {
   type RawMessage,
   type ReaderLimits,
 } from "./reader.js";
-import { largeBytes } from "./room.js";
+import { largeBytes, noRoom } from "./room.js";
 
 export interface BodyFormat {
   readonly json: boolean;
@@ -39,6 +40,8 @@ export interface BodyOptions {
   readonly waits?: (giveUp: () => void) => void;
   /** Takes room for a large message until the call ends; false when there is none. */
   readonly room: (bytes: number) => boolean;
+  /** Bytes of the body as its header states them. */
+  readonly stated?: number | undefined;
   /** Judges what is known before the first byte is read; throws to refuse it. */
   readonly before?: () => void;
 }
@@ -59,6 +62,8 @@ export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Ui
     source,
     enveloped: format.enveloped,
     single: options.single,
+    room: options.room,
+    stated: options.stated,
     limits: { ...defaultReaderLimits, ...limits },
     ...(begun ? { begun } : {}),
   });
@@ -66,8 +71,7 @@ export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Ui
   return iterable(reader, options);
 }
 
-const tooManyWait = () =>
-  new ConnectError("Too many calls from this address wait for their bodies", Code.ResourceExhausted);
+const tooManyWait = () => tooMany("Too many calls from this address wait for their bodies", 1_000);
 
 /** The same for a message that came in the query of a GET. */
 export function bodyOfQuery(message: () => Uint8Array, options: BodyOptions): AsyncIterable<Uint8Array> {
@@ -106,10 +110,9 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
     throw unreadable("The message is compressed, but grpc-encoding does not say how");
   const data = compressed && encoding ? await inflate(message.data, encoding, readMaxBytes) : message.data;
   const flags = message.flags & ~compressedFlag;
-  if (data.length > largeBytes) {
-    if (!options.room(data.length)) throw new ConnectError("Too many large requests at once", Code.ResourceExhausted);
-    await oneAtATime();
-  }
+  // What came plain has its room since it began to come.
+  if (compressed && data.length > largeBytes && !options.room(data.length)) throw noRoom();
+  if (data.length > largeBytes) await oneAtATime();
   // Whatever else the flags say, it is decoded.
   if ((flags & options.format.endFlag) === 0) (json ? scanJson : scanProtobuf)(bound, data);
   if (!enveloped) return data;

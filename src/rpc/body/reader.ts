@@ -3,6 +3,7 @@
 import type { Readable } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { unreadable } from "./fault.js";
+import { largeBytes, noRoom } from "./room.js";
 
 /** A message as it came: the whole body (flags 0), or one envelope of a stream. */
 export interface RawMessage {
@@ -30,9 +31,16 @@ export const defaultReaderLimits: Omit<ReaderLimits, "readMaxBytes"> = {
   patienceMaxMs: 120_000,
 };
 
-/** So many pieces of a message may be of any size; beyond them they must have a mean size. A packet holds 1,400 bytes. */
+/**
+ * So many pieces of a message may be of any size; beyond them they must have a mean size, a larger one where much is sent. A
+ * packet holds 1,400 bytes.
+ */
 const freePieces = 1_024;
 const pieceBytesMean = 16;
+const longBytes = 256 * 1024;
+const longPieceBytesMean = 256;
+/** Pieces are joined in blocks of this size as they come: each of them costs memory of its own. */
+const blockBytes = 64 * 1024;
 /** Messages that wait here for their reader before the body is no longer read. */
 const waitingMax = 16;
 /** Messages given to the reader without a turn of the event loop in between: others want to be heard, too. */
@@ -56,6 +64,10 @@ export interface ReaderOptions {
   /** Whether one message is all that the call brings: then its end must come in time as well. */
   readonly single: boolean;
   readonly limits: ReaderLimits;
+  /** Takes room for a large message; false when there is none. */
+  readonly room: (bytes: number) => boolean;
+  /** Bytes of a body of one message, where they are stated. */
+  readonly stated?: number | undefined;
   /** Called once what the call waits for is there, or will never be: its first message, or the end of a single one. */
   readonly begun?: () => void;
 }
@@ -70,9 +82,14 @@ class Reader implements BodyReader {
   readonly #enveloped: boolean;
   readonly #single: boolean;
   readonly #limits: ReaderLimits;
+  readonly #room: (bytes: number) => boolean;
+  readonly #stated: number;
   #begun: (() => void) | undefined;
-  /** Pieces of the message that is coming, and what is known of it. */
+  /** The message that is coming: joined blocks, then pieces that are not joined yet. */
+  #blocks: Uint8Array[] = [];
   #pieces: Uint8Array[] = [];
+  #pieceBytes = 0;
+  #hasRoom = false;
   #bytes = 0;
   #pieceCount = 0;
   /** Bytes that make the message whole; undefined before its header. */
@@ -86,11 +103,13 @@ class Reader implements BodyReader {
   #timer: NodeJS.Timeout | undefined;
   #sinceMs = 0;
 
-  constructor({ source, enveloped, single, limits, begun }: ReaderOptions) {
+  constructor({ source, enveloped, single, limits, room, stated, begun }: ReaderOptions) {
     this.#source = source;
     this.#enveloped = enveloped;
     this.#single = single;
     this.#limits = limits;
+    this.#room = room;
+    this.#stated = stated ?? limits.readMaxBytes;
     this.#begun = begun;
   }
 
@@ -156,12 +175,15 @@ class Reader implements BodyReader {
 
   readonly #onData = (piece: Uint8Array): void => {
     this.#pieces.push(piece);
+    this.#pieceBytes += piece.length;
     this.#bytes += piece.length;
     this.#pieceCount++;
+    if (this.#pieceBytes >= blockBytes) this.#joinBlock();
     if (!this.#enveloped && this.#bytes > this.#limits.readMaxBytes) {
       return void this.#fail(tooLarge(this.#limits.readMaxBytes));
     }
-    if (this.#pieceCount > freePieces + this.#bytes / pieceBytesMean) {
+    if (!this.#enveloped && this.#bytes > largeBytes && !this.#takeRoom(this.#stated)) return;
+    if (this.#pieceCount > piecesMax(this.#bytes)) {
       return void this.#fail(new ConnectError("The request's body comes in too small pieces", Code.ResourceExhausted));
     }
     if (this.#enveloped) this.#open();
@@ -175,6 +197,7 @@ class Reader implements BodyReader {
         const length = header.readUInt32BE(1);
         if (length > this.#limits.readMaxBytes) return void this.#fail(tooLarge(this.#limits.readMaxBytes, length));
         this.#wanted = headerBytes + length;
+        if (length > largeBytes && !this.#takeRoom(length)) return;
       } else {
         const all = this.#joined();
         const envelope = all.subarray(0, this.#wanted);
@@ -189,17 +212,35 @@ class Reader implements BodyReader {
 
   /** The bytes so far as one piece. Called twice a message: when its header and when all of it is there. */
   #joined(): Buffer {
-    const [only] = this.#pieces;
-    const joined = this.#pieces.length === 1 && only ? only : Buffer.concat(this.#pieces, this.#bytes);
-    this.#pieces = [joined];
+    const all = [...this.#blocks, ...this.#pieces];
+    const [only] = all;
+    const joined = all.length === 1 && only ? only : Buffer.concat(all, this.#bytes);
+    this.#blocks = [joined];
+    this.#pieces = [];
+    this.#pieceBytes = 0;
     return Buffer.from(joined.buffer, joined.byteOffset, joined.byteLength);
+  }
+
+  #joinBlock(): void {
+    this.#blocks.push(this.#pieces.length === 1 ? (this.#pieces[0] as Uint8Array) : Buffer.concat(this.#pieces));
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+  }
+
+  /** Once a message: its length is known before most of it has come. */
+  #takeRoom(bytes: number): boolean {
+    if (this.#hasRoom) return true;
+    this.#hasRoom = this.#room(bytes);
+    if (!this.#hasRoom) this.#fail(noRoom());
+    return this.#hasRoom;
   }
 
   /** The next message begins with what is left. */
   #forget(rest: Uint8Array): void {
-    this.#pieces = rest.length === 0 ? [] : [rest];
+    this.#blocks = rest.length === 0 ? [] : [rest];
     this.#bytes = rest.length;
-    this.#pieceCount = this.#pieces.length;
+    this.#pieceCount = this.#blocks.length;
+    this.#hasRoom = false;
     this.#wanted = undefined;
     if (this.#single) return;
     clearTimeout(this.#timer);
@@ -232,6 +273,7 @@ class Reader implements BodyReader {
   #fail(failure: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
+    this.#blocks = [];
     this.#pieces = [];
     this.leave();
     this.#waiter?.reject(failure);
@@ -246,6 +288,7 @@ class Reader implements BodyReader {
   #stop(): void {
     this.#hasBegun();
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     const source = this.#source;
     source.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose).off("error", this.#onClose);
   }
@@ -255,6 +298,9 @@ class Reader implements BodyReader {
     this.#givenAtOnce = 0;
   }
 }
+
+const piecesMax = (bytes: number): number =>
+  freePieces + Math.min(bytes, longBytes) / pieceBytesMean + Math.max(0, bytes - longBytes) / longPieceBytesMean;
 
 function tooLarge(readMaxBytes: number, bytes?: number): ConnectError {
   const size = bytes === undefined ? "" : ` ${bytes}`;
