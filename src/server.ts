@@ -41,7 +41,7 @@ import { type Collector, systemCollector } from "./resources/collector.js";
 import { createResources } from "./resources/resources.js";
 import { createRoutes, policies, services } from "./routes.js";
 import { createCors } from "./rpc/cors.js";
-import { connectionsFor } from "./rpc/descriptors.js";
+import { connectionLimits } from "./rpc/descriptors.js";
 import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
 import { createHealthRoutes } from "./rpc/http-routes.js";
@@ -360,15 +360,11 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     keyFile: settings.tls.keyFile,
     ...(settings.tls.clientCaFile === undefined ? {} : { clientCaFile: settings.tls.clientCaFile }),
   };
-  const { host, port } = settings;
+  const { host, port, connectionsPerAddressMax } = settings;
   const listener = undo.use(
     createListener({
       ...{ host, port, handler: adapter, tls, log: log.module("listener") },
-      limits: {
-        connectionsMax: connectionsFor(heartbeat.streamsMax, log),
-        connectionsPerAddressMax: settings.connectionsPerAddressMax,
-        ...overrides.listenerLimits,
-      },
+      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...overrides.listenerLimits },
       isProxy: proxies.trusts,
       closed: (reason) => metrics.connectionsClosed.inc({ reason }),
     }),

@@ -210,7 +210,7 @@ export function parseSettings(environment: Environment): Settings {
     hardwareValidationEnabled: read.flag("HARDWARE_VALIDATION_ENABLED", false),
     // What a stranger may ask at length is offered where somebody develops.
     reflectionEnabled: read.flag("REFLECTION_ENABLED", environmentName !== "production"),
-    connectionsPerAddressMax: read.integer("CONNECTIONS_PER_ADDRESS_MAX", 5_000, 1, 1_000_000),
+    connectionsPerAddressMax: read.integer("CONNECTIONS_PER_ADDRESS_MAX", 10_000, 1, 1_000_000),
     trustedProxies: read.ranges("TRUSTED_PROXIES"),
     maxRequestBytes: read.integer("MAX_REQUEST_SIZE", 10_485_760, 1024, 104_857_600),
     corsAllowedOrigins: read.origins("CORS_ALLOWED_ORIGINS"),

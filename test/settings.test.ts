@@ -173,7 +173,7 @@ const rows: [string, Row][] = [
   ),
   row("HARDWARE_VALIDATION_ENABLED", (s) => s.hardwareValidationEnabled, false, flags, ["maybe"]),
   row("REFLECTION_ENABLED", (s) => s.reflectionEnabled, true, flags, ["maybe"]),
-  row("CONNECTIONS_PER_ADDRESS_MAX", (s) => s.connectionsPerAddressMax, 5_000, [["7", 7]], ["0", "x"]),
+  row("CONNECTIONS_PER_ADDRESS_MAX", (s) => s.connectionsPerAddressMax, 10_000, [["7", 7]], ["0", "x"]),
   row(
     "TRUSTED_PROXIES",
     (s) => s.trustedProxies,

@@ -23,6 +23,8 @@ export interface Peer {
   readonly address: string;
   /** Notes against the connection that a call was not let in. */
   turnedAway(): void;
+  /** Notes that the call has shown who calls, so that its connection does not give way to others. */
+  letIn(): void;
   /** Lets the connection's streams end, then closes it (GOAWAY on HTTP/2), so that the next call dials anew. */
   closeConnection(): void;
   /** Ends the call at once, without an answer: for a reader that reads none. On HTTP/1.1 its connection goes with it. */
@@ -36,6 +38,7 @@ export const peerKey: ContextKey<Peer> = createContextKey<Peer>(
   {
     address: "unknown",
     turnedAway: () => undefined,
+    letIn: () => undefined,
     closeConnection: () => undefined,
     resetStream: () => undefined,
   },

@@ -26,7 +26,7 @@ export interface ConnectionLimits {
 
 export const defaultConnectionLimits: ConnectionLimits = {
   connectionsMax: 25_000,
-  connectionsPerAddressMax: 5_000,
+  connectionsPerAddressMax: 10_000,
   unusedMs: 60_000,
   idleMs: 1_000,
   calmMs: 1_000,
@@ -45,14 +45,24 @@ const resetsOfAddress: BudgetRate = { perSecond: 200, burst: 1_000 };
 /** Calls that nobody let in. A fleet behind one address may come back with expired tokens all at once. */
 const strangersOfConnection: BudgetRate = { perSecond: 50, burst: 1_000 };
 const strangersOfAddress: BudgetRate = { perSecond: 500, burst: 10_000 };
+/** Between two searches for a connection that can give way, after one that found none. */
+const fruitlessPauseMs = 50;
+/** A reset that comes later may have its reason. */
+const earlyResetMs = 1_000;
 /** A connection that has wasted this share of its own budget pays for a flood of its address. */
 const sharedBlame = 0.1;
 
-/** One connection, as the listener sees it. */
-export interface HeldConnection extends Connection {
-  /** A call begins; it counts until `ended`. */
-  began(): void;
+/** A call, as the listener sees it. */
+export interface HeldCall extends Connection {
   ended(): void;
+}
+
+/** One connection, as the listener sees it. */
+export interface HeldConnection {
+  /** A call begins. Until it has been let in it does not keep its connection from giving way. */
+  began(): HeldCall;
+  /** Calls that have begun and not ended. */
+  readonly open: number;
   /** Watches a stream for a reset by its client. */
   watch(stream: ServerHttp2Stream): void;
   /** Whether it is about to be closed, so that nothing on it is worth an answer. */
@@ -86,7 +96,9 @@ interface Held extends HeldConnection {
   session: ServerHttp2Session | undefined;
   /** It was told to calm down, and is closed when it has wasted more than this. */
   leavesAfter: number | undefined;
+  /** Calls that have been let in. */
   calls: number;
+  open: number;
   used: boolean;
   busyMs: number;
 }
@@ -105,6 +117,7 @@ export function createConnections(
   const resets = createWaste("resets", resetsOfConnection, resetsOfAddress);
   const strangers = createWaste("strangers", strangersOfConnection, strangersOfAddress);
   let gone = () => {};
+  let fruitlessMs = Number.NEGATIVE_INFINITY;
 
   const forget = (held: Held): void => {
     if (byEndpoint.get(held.id) !== held) return;
@@ -124,12 +137,17 @@ export function createConnections(
   };
 
   /** The connection that has been idle for longest, if any has been for long enough. Linear; only where there is no room. */
-  const idlest = (): Held | undefined => {
+  const idlest = (address?: string): Held | undefined => {
+    // Where nobody could give way a moment ago, nobody can now: a flood must not pay for a search each time.
+    if (nowMs() - fruitlessMs < fruitlessPauseMs) return undefined;
     let found: Held | undefined;
     for (const held of byEndpoint.values()) {
+      if (address !== undefined && held.address !== address) continue;
       if (held.calls === 0 && (found === undefined || held.busyMs < found.busyMs)) found = held;
     }
-    return found !== undefined && nowMs() - found.busyMs >= limits.idleMs ? found : undefined;
+    if (found !== undefined && nowMs() - found.busyMs >= limits.idleMs) return found;
+    fruitlessMs = nowMs();
+    return undefined;
   };
 
   /** What a connection and its address may waste together. */
@@ -143,7 +161,7 @@ export function createConnections(
       wasted.set(held, count);
       const isOver = ofConnection.take(held.id, nowMs()) > 0;
       const addressIsOver = ofAll.take(held.address, nowMs()) > 0;
-      // One that has wasted little pays not for the others behind its address.
+      // A connection that has wasted little is not closed for its neighbours.
       if (!isOver && !(addressIsOver && count > own.burst * sharedBlame)) return;
       if (held.leavesAfter === undefined) calmDown(held, why, count + own.burst);
       else if (count > held.leavesAfter) close(held, why);
@@ -162,22 +180,42 @@ export function createConnections(
     setTimeout(() => !held.isOver && close(held, why), limits.calmMs).unref();
   };
 
+  const beginCall = (held: Held): HeldCall => {
+    held.used = true;
+    held.open++;
+    held.busyMs = nowMs();
+    let isIn = false;
+    return {
+      turnedAway: () => strangers(held),
+      letIn: () => {
+        if (isIn) return;
+        isIn = true;
+        held.calls++;
+      },
+      ended: () => {
+        held.open--;
+        if (isIn) held.calls--;
+        held.busyMs = nowMs();
+      },
+    };
+  };
+
   const hold = (socket: Socket, address: string, ofProxy: boolean): Held => {
     const now = nowMs();
     const held: Held = {
       ...{ socket, address, isProxy: ofProxy, id: endpointOf(socket), sinceMs: now, busyMs: now },
       ...{ session: undefined, leavesAfter: undefined, calls: 0, used: false },
-      began: () => {
-        held.calls++;
-        held.used = true;
-      },
-      ended: () => {
-        held.calls--;
-        held.busyMs = nowMs();
-      },
+      open: 0,
+      began: () => beginCall(held),
       // Node.js tells of a stream behind all frames of its read: by then it may have been reset already.
-      watch: (stream) => void (stream.aborted ? resets(held) : stream.once("aborted", () => resets(held))),
-      turnedAway: () => strangers(held),
+      watch: (stream) => {
+        if (stream.aborted) return resets(held);
+        const sinceMs = nowMs();
+        // A deadline that passed, a stream that its client has ended, and what we end ourselves are no waste.
+        stream.once("aborted", () => {
+          if (!stream.headersSent && nowMs() - sinceMs < earlyResetMs) resets(held);
+        });
+      },
       get isOver() {
         return byEndpoint.get(held.id) !== held;
       },
@@ -192,6 +230,11 @@ export function createConnections(
     sessions,
     sockets,
     add: (socket) => {
+      // Gone before it was accepted: it has no name to be kept by.
+      if (socket.remoteAddress === undefined) {
+        socket.destroy();
+        return false;
+      }
       const plain = addressOf(socket.remoteAddress);
       const address = addressKey(plain);
       const count = ofAddress.get(address) ?? 0;
@@ -200,7 +243,11 @@ export function createConnections(
         socket.destroy();
         return false;
       };
-      if (count >= limits.connectionsPerAddressMax && !isProxy(plain)) return refuse("address");
+      if (count >= limits.connectionsPerAddressMax && !isProxy(plain)) {
+        const idle = idlest(address);
+        if (!idle) return refuse("address");
+        close(idle, "idle");
+      }
       if (byEndpoint.size >= limits.connectionsMax) {
         const idle = idlest();
         if (!idle) return refuse("too_many");

@@ -37,8 +37,11 @@ export const probesThatFit = (filesMax: number | undefined = openFilesMax()): nu
 /** Calls and probes beside the streams. */
 const beside = 5_000;
 
-/** Connections for so many streams, as far as the operating system lets us; says so where it does not. */
-export function connectionsFor(streamsMax: number, log: Log): number {
+/**
+ * Connections for so many streams, as far as the operating system lets us; says so where it does not. One address may have
+ * half of them at most.
+ */
+export function connectionLimits(streamsMax: number, perAddressMax: number, log: Log) {
   const filesMax = openFilesMax();
   const connectionsMax = connectionsThatFit(streamsMax + beside, filesMax);
   if (connectionsMax < streamsMax) {
@@ -50,5 +53,5 @@ export function connectionsFor(streamsMax: number, log: Log): number {
       streams_max: streamsMax,
     });
   }
-  return connectionsMax;
+  return { connectionsMax, connectionsPerAddressMax: Math.min(perAddressMax, Math.ceil(connectionsMax / 2)) };
 }

@@ -54,6 +54,20 @@ const counterRetryMs = 1_000;
 export function createGate(options: GateOptions): Gate {
   const outsiders = createBudget(outsiderBudget);
   const unproven = createBudget(unprovenBudget);
+  const streams = new Map<string, number>();
+  /** A stream without a token ends when its client likes: an address has so many of them. @throws Failure 4291 */
+  const holdStream = ({ signal, values }: HandlerContext, address: string): void => {
+    if (values.get(heldKey)) return;
+    const count = streams.get(address) ?? 0;
+    if (count >= outsiderStreamsMax) throw tooMany("Too many streams without a token from this address", 10_000);
+    values.set(heldKey, true);
+    streams.set(address, count + 1);
+    signal.addEventListener("abort", () => {
+      const left = (streams.get(address) ?? 1) - 1;
+      if (left === 0) streams.delete(address);
+      else streams.set(address, left);
+    });
+  };
   const admit = async (context: HandlerContext) => {
     const policy = options.policies.get(procedureOf(context.method));
     if (!policy) throw new Failure("LUCID_ERR_5999", "Internal server error", { cause: new Error("no policy stated") });
@@ -62,6 +76,7 @@ export function createGate(options: GateOptions): Gate {
     await limitCaller(options, policy, caller, context);
     assertAllowed(policy, caller);
     context.values.set(callerKey, caller);
+    context.values.get(peerKey).letIn();
   };
   return {
     isOpen: (method) => (options.policies.get(procedureOf(method))?.permission ?? "open") === "open",
@@ -70,6 +85,7 @@ export function createGate(options: GateOptions): Gate {
       if (!options.limits) return;
       const peer = context.values.get(peerKey);
       const waitMs = outsiders.take(addressKey(peer.address), options.nowMs());
+      if (waitMs === 0 && context.method.methodKind !== "unary") return holdStream(context, addressKey(peer.address));
       if (waitMs === 0) return;
       peer.turnedAway();
       throw tooMany("Too many calls without a token from this address", waitMs);
@@ -94,7 +110,12 @@ export function createGate(options: GateOptions): Gate {
  * Probes come every few seconds from a few addresses, tools of people ask a few questions at once. Not counted by way of
  * Redis, whose absence must not make probes late.
  */
-const outsiderBudget = { perSecond: 20, burst: 200 };
+const outsiderBudget = { perSecond: 100, burst: 1_000 };
+
+/** Watches of health and streams of reflection that an address may have open. */
+const outsiderStreamsMax = 200;
+/** Reflection asks again for each question of a stream, which is held once. */
+const heldKey = createContextKey(false, { description: "held stream" });
 
 /**
  * Requests that are their own credential, from one address and before they are judged: a fleet behind one address refreshes

@@ -1,4 +1,4 @@
-// grpc.health.v1: whether the service, or a part of it, should be sent traffic. Open to everyone, never limited.
+// grpc.health.v1: whether the service, or a part of it, should be sent traffic. Open to everyone; the gate bounds how often an address may ask.
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../gen/grpc/health/v1/health_pb.js";

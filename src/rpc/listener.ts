@@ -1,7 +1,6 @@
 // One port for HTTP/1.1 and HTTP/2, in cleartext or TLS: accepts, limits and ends connections, and knows nothing of RPCs.
-import { createServer as createHttp1Server, type Server as Http1Server, type ServerResponse } from "node:http";
+import { createServer as createHttp1Server, type Server as Http1Server } from "node:http";
 import {
-  constants,
   createServer as createHttp2Server,
   type Http2Server,
   Http2ServerRequest,
@@ -13,20 +12,20 @@ import { type AddressInfo, createServer as createNetServer, type Server as NetSe
 import { setTimeout as delay } from "node:timers/promises";
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
 import { type Log, silentLog } from "../telemetry/log.js";
+import { dropCall, endAfterAnswer, endUnread, readBeforeAnswer } from "./answers.js";
 import {
   type ClosedFor,
   type ConnectionLimits,
   type Connections,
   createConnections,
   defaultConnectionLimits,
-  type HeldConnection,
   resetsOfConnection,
 } from "./connections.js";
 import { goAway, type Keepalive, keepAlive } from "./keepalive.js";
 import { type Protocol, sniff } from "./sniff.js";
 import { createTlsReload, readTls, type TlsFiles, type TlsMaterial } from "./tls.js";
 import { createTurns } from "./turns.js";
-import { answer, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
+import { answer, type Connection, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
 export interface ListenerLimits extends Keepalive, ConnectionLimits {
   readonly backlog: number;
@@ -199,6 +198,8 @@ function createRefusals(log: Log) {
 /** The two servers do not listen: sockets are handed to them. */
 function createInnerServers(handler: WireHandler, port: Port): InnerServers {
   const { connections, limits } = port;
+  // Behind all that has come in this turn: a stream that was reset at once is gone by then, and has cost next to nothing.
+  const later = createTurns(callsPerTurn);
   const h1 = createHttp1Server(
     {
       headersTimeout: limits.headersTimeoutMs,
@@ -208,10 +209,15 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
       maxHeaderSize: limits.headerBytesMax,
     },
     (request, response) => {
-      const connection = connections.of(request.socket);
-      connection?.began();
-      response.once("close", () => connection?.ended());
-      handler(request, response, connection);
+      const { socket } = request;
+      const connection = connections.of(socket);
+      const call = connection?.began();
+      response.once("close", () => call?.ended());
+      // Node.js parses all requests of a read at once; a client that means well waits for some answers.
+      if (connection && connection.open > pipelinedMax) return connections.refuse(socket, "strangers");
+      later(socket, () => {
+        if (!socket.destroyed) handler(request, response, call);
+      });
     },
   );
   // Without this a server that does not listen enforces no timeout and knows no idle connections.
@@ -224,8 +230,6 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
     },
     maxSessionMemory: limits.sessionMemoryMaxMb,
   });
-  // Behind all that has come in this turn: a stream that was reset at once is gone by then, and has cost next to nothing.
-  const later = createTurns(callsPerTurn);
   h2.on("session", (session) => {
     const connection = connections.speaks(session);
     keepAlive(session, limits);
@@ -233,17 +237,19 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
     session.on("stream", (stream, headers, _flags, rawHeaders) => {
       stream.on("error", () => undefined);
       if (connection?.isOver) return;
-      connection?.began();
+      const call = connection?.began();
       connection?.watch(stream);
-      stream.once("close", () => connection?.ended());
+      stream.once("close", () => call?.ended());
       later(session, () => {
-        if (!stream.destroyed && !stream.closed) answerStream(stream, headers, rawHeaders, handler, connection);
+        if (!stream.destroyed && !stream.closed) answerStream(stream, headers, rawHeaders, handler, call);
       });
     });
   });
   return { h1, h2 };
 }
 
+/** Requests that an HTTP/1.1 client may have sent ahead of their answers. */
+const pipelinedMax = 64;
 /** What a call begins with takes some hundred microseconds; a turn with so many of them is still a short one. */
 const callsPerTurn = 8;
 /** What a new connection brings with its first bytes takes up to some milliseconds, and cannot be interrupted. */
@@ -255,14 +261,14 @@ function answerStream(
   headers: IncomingHttpHeaders,
   rawHeaders: string[],
   handler: WireHandler,
-  connection: HeldConnection | undefined,
+  call: Connection | undefined,
 ): void {
   const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
   const response = new Http2ServerResponse(stream as never);
   // A body of no bytes has told its end before the request listened for it.
   if (stream.readableEnded) request.push(null);
   if (headers.expect === "100-continue") response.writeContinue();
-  handler(request, response, connection);
+  handler(request, response, call);
 }
 
 function hand(socket: Socket, protocol: Protocol, { h1, h2 }: InnerServers): void {
@@ -328,63 +334,6 @@ function guardedHandler(handler: WireHandler, port: Port): WireHandler {
       refuse(request, response);
     }
   };
-}
-
-/**
- * Lets the rest of a request come in that nobody has read by the time its answer ends, as a refusal by the gate leaves it.
- * Node resets a stream that was never read, and the reset overtakes the answer: clients would see a broken stream.
- */
-function readBeforeAnswer(request: Http2ServerRequest, response: Http2ServerResponse): void {
-  const end: Http2ServerResponse["end"] = response.end.bind(response);
-  response.end = ((...given: Parameters<typeof end>) => {
-    if (!request.readableDidRead) request.resume();
-    return end(...given);
-  }) as typeof end;
-}
-
-/**
- * An answer that is not read ends its call: what is left of it would stand in memory as long as the client keeps its
- * connection.
- */
-function endUnread(response: WireResponse, drop: () => void, unreadMs: number): void {
-  const plain = response as ServerResponse;
-  const { write, end } = plain;
-  let timer: NodeJS.Timeout | undefined;
-  const read = () => {
-    clearTimeout(timer);
-    timer = undefined;
-  };
-  const waits = () => {
-    timer ??= setTimeout(drop, unreadMs);
-  };
-  plain.on("drain", read).once("finish", read).once("close", read);
-  plain.write = (...given: unknown[]) => {
-    const isTaken = Reflect.apply(write, plain, given) as boolean;
-    if (!isTaken) waits();
-    return isTaken;
-  };
-  plain.end = (...given: unknown[]) => {
-    waits();
-    return Reflect.apply(end, plain, given) as ServerResponse;
-  };
-}
-
-/**
- * A stream lives until both sides have ended theirs. A client that is told the outcome and does not end its own would
- * hold the stream, and a connection that is asked to go, for as long as it likes.
- */
-function endAfterAnswer(stream: ServerHttp2Stream, lingerMs: number): void {
-  // The stream's event: that of the response comes when the stream is gone.
-  stream.once("finish", () => {
-    if (stream.destroyed || stream.readableEnded) return;
-    const timer = setTimeout(() => stream.close(), lingerMs);
-    stream.once("close", () => clearTimeout(timer));
-  });
-}
-
-function dropCall(request: WireRequest): void {
-  if ("stream" in request) request.stream.close(constants.NGHTTP2_CANCEL);
-  else request.socket.destroy();
 }
 
 function refuse(request: WireRequest, response: WireResponse): void {

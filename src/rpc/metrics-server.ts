@@ -23,11 +23,12 @@ export interface MetricsServerOptions {
 export function createMetricsServer(options: MetricsServerOptions): Listener {
   const http = createMetricsRoutes(options.registry, options.reports, options.clock);
   const { host, port, log } = options;
+  const connectionsMax = probesThatFit();
   return createListener({
     host,
     port,
     log,
     handler: createProbeAdapter({ ...options, http }),
-    limits: { connectionsMax: probesThatFit() },
+    limits: { connectionsMax, connectionsPerAddressMax: Math.ceil(connectionsMax / 2) },
   });
 }

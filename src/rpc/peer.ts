@@ -17,6 +17,7 @@ export function peerOf(
   return {
     address: proxies.clientOf(addressOf(socket.remoteAddress), typeof forwarded === "string" ? forwarded : undefined),
     turnedAway: () => connection?.turnedAway(),
+    letIn: () => connection?.letIn(),
     // On a later turn: closing a session while one of its streams is being handled confuses the session.
     closeConnection: () => {
       setImmediate(() => {

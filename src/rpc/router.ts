@@ -87,10 +87,11 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     }
     const asked = askedOf(request, method);
     const peer = peerOf(request, response, connection, options.proxies);
+    const values = contextOf(peer, call);
     if (typeof asked === "number") return void answerMisfit(request, response, asked, peer, options, call);
     const body = waiting.enter(connection ?? peer, addressKey(peer.address));
     response.once("close", body.done);
-    const hooks = hooksOf(contextOf(peer, call), call, response, method, options);
+    const hooks = hooksOf(values, call, response, method, options);
     rpcs.serve(request, response, path, asked, { ...hooks, begun: body.done, waits: body.waits });
   };
 }
@@ -289,6 +290,7 @@ function answerStatus(
   requestId: string,
 ): void {
   if (status === 405) response.setHeader("Allow", "POST");
+  if (status === 429) response.setHeader("Retry-After", "60");
   // Clients that wait for an answer to a stream on HTTP/1.1 would wait for ever.
   if (status === 505) response.setHeader("Connection", "close");
   answerHttpError(request, response, status, reasons[status], { requestId, now: clock.now() });

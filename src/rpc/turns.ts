@@ -1,5 +1,5 @@
-// Work that many bring at once, a little of it in each turn of the event loop, and each of those who bring it in turn: who
-// brings much waits for himself, and what came in meanwhile is heard in between.
+// Work is run a little at a time, one client after the other. A client with much work delays only itself, and the event loop
+// hears what comes in between.
 
 /** The work that one has brought, from `next` on. */
 interface Brought {

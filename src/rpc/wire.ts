@@ -6,10 +6,12 @@ export type WireRequest = IncomingMessage | Http2ServerRequest;
 export type WireResponse = ServerResponse | Http2ServerResponse;
 export type WireHandler = (request: WireRequest, response: WireResponse, connection?: Connection) => void;
 
-/** What a handler may say of the connection that a request came on. */
+/** What a handler may say of a call to the connection that it came on. */
 export interface Connection {
-  /** A call was not let in. */
+  /** The call was not let in. */
   turnedAway(): void;
+  /** The call has shown who calls: its connection is in use until it ends. */
+  letIn(): void;
 }
 
 /**

@@ -234,3 +234,81 @@ test.each([
 ])("the key of an address is the line it comes from: %s", (address, key) => {
   expect(addressKey(address)).toBe(key);
 });
+
+describe("what has not shown who it is", () => {
+  test("holds so many streams and no more", async () => {
+    const limits = { public: 10, authenticated: 1_000, admin: 1_000, poot: 100, payout: 100, windowMs: 60_000 };
+    await using server = await startTestServer({ limits });
+    const clients = await Promise.all([rawHttp2(server.port), rawHttp2(server.port)]);
+    const watch = Buffer.from([0, 0, 0, 0, 0]);
+    for (let index = 0; index < 300; index++) {
+      const client = clients[index % 2] as (typeof clients)[number];
+      const stream = client.open(
+        requestHeaders("/grpc.health.v1.Health/Watch", { "content-type": "application/grpc" }),
+      );
+      await client.data(stream, watch, 5);
+    }
+    const labels = { grpc_method: "Watch", grpc_code: "ResourceExhausted" };
+    await until(
+      async () => (await server.count("grpc_server_handled_total", labels)) === 100,
+      "those beyond are refused",
+    );
+    for (const client of clients) client.socket.destroy();
+    const watched = async () => {
+      using client = await rawHttp2(server.port);
+      const stream = client.open(
+        requestHeaders("/grpc.health.v1.Health/Watch", { "content-type": "application/grpc" }),
+      );
+      await client.data(stream, watch, 5);
+      await until(() => client.seen.has(1), "an answer");
+      return client.received() > 0;
+    };
+    await until(watched, "there is room once they have gone");
+  });
+
+  test("gives way to others, however busy it is", async () => {
+    await using server = await startTestServer({ listener: { connectionsMax: 4, idleMs: 50 } });
+    const busy = await Promise.all(Array.from({ length: 4 }, () => rawHttp2(server.port)));
+    for (const client of busy) {
+      const headers = requestHeaders("/grpc.health.v1.Health/Watch", { "content-type": "application/grpc" });
+      await client.data(client.open(headers), Buffer.from([0, 0, 0, 0, 0]), 5);
+      await until(() => client.received() > 0, "it watches");
+    }
+    const served = async () =>
+      (await exchange(server.port, "GET /live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) !== "";
+    await until(served, "a newcomer is served");
+    for (const client of busy) client.socket.destroy();
+  });
+
+  test("sends so many requests ahead over HTTP/1.1 and no more, and holds nobody up", async () => {
+    await using server = await startTestServer();
+    using turns = watchTurns();
+    const polite = rawSocket(server.port);
+    polite.socket.write("GET /live HTTP/1.1\r\nHost: x\r\n\r\n".repeat(40));
+    await until(() => polite.text().split("HTTP/1.1 200").length === 41, "forty answers");
+    const flood = rawSocket(server.port);
+    flood.socket.write("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_500));
+    await until(flood.closed, "the connection is closed");
+    expect(flood.text().split("HTTP/1.1").length).toBeLessThan(100);
+    expect(turns.worstMs()).toBeLessThan(150);
+    polite.socket.destroy();
+  });
+});
+
+test("a client whose deadlines pass or whose streams end keeps its connection, however many", async () => {
+  await using server = await startTestServer();
+  using client = await rawHttp2(server.port);
+  const headers = requestHeaders(heartbeatPath, { authorization: "Bearer admin", "content-type": "application/grpc" });
+  const beatFrame = Buffer.from([0, 0, 0, 0, 4, 0x12, 2, 8, 1]);
+  const streams: number[] = [];
+  for (let index = 0; index < 300; index++) {
+    streams.push(client.open(headers));
+    await client.data(streams.at(-1) as number, beatFrame, 9, false);
+  }
+  await until(() => client.received() >= 300 * 9, "all have been answered");
+  for (const stream of streams) client.reset(stream);
+  const more = client.open(headers);
+  await client.data(more, beatFrame, 9, false);
+  await until(() => client.received() >= 301 * 9, "the connection goes on");
+  expect(client.goneAway()).toBeUndefined();
+});

@@ -243,8 +243,8 @@ describe("strangers are limited by their address", () => {
     const broken = async () => Promise.reject(new Error("away"));
     await using limited = await startTestServer({ limits, hit: broken });
     const health = createClient(Health, transportOf(limited.port, "grpc", undefined));
-    for (let call = 0; call < 150; call++) await health.check({});
-    const flood = Promise.allSettled(Array.from({ length: 300 }, () => health.check({})));
+    for (let call = 0; call < 800; call++) await health.check({});
+    const flood = Promise.allSettled(Array.from({ length: 900 }, () => health.check({})));
     const refused = (await flood).flatMap((result) => (result.status === "rejected" ? [result.reason] : []));
     expect(refused.length).toBeGreaterThan(100);
     expect(new Set(refused.map(({ code }) => code))).toEqual(new Set([Code.ResourceExhausted]));

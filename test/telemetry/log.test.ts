@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createLogger, type LogOptions } from "../../src/telemetry/log.js";
+import { redactText } from "../../src/telemetry/redact.js";
 
 function capture(options: Partial<LogOptions> = {}) {
   const lines: string[] = [];
@@ -158,4 +159,18 @@ describe("text of others in a line", () => {
     log.info("called", { path: 'x node_id=node_2 "', "k v": "a=b", slash: "\\n", fine: "node_1" });
     expect(lines[0]).toMatch(/main: called path="x node_id=node_2 \\"" "k v"="a=b" slash="\\\\n" fine=node_1\n$/);
   });
+});
+
+test.each([
+  ["one letter", "a".repeat(1_000_000)],
+  ["schemes without an end", "a://".repeat(250_000)],
+  ["beginnings of tokens", "-eyJ".repeat(250_000)],
+  ["beginnings of tokens with dots", "eyJa.".repeat(200_000)],
+  ["bearers", `${"bearer ".repeat(150_000)}`],
+  ["a bearer and spaces", `bearer${" ".repeat(1_000_000)}`],
+  ["payout addresses", `T${"1".repeat(33)} `.repeat(30_000)],
+])("a text of a megabyte is redacted in no time: %s", (_what, text) => {
+  const before = process.threadCpuUsage();
+  redactText(text);
+  expect(process.threadCpuUsage(before).user / 1_000).toBeLessThan(50);
 });
