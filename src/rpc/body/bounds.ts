@@ -19,6 +19,11 @@ export interface FieldBound {
   readonly index: number;
   /** Elements of a repeated field or pairs of a map; undefined for a singular field. */
   readonly countMax: number | undefined;
+  /**
+   * Bytes that an element may have: what its rule of length allows in UTF-8, and as much again, so that the validator says
+   * it for texts just beyond. Undefined where no rule is stated.
+   */
+  readonly bytesMax: number | undefined;
   /** Pairs in a message of the rules that count; the words are those of the validator. */
   readonly map: boolean;
   /** The scalar type of the field or its elements; undefined for messages, enums and maps. */
@@ -79,7 +84,10 @@ function boundOf(desc: DescMessage, within: readonly DescMessage[]): MessageBoun
 }
 
 function fieldBound(field: DescField, index: number, path: readonly DescMessage[]): FieldBound {
-  const named = { name: field.name, jsonName: field.jsonName, index, map: field.fieldKind === "map" };
+  const named = {
+    ...{ name: field.name, jsonName: field.jsonName, index, map: field.fieldKind === "map" },
+    bytesMax: bytesMaxOf(field),
+  };
   switch (field.fieldKind) {
     case "scalar":
       return { ...named, ...plain, scalar: field.scalar, wireType: wireTypeOf(field.scalar) };
@@ -116,13 +124,13 @@ const plain = { countMax: undefined, scalar: undefined, enumeration: undefined, 
 function entryBound(field: DescField & { fieldKind: "map" }, path: readonly DescMessage[]): MessageBound {
   const key: FieldBound = {
     ...plain,
-    ...{ name: "key", jsonName: "key", index: 0, map: false },
+    ...{ name: "key", jsonName: "key", index: 0, map: false, bytesMax: undefined },
     scalar: field.mapKey,
     wireType: wireTypeOf(field.mapKey),
   };
   const value: FieldBound = {
     ...plain,
-    ...{ name: "value", jsonName: "value", index: 1, map: false },
+    ...{ name: "value", jsonName: "value", index: 1, map: false, bytesMax: undefined },
     scalar: field.mapKind === "scalar" ? field.scalar : undefined,
     enumeration: field.mapKind === "enum" ? field.enum : undefined,
     message: field.mapKind === "message" ? boundOf(field.message, path) : undefined,
@@ -149,6 +157,24 @@ function countMaxOf(field: DescField): number {
   const stated = type.case === "repeated" ? type.value.maxItems : type.case === "map" ? type.value.maxPairs : 0n;
   return stated > 0n ? Number(stated) : unstatedMax;
 }
+
+/** From max_len, max_bytes or len of a text or of bytes; of the elements where there are many. */
+function bytesMaxOf(field: DescField): number | undefined {
+  if (!hasOption(field, fieldRules)) return undefined;
+  const { type } = getOption(field, fieldRules);
+  const own = type.case === "repeated" ? type.value.items?.type : type;
+  if (own?.case === "string") {
+    const { maxBytes, maxLen, len } = own.value;
+    const bytes = maxBytes > 0n ? maxBytes : utf8BytesMax * (maxLen > 0n ? maxLen : len);
+    return bytes > 0n ? 2 * Number(bytes) : undefined;
+  }
+  if (own?.case !== "bytes") return undefined;
+  const bytes = own.value.maxLen > 0n ? own.value.maxLen : own.value.len;
+  return bytes > 0n ? 2 * Number(bytes) : undefined;
+}
+
+/** Of one character. */
+const utf8BytesMax = 4n;
 
 // https://protobuf.dev/programming-guides/encoding/#structure
 function wireTypeOf(scalar: Scalar): number {

@@ -27,5 +27,8 @@ export const tooManyOf = (field: string, max: number, map: boolean) =>
     map ? `must contain no more than ${max} pair(s)` : `must contain no more than ${max} item(s)`,
   );
 
+export const tooLong = (field: string, bytesMax: number) =>
+  notAllowedByContract(field, `must not be as long as ${bytesMax} bytes`);
+
 export const tooManyFields = (max: number) =>
   notAllowedByContract("", `The message holds more than ${max} fields: no request of this kind needs as many`);

@@ -4,7 +4,7 @@
 import { isUtf8 } from "node:buffer";
 import type { DescEnum } from "@bufbuild/protobuf";
 import { budgetOf, type FieldBound, type MessageBound } from "./bounds.js";
-import { notAllowedByContract, tooManyFields, tooManyOf, unreadable } from "./fault.js";
+import { notAllowedByContract, tooLong, tooManyFields, tooManyOf, unreadable } from "./fault.js";
 
 /** Values within values where the contract expects none; what they mean is the parser's to refuse. */
 const strayDepthMax = 16;
@@ -84,12 +84,22 @@ function scanField(scan: Scan, field: FieldBound, path: string): void {
   }
 }
 
-function scanElement(scan: Scan, { message, enumeration }: FieldBound, path: string): void {
-  if (message) scanMessage(scan, message, path);
-  else if (enumeration && next(scan) === quote) {
+/** Bytes in JSON for one of the text: an escape such as \u00e9, or base64. */
+const jsonBytesMax = 6;
+
+function scanElement(scan: Scan, { message, enumeration, bytesMax }: FieldBound, path: string): void {
+  if (message) {
+    scanMessage(scan, message, path);
+    return;
+  }
+  if (enumeration && next(scan) === quote) {
     const name = readString(scan);
     if (!enumeration.values.some((value) => value.name === name)) throw unknownName(enumeration, name, path);
-  } else scanStray(scan, 0);
+    return;
+  }
+  const start = scan.at;
+  scanStray(scan, 0);
+  if (bytesMax !== undefined && scan.at - start > jsonBytesMax * bytesMax) throw tooLong(path, bytesMax);
 }
 
 /** Messages that JSON writes as text (times, spans, masks), and whatever else stands where a message is expected. */

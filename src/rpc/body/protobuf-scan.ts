@@ -3,7 +3,7 @@
 import { isUtf8 } from "node:buffer";
 import { ScalarType } from "@bufbuild/protobuf";
 import { budgetOf, type FieldBound, type MessageBound } from "./bounds.js";
-import { tooManyFields, tooManyOf, unreadable } from "./fault.js";
+import { tooLong, tooManyFields, tooManyOf, unreadable } from "./fault.js";
 
 /** Groups are of no use to this contract; unknown ones are passed over down to this depth. */
 const groupsMax = 16;
@@ -52,6 +52,7 @@ function scanField(
     if (count > field.countMax) throw tooManyOf(at(path, field), field.countMax, field.map);
   }
   if (wireType !== 2) return;
+  if (field.bytesMax !== undefined && to - scan.at > field.bytesMax) throw tooLong(at(path, field), field.bytesMax);
   if (field.message !== undefined) {
     scanMessage(scan, field.message, to, at(path, field));
   } else if (field.scalar === ScalarType.STRING && !isUtf8(scan.bytes.subarray(scan.at, to))) {

@@ -1,5 +1,5 @@
 // Bodies are looked over before they are decoded: what the contract allows passes, whatever else stops the scan early.
-import { type DescMessage, fromBinary, fromJsonString } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, fromJsonString } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -263,6 +263,28 @@ describe(`a JSON body (seed ${seed})`, () => {
       { seed, numRuns: 3_000 },
     );
   });
+});
+
+test("texts far beyond their rule are refused before a validator reads them, the longest that it allows passes", () => {
+  const long = (count: number) =>
+    create(BatchValidatePoOTRequestSchema, { validations: [{ nodeId: `node_${"a".repeat(count)}` }] });
+  const bound = boundsOf(BatchValidatePoOTRequestSchema);
+  for (const [count, passes] of [
+    [59, true],
+    [80, true],
+    [4_000_000, false],
+  ] as const) {
+    const message = long(count);
+    const expected = passes ? undefined : { shape: true };
+    const [binary, json] = [
+      faultOf(() => scanProtobuf(bound, bytesOf(BatchValidatePoOTRequestSchema, message))),
+      faultOf(() => scanJson(bound, text(jsonOf(BatchValidatePoOTRequestSchema, message)))),
+    ];
+    if (expected === undefined) expect([binary, json]).toEqual([undefined, undefined]);
+    else for (const fault of [binary, json]) expect(fault).toMatchObject(expected);
+  }
+  const widest = `{"name":"${"\\u00e9".repeat(100)}"}`;
+  expect(faultOf(() => scanJson(boundsOf(CreateNodeRequestSchema), text(widest)))).toBeUndefined();
 });
 
 test("a batch of as many proofs as may be passes, and one more is counted", () => {
