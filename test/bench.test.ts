@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { requireBuilt } from "./e2e/built.js";
 import { runProgram } from "./e2e/process.js";
 import { hasMongoProgram } from "./support/mongo.js";
-import { toolFor } from "./support/tools.js";
+import { toolFor, toolsDirectory } from "./support/tools.js";
 
 const root = new URL("..", import.meta.url).pathname;
 hasMongoProgram("the benchmark's flush");
@@ -23,7 +23,12 @@ test("measures the service beside stock connect-node and grpc-js", async () => {
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   const out = join(directory, "results.json");
   const given = ["bench/run.mjs", "--quick", "--out", out];
-  const { code, stdout, stderr } = await runProgram(process.execPath, given, { cwd: root, limitMs: 120_000 });
+  const { code, stdout, stderr } = await runProgram(process.execPath, given, {
+    cwd: root,
+    // Where it finds the MongoDB of the tests.
+    env: { LUCID_TOOLS: toolsDirectory },
+    limitMs: 120_000,
+  });
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
 
   const { quick, results }: Results = JSON.parse(readFileSync(out, "utf8"));

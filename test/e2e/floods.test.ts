@@ -127,7 +127,7 @@ const base64 = (bytes: readonly number[]) => Buffer.from(bytes).toString("base64
 const service = (name: string) => `/lucid.node.v1.${name}`;
 /** A message field of 250,000 bytes: HeartbeatRequest.hello, ReportHeartbeatRequest.beat. */
 const inside = (tag: number) => base64([tag, 0x90, 0xa1, 0x0f]);
-const limitMs = 6_000;
+const limitMs = 4_000;
 
 describe(`${size} nodes beat on`, () => {
   type Given = Omit<Flood, "port" | "limitMs" | "body"> & {
