@@ -171,19 +171,19 @@ export function localFileSystems(mountinfo: string): LocalFileSystem[] {
   return visible.some(({ path, type }) => path === "/" && type === "overlay") ? [{ path: "/", group: "/" }] : [];
 }
 
-/** Bytes of all of them together. */
+/** Bytes of all that answered together; undefined where none did. */
 export function diskUse(
   asked: readonly LocalFileSystem[],
-  answers: readonly { readonly totalBytes: number; readonly freeBytes: number }[],
+  answers: readonly { readonly path: string; readonly totalBytes: number; readonly freeBytes: number }[],
 ): { readonly usedBytes: number; readonly totalBytes: number } | undefined {
-  if (asked.length === 0 || answers.length !== asked.length) return undefined;
+  const answerOf = new Map(answers.map((answer) => [answer.path, answer]));
   const freeOf = new Map<string, number>();
   let usedBytes = 0;
-  asked.forEach(({ group }, place) => {
-    const { totalBytes = 0, freeBytes = 0 } = answers[place] ?? {};
+  for (const { path, group } of asked) {
+    const { totalBytes, freeBytes } = answerOf.get(path) ?? { totalBytes: 0, freeBytes: 0 };
     usedBytes += Math.max(0, totalBytes - freeBytes);
     freeOf.set(group, Math.max(freeOf.get(group) ?? 0, freeBytes));
-  });
+  }
   const totalBytes = usedBytes + [...freeOf.values()].reduce((all, free) => all + free, 0);
   return totalBytes > 0 ? { usedBytes, totalBytes } : undefined;
 }

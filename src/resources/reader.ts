@@ -4,14 +4,15 @@
 import { statfs } from "node:fs/promises";
 import si from "systeminformation";
 
-/** Blocks of each mounted file system, in bytes; `paths` is a JSON array of mount points. */
-const fileSystems = (paths: string) =>
-  Promise.all(
-    (JSON.parse(paths) as string[]).map(async (path) => {
-      const { bsize, blocks, bfree } = await statfs(path);
-      return { totalBytes: bsize * blocks, freeBytes: bsize * bfree };
-    }),
-  );
+/** Bytes of each mounted file system that may be asked; `paths` is a JSON array of mount points. */
+const fileSystems = async (paths: string) => {
+  const answers = (JSON.parse(paths) as string[]).map(async (path) => {
+    const { bsize, blocks, bfree } = await statfs(path);
+    return { path, totalBytes: bsize * blocks, freeBytes: bsize * bfree };
+  });
+  // A mount in a directory that is closed to this user, or one that has gone meanwhile, hides none of the others.
+  return (await Promise.allSettled(answers)).flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
+};
 
 const parts = {
   fileSystems,

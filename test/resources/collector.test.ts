@@ -43,8 +43,9 @@ const host = {
 function aDisk(asked: unknown[]): Look {
   const answer = (name: string, argument = "") => {
     if (name !== "fileSystems") return undefined;
-    asked.push(JSON.parse(argument));
-    return [{ totalBytes: 84e9, freeBytes: 24e9 }];
+    const paths: string[] = JSON.parse(argument);
+    asked.push(paths);
+    return paths.map((path) => ({ path, totalBytes: 84e9, freeBytes: 24e9 }));
   };
   return (async (name: string, argument?: string) => answer(name, argument)) as Look;
 }

@@ -98,17 +98,26 @@ describe("the local file systems", () => {
       ].join("\n"),
     );
     const answers = [
-      { totalBytes: 130, freeBytes: 100 },
-      { totalBytes: 120, freeBytes: 100 },
-      { totalBytes: 50, freeBytes: 40 },
+      { path: "/", totalBytes: 130, freeBytes: 100 },
+      { path: "/home", totalBytes: 120, freeBytes: 100 },
+      { path: "/tank", totalBytes: 50, freeBytes: 40 },
     ];
     expect(diskUse(asked, answers)).toEqual({ usedBytes: 60, totalBytes: 200 });
   });
 
-  test("are unknown where there are none, or one did not answer", () => {
+  test("that answered are counted, whichever of the others did not", () => {
+    const asked = ["/", "/closed", "/data", "/gone"].map((path) => ({ path, group: path }));
+    const data = { path: "/data", totalBytes: 50, freeBytes: 40 };
+    const root = { path: "/", totalBytes: 100, freeBytes: 70 };
+    const another = { path: "/new", totalBytes: 1_000, freeBytes: 1 };
+    expect(diskUse(asked, [data])).toEqual({ usedBytes: 10, totalBytes: 50 });
+    expect(diskUse(asked, [data, another, root])).toEqual({ usedBytes: 40, totalBytes: 150 });
+  });
+
+  test("are unknown where there are none, or none answered", () => {
     expect(diskUse([], [])).toBeUndefined();
     expect(diskUse([{ path: "/", group: "a" }], [])).toBeUndefined();
-    expect(diskUse([{ path: "/", group: "a" }], [{ totalBytes: 0, freeBytes: 0 }])).toBeUndefined();
+    expect(diskUse([{ path: "/", group: "a" }], [{ path: "/", totalBytes: 0, freeBytes: 0 }])).toBeUndefined();
   });
 });
 

@@ -1,5 +1,5 @@
 // Looks at the machine whose commands hang: real processes, ended with everything they have begun.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -48,9 +48,16 @@ describe("a look at the machine", () => {
     expect(await disks).toBeUndefined();
   });
 
-  test("at a disk that is not there has no answer", async () => {
+  test("at a disk that may not be asked has the answers of the others", async () => {
     const look = createLook({ clock: systemClock, limitMs: 5_000 });
-    expect(await look("fileSystems", JSON.stringify(["/", `${directory}/none`]))).toBeUndefined();
+    const gone = `${directory}/none`;
+    // A file as a directory is refused to every user, root included.
+    writeFileSync(`${directory}/file`, "");
+    const closed = `${directory}/file/below`;
+    const answers = await look("fileSystems", JSON.stringify([gone, "/", closed]));
+    expect(answers).toEqual([{ path: "/", totalBytes: expect.any(Number), freeBytes: expect.any(Number) }]);
+    const another = createLook({ clock: systemClock, limitMs: 5_000 });
+    expect(await another("fileSystems", JSON.stringify([gone, closed]))).toEqual([]);
   });
 });
 
@@ -65,6 +72,14 @@ describe("a machine whose commands hang", () => {
     const described = await within(collector.describe(), "a description", 8_000);
     expect(described).toMatchObject({ cpu: { cores: expect.any(Number) }, memory: { totalBytes: expect.any(Number) } });
     expect(described.storage).toEqual([]);
+  });
+
+  test("has the figures of the disks that may be asked", async () => {
+    mkdirSync(`${directory}/proc/self`, { recursive: true });
+    const mounts = ["27 1 254:1 / / rw - ext4 /dev/vda rw", "28 27 254:2 / /no/such/mount rw - ext4 /dev/vdb rw"];
+    writeFileSync(`${directory}/proc/self/mountinfo`, mounts.join("\n"));
+    const collector = createCollector({ clock: systemClock, platform: "linux", root: directory });
+    expect((await collector.sample()).diskTotalBytes).toBeGreaterThan(0);
   });
 
   test("has no disk figures, rather than zero, when its disks do not answer", async () => {
