@@ -16,7 +16,8 @@ export function groupPath(controller: Controller, cgroup: string, mountinfo: str
     const [hierarchy, controllers = "", ...rest] = line.split(":");
     return hierarchy === undefined || rest.length === 0 ? [] : [{ hierarchy, controllers, path: rest.join(":") }];
   });
-  const mounts = readMounts(mountinfo);
+  // Nothing else is looked at, for a machine may have thousands of mounts.
+  const mounts = readMounts(mountinfo, " - cgroup");
   const first = lines.find(({ controllers }) => controllers.split(",").includes(controller));
   if (first !== undefined) {
     const mount = mounts.find(

@@ -108,9 +108,10 @@ interface Mount {
 const unescaped = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
-/** Lines of /proc/self/mountinfo (proc(5)); a line that is not of its form is left out. */
-export const readMounts = (mountinfo: string): Mount[] =>
+/** Lines of /proc/self/mountinfo (proc(5)) that have `part` in them; a line that is not of its form is left out. */
+export const readMounts = (mountinfo: string, part = ""): Mount[] =>
   mountinfo.split("\n").flatMap((line) => {
+    if (!line.includes(part)) return [];
     const [left = "", right = ""] = line.split(" - ");
     const [id, parent, device, root, path] = left.split(" ");
     const [type, source] = right.split(" ");
@@ -119,22 +120,40 @@ export const readMounts = (mountinfo: string): Mount[] =>
     return [{ id, parent, device, root: unescaped(root), path: unescaped(path), type, source: unescaped(source) }];
   });
 
-const isBelow = (path: string, other: string): boolean =>
-  path !== other && path.startsWith(other === "/" ? "/" : `${other}/`);
+/** Directories above an absolute path, from "/" down; none above "/" itself. */
+const directoriesAbove = (path: string): string[] =>
+  path === "/" ? [] : [...path.matchAll(/\//g)].map(({ index }) => (index === 0 ? "/" : path.slice(0, index)));
 
-/** Whether its path leads to it: nothing is mounted over it, nor over a directory above it. */
-function isVisible(mount: Mount, mounts: readonly Mount[], byId: ReadonlyMap<string, Mount>): boolean {
-  for (let at: Mount | undefined = mount, steps = 0; at !== undefined && steps < 100; steps++) {
-    const { id, parent, path }: Mount = at;
-    const covered = mounts.some(
-      (other) =>
-        other.id !== id &&
-        ((other.parent === id && other.path === path) || (other.parent === parent && isBelow(path, other.path))),
-    );
-    if (covered) return false;
-    at = parent === id ? undefined : byId.get(parent);
+/** How many mounts upon mounts are followed; the kernel's own nesting is far below it. */
+const stepsMax = 100;
+
+/**
+ * Tells whether a mount's path leads to it: nothing is mounted over it, nor over a directory above it. A machine may have
+ * thousands of mounts, so each is looked up by where it is mounted and none is compared with all others.
+ */
+function createVisibility(mounts: readonly Mount[]): (mount: Mount) => boolean {
+  const byId = new Map(mounts.map((mount) => [mount.id, mount]));
+  const pathsOn = new Map<string, Set<string>>();
+  for (const { id, parent, path } of mounts) {
+    // The first mount of all is its own parent and covers nothing.
+    if (id === parent) continue;
+    const paths = pathsOn.get(parent);
+    if (paths === undefined) pathsOn.set(parent, new Set([path]));
+    else paths.add(path);
   }
-  return true;
+  const known = new Map<string, boolean>();
+  /** Whether its path leads to the directory that it is mounted on. A mount of the same path stands on its parent. */
+  const isReached = ({ id, parent, path }: Mount, steps: number): boolean => {
+    const former = known.get(id);
+    if (former !== undefined) return former;
+    const siblings = pathsOn.get(parent);
+    const hidden = siblings !== undefined && directoriesAbove(path).some((directory) => siblings.has(directory));
+    const below = parent === id || steps === 0 ? undefined : byId.get(parent);
+    const reached = !hidden && (below === undefined || isReached(below, steps - 1));
+    known.set(id, reached);
+    return reached;
+  };
+  return (mount) => pathsOn.get(mount.id)?.has(mount.path) !== true && isReached(mount, stepsMax);
 }
 
 const onDisk = new Set([
@@ -156,11 +175,11 @@ export interface LocalFileSystem {
  */
 export function localFileSystems(mountinfo: string): LocalFileSystem[] {
   const mounts = readMounts(mountinfo);
-  const byId = new Map(mounts.map((mount) => [mount.id, mount]));
-  const visible = mounts.filter((mount) => isVisible(mount, mounts, byId));
+  const isVisible = createVisibility(mounts);
   const found = new Map<string, LocalFileSystem>();
-  for (const { device, type, source, path } of visible) {
-    if (!onDisk.has(type) || posing.test(source)) continue;
+  for (const mount of mounts) {
+    const { device, type, source, path } = mount;
+    if (!onDisk.has(type) || posing.test(source) || !isVisible(mount)) continue;
     const shared = type === "btrfs" || type === "bcachefs" || type === "zfs";
     const key = shared ? `${type} ${source}` : device;
     const group = type === "zfs" ? `zfs ${source.split("/")[0]}` : key;
@@ -168,7 +187,8 @@ export function localFileSystems(mountinfo: string): LocalFileSystem[] {
     if (known === undefined || path.length < known.path.length) found.set(key, { path, group });
   }
   if (found.size > 0) return [...found.values()];
-  return visible.some(({ path, type }) => path === "/" && type === "overlay") ? [{ path: "/", group: "/" }] : [];
+  const overlaid = mounts.some((mount) => mount.path === "/" && mount.type === "overlay" && isVisible(mount));
+  return overlaid ? [{ path: "/", group: "/" }] : [];
 }
 
 /** Bytes of all that answered together; undefined where none did. */

@@ -83,10 +83,62 @@ describe("the local file systems", () => {
       ],
       ["/"],
     ],
+    [
+      "are the uppermost of those at one path",
+      [
+        root,
+        "75 27 254:16 / /data rw - ext4 /dev/vdb rw",
+        "76 75 254:32 / /data rw - ext4 /dev/vdc rw",
+        "77 76 254:48 / /data/in rw - ext4 /dev/vdd rw",
+        "78 75 254:64 / /data/under rw - ext4 /dev/vde rw",
+      ],
+      ["/", "/data", "/data/in"],
+    ],
     ["may have spaces in their paths", ["74 1 254:16 / /my\\040data rw - ext4 /dev/vdb rw"], ["/my data"]],
     ["are read past lines of another form", ["", "nonsense", "1 2 3", "- - -", root], ["/"]],
   ])("%s", (_, lines, expected) => {
     expect(pathsOf(lines)).toEqual(expected);
+  });
+
+  test("on a first mount that is its own parent are found", () => {
+    expect(pathsOf(["1 1 254:0 / / rw - ext4 /dev/vda rw", "2 1 254:16 / /data rw - ext4 /dev/vdb rw"])).toEqual([
+      "/",
+      "/data",
+    ]);
+  });
+
+  const range = (count: number, line: (place: number) => string) => Array.from({ length: count }, (_, n) => line(n));
+  test.each<[string, string[], number]>([
+    ["overlays", range(5_000, (n) => `${n + 100} 27 0:${n} / /var/lib/docker/${n} rw - overlay overlay rw`), 1],
+    [
+      "file systems on disks",
+      range(5_000, (n) => `${n + 100} 27 8:${n} / /mnt/a/b/${n} rw - ext4 /dev/sd${n} rw`),
+      5_001,
+    ],
+    ["views of one disk", range(5_000, (n) => `${n + 100} 27 8:1 /${n} /views/of/${n} rw - ext4 /dev/sda1 rw`), 2],
+    [
+      "mounts one upon another",
+      range(5_000, (n) => `${n + 100} ${n === 0 ? 27 : n + 99} 8:${n} / /mnt rw - ext4 /dev/sd${n} rw`),
+      2,
+    ],
+    [
+      "mounts one in another",
+      range(
+        5_000,
+        (n) => `${n + 100} ${n === 0 ? 27 : n + 99} 8:${n} / /mnt${"/d".repeat(n % 30)}/${n} rw - xfs /dev/sd${n} rw`,
+      ),
+      5_001,
+    ],
+  ])("of a machine with 5,000 %s are found within a tenth of a second of processor time", (_, lines, count) => {
+    const mountinfo = [root, ...lines].join("\n");
+    // The best of three, for the first one also pays for what is compiled.
+    const tookMs = [1, 2, 3].map(() => {
+      const before = process.cpuUsage();
+      expect(localFileSystems(mountinfo)).toHaveLength(count);
+      const { user, system } = process.cpuUsage(before);
+      return (user + system) / 1000;
+    });
+    expect(Math.min(...tookMs)).toBeLessThan(100);
   });
 
   test("of one ZFS pool share what is free", () => {
