@@ -26,6 +26,7 @@ import { createReconciler } from "./nodes/reconciler.js";
 import { createNodeRepository } from "./nodes/repository.js";
 import { createResets, tokenGrant } from "./nodes/resets.js";
 import { createSessions } from "./nodes/sessions.js";
+import { createSkewWatch } from "./nodes/skew.js";
 import { createSweeper } from "./nodes/sweeper.js";
 import { createWatch } from "./nodes/watch.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
@@ -296,6 +297,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         },
         operations: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
         unknownMessages: metrics.unknownMessages,
+        skew: createSkewWatch({ repository, clock, changed, log: log.module("heartbeats") }),
         settings: {
           ...heartbeat,
           metricsIntervalMs: resources.collectionIntervalMs,

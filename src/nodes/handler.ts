@@ -38,7 +38,7 @@ import type { Reconciler } from "./reconciler.js";
 import type { NodeRepository } from "./repository.js";
 import { listQuery, merged, newNode, updatePatch } from "./requests.js";
 import type { Sessions } from "./sessions.js";
-import { createSkewWatch } from "./skew.js";
+import type { SkewWatch } from "./skew.js";
 import { heartbeatHandlers } from "./stream.js";
 import type { Watch } from "./watch.js";
 import { eventToWire, nodeToWire, statusToWire } from "./wire.js";
@@ -89,6 +89,7 @@ export interface NodeHandlerParts {
   readonly enrollmentToken: (header: Headers) => Promise<EnrollmentToken | undefined>;
   readonly operations: (operation: string, status: "success" | "error") => void;
   readonly unknownMessages: { inc(): void };
+  readonly skew: SkewWatch;
   readonly settings: {
     readonly commandTimeoutMs: number;
     readonly graceMs: number;
@@ -334,7 +335,7 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       return { node: nodeToWire(await change("reset_enrollment", nodeId, (node) => resetEnrollment(node, actor, at))) };
     },
 
-    ...heartbeatHandlers({ ...parts, skew: createSkewWatch(parts) }),
+    ...heartbeatHandlers(parts),
     watchNodes: parts.watch.watchNodes,
 
     listNodeEvents: async (request) => {

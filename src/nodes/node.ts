@@ -117,6 +117,8 @@ export interface NodeDocument {
   readonly boots?: readonly Boot[];
   /** Since when it is DISCONNECTED for its silence; absent when it said goodbye. */
   readonly silent_since?: Date;
+  /** How far its clock was off as its history told last, ahead of ours or behind (negative); absent when it was right. */
+  readonly clock_off_ms?: number;
   /** The greatest fencing token of a leader that has changed it. */
   readonly fence?: number;
   /** Of the last change: whoever does not know whether its write took place finds out by it. */
