@@ -20,6 +20,8 @@ export interface ProverOptions {
   readonly refused?: (token: string) => void;
   /** The service's time, which dates proofs; that of `clock` when absent. */
   readonly now?: () => Date;
+  /** Whether `now` is to be trusted; proofs wait until it is. Always where absent. */
+  readonly isTimeKnown?: () => boolean;
   /** What the node has produced, 1 byte to 1 MiB; `seed` is new each time and only for this node. */
   readonly produce: (seed: string, signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>;
   readonly clock: Clock;
@@ -40,14 +42,16 @@ const attemptsMax = 6;
 /** As the contract says: see PoOTProof.nonce. */
 const nonceForm = /^[\x21-\x7e]{8,256}$/;
 
-/** How soon a node that is called to work proves. */
+/** How soon a node that is called to work proves, and how soon it sees that the time is known again. */
 const restMs = 1_000;
+/** How long output waits to be dated; its nonce is not good for longer. */
+const datingMs = 300_000;
 
 /** Proves as soon as the node is at work and then at each interval, until the signal aborts. */
 export async function runProver(options: ProverOptions, signal: AbortSignal): Promise<void> {
   const { clock, intervalMs } = options;
   while (!signal.aborted) {
-    if (!options.isAtWork()) {
+    if (!options.isAtWork() || options.isTimeKnown?.() === false) {
       await clock.sleep(restMs, signal);
       continue;
     }
@@ -69,6 +73,7 @@ async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTV
   // It goes into what is signed, and to the command that produces.
   if (!nonceForm.test(nonce)) throw new ConnectError("The service sent a nonce of no known form", Code.Internal);
   const outputData = await options.produce(nonce, signal);
+  await untilTimeIsKnown(options, signal);
   const timestamp = timestampFromDate(now());
   const at = { seconds: Number(timestamp.seconds), nanos: timestamp.nanos };
   const signature = identity.signProof({ outputHash: sha256Hex(outputData), at, nonce });
@@ -82,6 +87,17 @@ async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTV
       if (attempt === attemptsMax || signal.aborted || !mayHaveBeenLost(error)) throw error;
       await clock.sleep(pauseMs(retryAfterMs(error), backoffMs(attempt, options.random), options.random()), signal);
     }
+  }
+}
+
+/** The machine may have been suspended while it produced. @throws ConnectError when the time is not known in time */
+async function untilTimeIsKnown({ clock, isTimeKnown }: ProverOptions, signal: AbortSignal): Promise<void> {
+  const overMs = clock.monotonicMs() + datingMs;
+  while (isTimeKnown?.() === false) {
+    if (signal.aborted || clock.monotonicMs() >= overMs) {
+      throw new ConnectError("The service has not told its time since this machine's clock jumped", Code.Unavailable);
+    }
+    await clock.sleep(restMs, signal);
   }
 }
 

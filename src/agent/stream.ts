@@ -17,6 +17,7 @@ import {
 import type { Clock } from "../clock.js";
 import { bounded, graceBounds, metricsBounds, paceBounds, reconnectBounds, waitingMax } from "./bounds.js";
 import { createQueue } from "./queue.js";
+import { watchForJump } from "./service-time.js";
 
 type Request = MessageInitShape<typeof HeartbeatRequestSchema>;
 
@@ -48,6 +49,13 @@ export interface StreamEnd {
   readonly reconnectAfterMs: number | undefined;
 }
 
+/** When something was sent, by the monotonic clock, and whether the wall clock has jumped since. */
+interface Departure {
+  readonly atMs: number;
+  readonly hasJumped: () => boolean;
+}
+const departure = (clock: Clock): Departure => ({ atMs: clock.monotonicMs(), hasJumped: watchForJump(clock) });
+
 const welcomeMs = 15_000;
 const goodbyeMs = 2_000;
 /** How long before a beat the machine is looked at, for a sample that comes in time and is not old. */
@@ -65,7 +73,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
   const state = { heardMs: clock.monotonicMs(), patienceMs: welcomeMs };
   let reconnectAfterMs: number | undefined;
   let welcomed = false;
-  const helloMs = clock.monotonicMs();
+  const hello = departure(clock);
   const beats = createBeats(parts, outgoing.push, over.signal);
   const leave = () => {
     outgoing.push({ message: { case: "leave", value: { reason: "agent stopped" } } });
@@ -76,8 +84,10 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
   void watch(clock, state, giveUp, over.signal);
   outgoing.push({ message: { case: "hello", value: parts.hello } });
 
-  const hearTime = (time: Timestamp | undefined, sinceMs: number): void => {
-    if (time !== undefined) parts.onServerTime(timestampDate(time), clock.monotonicMs() - sinceMs);
+  const hearTime = (time: Timestamp | undefined, sent: Departure): void => {
+    // An answer that a suspended machine finds when it wakes is older than the monotonic clock knows.
+    if (time === undefined || sent.hasJumped()) return;
+    parts.onServerTime(timestampDate(time), clock.monotonicMs() - sent.atMs);
   };
   const take = (response: HeartbeatResponse): void => {
     state.heardMs = clock.monotonicMs();
@@ -90,7 +100,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
         state.patienceMs =
           bounded(spanMs(message.value.heartbeatInterval), paceBounds) * 1.1 +
           bounded(spanMs(message.value.gracePeriod), graceBounds);
-        hearTime(message.value.serverTime, helloMs);
+        hearTime(message.value.serverTime, hello);
         parts.onWelcome(message.value);
         parts.onDesired(message.value.desiredStatus);
         beats.begin(message.value);
@@ -102,7 +112,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
           state.patienceMs,
           bounded(spanMs(message.value.nextHeartbeatAfter), paceBounds) * 2,
         );
-        hearTime(message.value.serverTime, beats.sentMs());
+        hearTime(message.value.serverTime, beats.sent());
         parts.onAck(message.value);
         parts.onDesired(message.value.desiredStatus);
         beats.acknowledged(message.value);
@@ -163,7 +173,7 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   const { clock } = parts;
   let sequence = 0n;
   let answered = 0n;
-  let sentMs = 0;
+  let sent = departure(clock);
   let metricsMs = 60_000;
   let sampledMs = Number.NEGATIVE_INFINITY;
   let sampling = false;
@@ -182,7 +192,7 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   };
   const beat = (): void => {
     sequence++;
-    sentMs = clock.monotonicMs();
+    sent = departure(clock);
     const sentAt = timestampFromDate(clock.now());
     push({ message: { case: "beat", value: { sequence, sentAt, ...(metrics === undefined ? {} : { metrics }) } } });
     metrics = undefined;
@@ -208,8 +218,8 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
       answered = ack.sequence;
       void beatAfter(bounded(spanMs(ack.nextHeartbeatAfter), paceBounds));
     },
-    /** When the last beat was sent, by the monotonic clock. */
-    sentMs: () => sentMs,
+    /** When the last beat was sent. */
+    sent: () => sent,
     collectNow: (): void => {
       sampledMs = Number.NEGATIVE_INFINITY;
     },

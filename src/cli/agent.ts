@@ -144,6 +144,7 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
     identity,
     ...passport,
     now,
+    isTimeKnown: serviceTime.isKnown,
     intervalMs: proofEveryMs,
     isAtWork: () => desired === NodeStatus.ACTIVE,
   };

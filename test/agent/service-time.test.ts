@@ -1,8 +1,10 @@
 // Nodes whose clocks are off, or are set while they run: proofs and tokens go by the service's time.
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { afterEach, describe, expect, test } from "vitest";
 import { createMemoryCredentials } from "../../src/agent/credentials.js";
+import { type ProverOptions, runProver } from "../../src/agent/prover.js";
 import { createServiceTime, wordsOfSkew } from "../../src/agent/service-time.js";
+import { holdStream, type StreamParts } from "../../src/agent/stream.js";
 import { type MachineAgentOptions, runMachineAgent } from "../../src/cli/agent.js";
 import { type Clock, systemClock } from "../../src/clock.js";
 import { clockIsOff } from "../../src/nodes/skew.js";
@@ -66,6 +68,28 @@ describe("the service's time", () => {
     time.hear(new Date(clock.now().getTime() - 30_000), 30_000);
     expect(skews).toEqual([]);
     expect(time.now()).toEqual(clock.now());
+  });
+
+  test.each([
+    ["the machine was suspended, its monotonic clock with it", 8 * hour],
+    ["the wall clock was set back", -8 * hour],
+    ["the machine was suspended for six seconds", 6_000],
+  ])("is not known after %s, until it is told again", async (_, jumpMs) => {
+    const { clock, time } = open();
+    expect(time.isKnown()).toBe(true);
+    time.hear(clock.now(), 0);
+    clock.stepWall(4_900);
+    await clock.advance(60_000);
+    expect(time.isKnown()).toBe(true);
+    clock.stepWall(-4_900 + jumpMs);
+    expect(time.isKnown()).toBe(false);
+    time.hear(new Date(Number.NaN), 0);
+    expect(time.isKnown()).toBe(false);
+    // The service's time has gone on meanwhile, and a slow line is no reason to wait for ever.
+    const told = new Date(clock.now().getTime());
+    time.hear(told, 4_000);
+    expect(time.isKnown()).toBe(true);
+    expect(time.now().getTime()).toBe(told.getTime() + 1_000);
   });
 
   test("takes no time that is none", () => {
@@ -149,6 +173,105 @@ describe("a node whose clock is off", () => {
     const { events } = await world.nodes.listNodeEvents({ nodeId });
     expect(events.filter(({ reason }) => reason === "silent")).toEqual([]);
     for (const stop of running.splice(0)) await stop();
+  });
+});
+
+describe("a machine that was suspended", () => {
+  test("asks for no nonce and dates no proof until the service has told its time again", async () => {
+    const clock = createTestClock();
+    const time = createServiceTime(clock, () => undefined);
+    time.hear(clock.now(), 0);
+    const [issued, dates, problems]: [number[], Date[], string[]] = [[], [], []];
+    const control = new AbortController();
+    const poot = {
+      issuePoOTChallenge: async () => {
+        issued.push(clock.monotonicMs());
+        return { nonce: "nonce-of-a-test" };
+      },
+      validatePoOT: async ({ timestamp }: { timestamp: Timestamp }) => {
+        dates.push(timestampDate(timestamp));
+        return { validation: {} };
+      },
+    } as unknown as ProverOptions["poot"];
+    const proving = runProver(
+      {
+        poot,
+        identity: createMemoryCredentials("00000000-0000-4000-8000-000000000001").identity,
+        token: async () => "token",
+        now: time.now,
+        isTimeKnown: time.isKnown,
+        // The machine is suspended for eight hours while it produces.
+        produce: async () => {
+          if (issued.length === 1) clock.stepWall(8 * hour);
+          return new Uint8Array(32);
+        },
+        clock,
+        random: () => 0,
+        intervalMs: 60_000,
+        isAtWork: () => true,
+        onProof: () => undefined,
+        onProblem: (message) => problems.push(message),
+      },
+      control.signal,
+    );
+    await clock.advance(20_000);
+    expect([issued.length, dates]).toEqual([1, []]);
+    time.hear(clock.now(), 0);
+    await clock.advance(1_000);
+    expect(dates.map((date) => Math.abs(date.getTime() - clock.now().getTime()) <= 1_000)).toEqual([true]);
+
+    clock.stepWall(hour);
+    await clock.advance(120_000);
+    expect(issued).toHaveLength(1);
+    time.hear(clock.now(), 0);
+    await clock.advance(1_000);
+    expect(dates).toHaveLength(2);
+    expect(problems).toEqual([]);
+    control.abort();
+    await within(proving, "the prover ends");
+  });
+
+  test("takes no time from an answer that waited for it to wake", async () => {
+    const clock = createTestClock();
+    const told: number[] = [];
+    let acks = 0;
+    const answers = async function* (requests: AsyncIterable<{ message?: { case?: string } }>) {
+      let sequence = 0n;
+      for await (const { message } of requests) {
+        if (message?.case === "leave") return;
+        const serverTime = timestampFromDate(clock.now());
+        if (message?.case === "hello") {
+          yield { message: { case: "welcome", value: { serverTime } } };
+        } else {
+          sequence++;
+          // It goes to sleep between the service's answer and its reading.
+          if (sequence === 2n) clock.stepWall(8 * hour);
+          yield { message: { case: "ack", value: { sequence, serverTime } } };
+        }
+      }
+    };
+    const control = new AbortController();
+    const ended = holdStream(
+      {
+        nodes: { heartbeat: answers } as unknown as StreamParts["nodes"],
+        clock,
+        random: () => 0,
+        hello: { nodeId: "node", bootId: "boot", agentVersion: "test" },
+        token: "token",
+        sample: async () => undefined,
+        perform: async () => "done",
+        onServerTime: (serverTime) => told.push(clock.now().getTime() - serverTime.getTime()),
+        onWelcome: () => undefined,
+        onAck: () => void acks++,
+        onDesired: () => undefined,
+      },
+      control.signal,
+    );
+    for (let second = 0; second < 600 && acks < 3; second++) await clock.advance(1_000);
+    expect(acks).toBe(3);
+    expect(told).toEqual([0, 0, 0]);
+    control.abort();
+    await within(ended, "the stream ends");
   });
 });
 
