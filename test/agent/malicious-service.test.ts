@@ -95,6 +95,7 @@ describe("the key", () => {
     ["a challenge for a node whose name goes on", challenge({ nodeId: `${nodeId}x` })],
     ["a challenge for another key", challenge({ publicKey: other.publicKey })],
     ["a challenge of another kind", challenge().map((byte, place) => (place === 0 ? byte ^ 1 : byte))],
+    ["a challenge of a service older than the agent", new Uint8Array(1 + 16 + 8 + 32 + 32).fill(1, 0, 1)],
     ["random bytes", crypto.getRandomValues(new Uint8Array(200))],
     ["a transaction of somebody's", bytesOf(`{"pay":"everything"}`.padEnd(challenge().length, " "))],
   ])("does not sign %s where a challenge is due, and the agent says so and goes on", async (_, bytes) => {
