@@ -101,8 +101,13 @@ export interface NodeDocument {
   readonly key_fingerprint?: string;
   /** Grows with each reset of the enrolment; absent before the first. A token of an earlier one serves no more. */
   readonly enrollment_epoch?: number;
-  /** Of the last reset, by the store's clock: tokens that name no enrolment serve no more that are from before. */
+  /**
+   * Of the last reset: tokens that name no enrolment serve no more that are from before. Where it differs from
+   * enrollment_epoch_at a former version has reset last, which counts no enrolments.
+   */
   readonly enrollment_reset_at?: Date;
+  /** Of the reset that enrollment_epoch counts last; always written with it. */
+  readonly enrollment_epoch_at?: Date;
   /** At most 256; expired ones stay until the next change of these. */
   readonly allocations?: readonly Allocation[];
   readonly thresholds?: ThresholdSettings;
@@ -289,6 +294,7 @@ export function resetEnrollment(node: NodeDocument, actor: string, now: Date): P
     set: {
       enrollment_epoch: (node.enrollment_epoch ?? 0) + 1,
       enrollment_reset_at: now,
+      enrollment_epoch_at: now,
       session_epoch: node.session_epoch + 1,
       ...(disconnects ? { connectivity: "disconnected" } : {}),
     },
@@ -312,16 +318,22 @@ export interface TokenOrigin {
   readonly enrollmentEpoch: number | undefined;
 }
 
+/** What a node's document says of the resets of its enrolment. */
+export type ResetFields = Pick<NodeDocument, "enrollment_epoch" | "enrollment_reset_at" | "enrollment_epoch_at">;
+
 /**
  * Whether a node's token is from before the last reset of its enrolment. Clocks are asked only where the token names no
- * enrolment; one of the very second of the reset is from before then, for nothing says that it is not.
+ * enrolment or a former version has reset, which left the number as it was. A token of the very second of the reset is from
+ * before then, for nothing says that it is not.
  */
 export function predatesReset(
   token: TokenOrigin,
-  { enrollment_epoch = 0, enrollment_reset_at }: Pick<NodeDocument, "enrollment_epoch" | "enrollment_reset_at">,
+  { enrollment_epoch = 0, enrollment_reset_at, enrollment_epoch_at }: ResetFields,
 ): boolean {
-  if (token.enrollmentEpoch !== undefined) return token.enrollmentEpoch < enrollment_epoch;
+  if (token.enrollmentEpoch !== undefined && token.enrollmentEpoch < enrollment_epoch) return true;
   if (enrollment_reset_at === undefined) return false;
+  const counted = enrollment_reset_at.getTime() === enrollment_epoch_at?.getTime();
+  if (token.enrollmentEpoch !== undefined && counted) return false;
   return token.issuedAt.getTime() <= Math.floor(enrollment_reset_at.getTime() / 1000) * 1000;
 }
 

@@ -23,6 +23,7 @@ export const nodesCollection: CollectionDefinition = {
     "started_at",
     "payout_address_usable_at",
     "enrollment_reset_at",
+    "enrollment_epoch_at",
     "transition.deadline",
     "maintenance_until",
     "allocations.created_at",

@@ -2,12 +2,12 @@
 // document decides, so that the reset is one write; this is what each replica knows of it without asking at each call.
 import type { Clock } from "../clock.js";
 import { createDatedReader } from "../storage/dated.js";
-import { type Change, isReset, type NodeDocument, predatesReset, type TokenOrigin } from "./node.js";
+import { type Change, isReset, type NodeDocument, predatesReset, type ResetFields, type TokenOrigin } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
 export type Resets = ReturnType<typeof createResets>;
 
-type Reset = Pick<NodeDocument, "enrollment_epoch" | "enrollment_reset_at">;
+type Reset = ResetFields & Pick<NodeDocument, "change">;
 
 /** Remembers one entry for each node that was ever reset. */
 export function createResets(parts: {
@@ -17,9 +17,14 @@ export function createResets(parts: {
 }) {
   const known = new Map<string, Reset>();
 
-  const note = ({ _id, enrollment_epoch = 0, enrollment_reset_at }: NodeDocument): void => {
-    if (enrollment_reset_at === undefined || enrollment_epoch < (known.get(_id)?.enrollment_epoch ?? 0)) return;
-    known.set(_id, { enrollment_epoch, enrollment_reset_at });
+  const note = ({ _id, change, enrollment_epoch, enrollment_reset_at, enrollment_epoch_at }: NodeDocument): void => {
+    if (enrollment_reset_at === undefined || change < (known.get(_id)?.change ?? 0)) return;
+    known.set(_id, {
+      change,
+      enrollment_reset_at,
+      ...(enrollment_epoch === undefined ? {} : { enrollment_epoch }),
+      ...(enrollment_epoch_at === undefined ? {} : { enrollment_epoch_at }),
+    });
   };
 
   const look = createDatedReader({
@@ -47,7 +52,7 @@ export function createResets(parts: {
       return reset !== undefined && predatesReset(token, reset);
     },
 
-    /** What whoever makes or renews a token of that node must know, as it is in the store; null when there is no such node. */
+    /** What must be known to make or renew a token of that node, read from the store; null when there is no such node. */
     standing: async (nodeId: string) => {
       const node = await parts.repository.find(nodeId);
       if (node === null) return null;

@@ -93,6 +93,8 @@ export interface Session {
   readonly bootId: string;
   /** The enrolment of its node under which it was opened. */
   readonly enrollmentEpoch: number;
+  /** The last reset of its node's enrolment then, in milliseconds since 1970; undefined without one. */
+  readonly enrollmentResetMs: number | undefined;
   readonly jti: string;
   /** By unary calls, which may reach another replica next: its silence is the leader's to judge. */
   readonly unary: boolean;
@@ -129,6 +131,7 @@ export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number):
   epoch: node.session_epoch,
   bootId: node.session_boot_id ?? "",
   enrollmentEpoch: node.enrollment_epoch ?? 0,
+  enrollmentResetMs: node.enrollment_reset_at?.getTime(),
   jti: "",
   unary: false,
   version: node.version,
@@ -145,6 +148,18 @@ export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number):
   lastSampleMs: Number.NEGATIVE_INFINITY,
   told: undefined,
 });
+
+/**
+ * Whether the node's enrolment was reset since the session was opened. A former version leaves the number of the enrolment
+ * and the session's epoch as they are and writes another date alone; a document older than what the session was told of has
+ * the date of an earlier reset and says nothing.
+ */
+export const wasReset = (
+  node: NodeDocument,
+  session: Pick<Session, "enrollmentEpoch" | "enrollmentResetMs" | "version">,
+): boolean =>
+  (node.enrollment_epoch ?? 0) > session.enrollmentEpoch ||
+  (node.version > session.version && node.enrollment_reset_at?.getTime() !== session.enrollmentResetMs);
 
 /**
  * What opening a session changes: the node is connected, and may have told something new of itself. Nothing for a node

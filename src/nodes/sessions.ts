@@ -30,6 +30,7 @@ import {
   type Session,
   type SessionCommand,
   sampleCommand,
+  wasReset,
 } from "./session.js";
 
 export interface SessionSettings extends HeartbeatTiming {
@@ -136,9 +137,11 @@ export function createSessions(parts: {
   };
 
   /** Why the session's node no longer answers to it: what ended it may not have seen it. */
-  const outdated = (node: NodeDocument, { bearer, bootId }: Opening, { epoch }: Session): Failure | undefined => {
+  const outdated = (node: NodeDocument, { bearer, bootId }: Opening, session: Session): Failure | undefined => {
     if (predatesReset(bearer, node)) return enrollmentReset();
-    if (node.session_epoch !== epoch) return superseded(bootId, node.session_boot_id);
+    if (node.session_epoch !== session.epoch) return superseded(bootId, node.session_boot_id);
+    // The token is good: its process opens a session under it.
+    if (wasReset(node, session)) return unavailable("The node's enrolment was reset meanwhile", 1000);
     if (node.banned) return notAllowed("The node is banned");
     return parts.isRevoked(bearer.jti) ? unauthenticated("The token was revoked") : undefined;
   };
@@ -208,7 +211,9 @@ export function createSessions(parts: {
 
   /** A beat brings a node back that was given up. */
   const restore = (session: Session): Promise<unknown> =>
-    change(session.nodeId, (node) => heardAgain(node, session.epoch, session.lastHeardAt)).then(() => {
+    change(session.nodeId, (node) =>
+      wasReset(node, session) ? undefined : heardAgain(node, session.epoch, session.lastHeardAt),
+    ).then(() => {
       session.connectivity = "connected";
     });
 
@@ -337,7 +342,10 @@ export function createSessions(parts: {
       for (const one of results) await result(session, one);
       const node = await repository.get(opening.nodeId);
       const late = outdated(node, opening, session);
-      if (late !== undefined) throw late;
+      if (late !== undefined) {
+        if (wasReset(node, session)) forget(session);
+        throw late;
+      }
       // The leader judges such a session: this replica may not have heard that it was given up.
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
@@ -351,7 +359,7 @@ export function createSessions(parts: {
       else if (node.banned) endNode(node._id, notAllowed("The node is banned"));
       const session = sessions.get(node._id);
       if (session === undefined) return;
-      if ((node.enrollment_epoch ?? 0) > session.enrollmentEpoch) endNode(node._id, enrollmentReset());
+      if (wasReset(node, session)) endNode(node._id, enrollmentReset());
       if (session.epoch !== node.session_epoch) return;
       if (node.version < session.version) return;
       session.version = node.version;
@@ -410,7 +418,7 @@ export function createSessions(parts: {
     restore,
     /** The session is no longer its node's newest. */
     giveWay: (session: Session, node: NodeDocument): void => {
-      if ((node.enrollment_epoch ?? 0) > session.enrollmentEpoch) endNode(node._id, enrollmentReset());
+      if (wasReset(node, session)) endNode(node._id, enrollmentReset());
       else giveWay(session, node.session_boot_id);
     },
     takeDirty: (): Session[] => {

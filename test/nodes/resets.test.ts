@@ -1,6 +1,7 @@
 // A reset enrolment: whoever held the node before is out, on every replica, and its new holder is not disturbed.
 import { describe, expect, test } from "vitest";
 import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { createNodeRepository } from "../../src/nodes/repository.js";
 import { aNode } from "../support/builders.js";
 import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
 import { connectivityOf } from "../support/look.js";
@@ -168,6 +169,78 @@ describe("a reset ends", () => {
     // The other replica has not heard of it yet.
     stream.send({ message: { case: "beat", value: { sequence: 2n } } });
     await fleet.pass(3_000);
+    expect(await connectivityOf(one, nodeId)).toBe("DISCONNECTED");
+  });
+});
+
+describe("a reset by the version before, which counts no enrolments and leaves the session's epoch,", () => {
+  /** Writes what that version writes. */
+  async function resetByFormer(world: World, nodeId: string): Promise<void> {
+    const repository = await createNodeRepository(world.store);
+    await repository.change(nodeId, world.clock.now, ({ connectivity }) => ({
+      set: {
+        enrollment_reset_at: world.clock.now(),
+        ...(connectivity === "connected" ? { connectivity: "disconnected" } : {}),
+      },
+      unset: ["public_key", "key_fingerprint", "silent_since"],
+      event: { type: "updated", reason: "enrolment reset", actor: "ops" },
+    }));
+  }
+
+  test.each(["first", "after one of this version"])("shuts out every token from before (%s)", async (which) => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access, refresh, spare } = await heldNode(one);
+    const tokens = { access: [access.enrolled, access.issued], refresh, spare };
+    if (which !== "first") {
+      await one.nodes.resetEnrollment({ nodeId });
+      const enrolled = await enroll(one.as(await enrollmentToken(one, nodeId)), anIdentity(nodeId));
+      tokens.access = [enrolled.accessToken];
+      tokens.refresh = [enrolled.refreshToken];
+      tokens.spare = await enrollmentToken(one, nodeId);
+    }
+    await fleet.pass(2_000);
+    await resetByFormer(two, nodeId);
+    // The replicas have not heard of it yet.
+    const [streaming, reporting] = [tokens.access.at(0) ?? "", tokens.access.at(-1) ?? ""];
+    await expectRefusal(connectNode(one, nodeId, { token: streaming }), out);
+    await expectRefusal(beat(two, reporting, nodeId), out);
+    for (const refreshToken of tokens.refresh) {
+      await expectRefusal(one.as(undefined).admin.refreshToken({ refreshToken }), out);
+    }
+    await expectRefusal(enroll(two.as(tokens.spare), anIdentity(nodeId)), out);
+    await fleet.pass(10_000);
+    for (const world of [one, two]) {
+      for (const token of tokens.access) {
+        await expectRefusal(world.as(token).nodes.getNode({ nodeId }), out);
+      }
+    }
+    const holder = await enroll(one.as(await enrollmentToken(one, nodeId)), anIdentity(nodeId));
+    const stream = await connectNode(two, nodeId, { token: holder.accessToken, bootId: "new" });
+    await fleet.pass(3_000);
+    await stream.beat();
+    expect(stream.end).toBeUndefined();
+    // A reset of this version counts on from there.
+    await one.nodes.resetEnrollment({ nodeId });
+    await expectRefusal(beat(two, holder.accessToken, nodeId), out);
+    await connectNode(two, nodeId, {
+      token: (await enroll(one.as(await enrollmentToken(one, nodeId)), anIdentity(nodeId))).accessToken,
+    });
+  });
+
+  test.each([0, -hourMs])("ends the stream that is open, whatever the clocks say (stepped by %i ms)", async (step) => {
+    await using fleet = await openClockedFleet(2);
+    const [one, two] = pairOf(fleet);
+    const { nodeId, access } = await heldNode(one);
+    const stream = await connectNode(two, nodeId, { token: access.enrolled });
+    await stream.beat();
+    await fleet.pass(2_000);
+    fleet.clock.stepWall(step);
+    await resetByFormer(one, nodeId);
+    // The replica has not heard of it yet: this beat must not connect the node again.
+    stream.send({ message: { case: "beat", value: { sequence: 2n } } });
+    await fleet.pass(3_000);
+    expect(toRefusal(await stream.ended())).toMatchObject({ code: "Unauthenticated", reason: "4011" });
     expect(await connectivityOf(one, nodeId)).toBe("DISCONNECTED");
   });
 });

@@ -47,7 +47,7 @@ const aNode = (place: number): NodeDocument => ({
   transition: { operation_id: "op", operation: "start", deadline: now },
   maintenance_until: now,
   // A few of any number: each replica knows all of them.
-  ...(place <= 5 ? { enrollment_reset_at: now } : {}),
+  ...(place <= 5 ? { enrollment_reset_at: now, enrollment_epoch_at: now } : {}),
   session_epoch: 1,
   live: true,
   idempotency_id: `key-${place}`,
