@@ -91,8 +91,9 @@ export function createOpenings(parts: {
 
     /**
      * The session a report without a stream names: one that is known here, or the node of one that another process held
-     * and nobody has superseded. A late report of the very process that has opened the newest such session goes on under
-     * that one.
+     * and nobody has superseded. A report of the very process that has opened the newest session goes on under that one,
+     * whatever epoch it names: the process may never have heard of it, as when the Welcome of its stream was lost, and a
+     * reset of the enrolment takes an epoch that nobody is told of.
      * @throws Failure 4011 enrolment reset, 4031 banned, 5001, 5013, 5031
      */
     resume: async (opening: Opening, epoch: number): Promise<{ session: Session } | { node: NodeDocument }> => {
@@ -104,12 +105,13 @@ export function createOpenings(parts: {
       if (node.banned) throw notAllowed("The node is banned");
       if (predatesReset(opening.bearer, node)) throw enrollmentReset();
       if (epoch > node.session_epoch) throw sessionSuperseded("That session is unknown");
+      if (node.session_boot_id !== bootId) throw sessionSuperseded();
+      const current = known?.epoch === node.session_epoch && known.bootId === bootId ? known : undefined;
+      if (current !== undefined && (current.unary || current.link !== undefined)) return { session: current };
       const isUnary = node.session_replica === unaryReplica;
-      if (node.session_boot_id !== bootId || (epoch < node.session_epoch && !isUnary)) {
-        throw superseded(bootId, node.session_boot_id);
-      }
-      if (known?.unary && known.epoch === node.session_epoch) return { session: known };
-      const unary = isUnary ? node : await repository.makeUnary(nodeId, epoch);
+      // A stream that is being opened here has its epoch already and comes through soon, or fails.
+      if (!isUnary && epoch < node.session_epoch && newest.has(nodeId)) throw superseded(bootId, bootId);
+      const unary = isUnary ? node : await repository.makeUnary(nodeId, node.session_epoch);
       if (unary === null) throw unavailable("A newer session of this node is being opened", comeAgainMs);
       return { node: unary };
     },

@@ -1,5 +1,6 @@
 // Hellos whose reads and writes come late: what is dead by then must not shut out what lives.
 import { describe, expect, test } from "vitest";
+import { Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { aNode } from "../support/builders.js";
 import { connectionsOf, connectivityOf } from "../support/look.js";
 import { connectNode, openNodeStream } from "../support/node-stream.js";
@@ -127,5 +128,53 @@ describe("two Hellos of one process", () => {
     expect(newer.sessionEpoch).toBe(older.sessionEpoch + 1n);
     expect((await report(first, "one", older.sessionEpoch)).sessionEpoch).toBe(newer.sessionEpoch);
     await expectRefusal(report(first, "two", older.sessionEpoch), "Aborted 5013");
+  });
+});
+
+describe("a process that goes on without a stream", () => {
+  const report = (world: World, token: string, nodeId: string, sessionEpoch?: bigint) =>
+    world.as(token).nodes.reportHeartbeat({
+      nodeId,
+      bootId: "one",
+      beat: { sequence: 1n },
+      ...(sessionEpoch === undefined ? {} : { sessionEpoch }),
+    });
+
+  test.each([
+    ["the replica that holds the stream", 0],
+    ["another replica", 1],
+  ])(
+    "is heard at once although a stream of its own, of which it never heard, took the next epoch (by %s)",
+    async (_, place) => {
+      await using fleet = await openClockedFleet(2);
+      const [first, by] = [at(fleet, 0), at(fleet, place)];
+      const { nodeId } = await aNode(first.nodes);
+      const token = await first.nodeToken(nodeId);
+      const { sessionEpoch } = await report(first, token, nodeId);
+      const lost = await connectNode(first, nodeId, { token, bootId: "one" });
+      const again = await report(by, token, nodeId, sessionEpoch);
+      expect(again.sessionEpoch).toBe(lost.welcome.sessionEpoch);
+      lost.cancel();
+      await untilStreamsGone(fleet, first);
+      expect((await report(by, token, nodeId, sessionEpoch)).sessionEpoch).toBe(again.sessionEpoch);
+      expect((await report(by, token, nodeId, again.sessionEpoch)).sessionEpoch).toBe(again.sessionEpoch);
+      expect(await connectivityOf(first, nodeId)).toBe("CONNECTED");
+    },
+  );
+
+  test.each([0, 1])("is heard with new tokens after a reset of its node's enrolment (replica %i)", async (place) => {
+    await using fleet = await openClockedFleet(2);
+    const [first, by] = [at(fleet, 0), at(fleet, place)];
+    const { nodeId } = await aNode(first.nodes);
+    const old = await first.nodeToken(nodeId);
+    const { sessionEpoch } = (await connectNode(first, nodeId, { token: old, bootId: "one" })).welcome;
+    await first.nodes.resetEnrollment({ nodeId });
+    await fleet.pass(2_000);
+    const token = (await first.admin.issueToken({ role: Role.WORKER, nodeId })).accessToken;
+    const again = await report(by, token, nodeId, sessionEpoch);
+    expect(again.sessionEpoch).toBeGreaterThan(sessionEpoch);
+    await fleet.pass(3_000);
+    expect(await connectivityOf(first, nodeId)).toBe("CONNECTED");
+    await expectRefusal(report(by, old, nodeId, again.sessionEpoch), "Unauthenticated 4011");
   });
 });
