@@ -157,6 +157,18 @@ export async function createAllocator(parts: {
     if (node !== undefined) parts.changed(node);
   };
 
+  /** The pointer as it is then; one that has run out, or was released before, is as it was. */
+  const markReleased = async (pointer: PointerDocument): Promise<PointerDocument> => {
+    const now = clock.now();
+    const isOver = pointer.expires_at !== undefined && pointer.expires_at <= now;
+    if (isOver || pointer.released_at !== undefined) return pointer;
+    const released = await pointers.findOneAndUpdate(
+      { _id: pointer._id, released_at: { $exists: false } },
+      { $set: { released_at: now, purge_at: later(now) } },
+    );
+    return released ?? (await pointers.findOne({ _id: pointer._id })) ?? pointer;
+  };
+
   /**
    * Takes away what stands on the node and nobody can release: its pointer says that it was released, or is gone. A pointer
    * is there before its allocation is. Answers whether there was any.
@@ -213,19 +225,16 @@ export async function createAllocator(parts: {
 
     /**
      * Gives an allocation back, whether or not it stands any more: one that was released before may have been written into
-     * its node since, by a replica that was late. @throws Failure 5001 where there was none for a day */
+     * its node since, by a replica that was late. The pointer says so first: a twin of the request that writes into the node
+     * from then on finds it and takes its own away.
+     * @throws Failure 5001 where there was none for a day
+     */
     release: async (allocationId: string, actor: string): Promise<Allocated> => {
       const pointer = present(await pointers.findOne({ _id: allocationId }));
       if (pointer === null) throw allocationNotFound(allocationId);
+      const released = await markReleased(pointer);
       await inTurn(pointer.node_id, () => takeAway(pointer, actor));
-      if (pointer.released_at !== undefined) return allocatedOf(pointer);
-      const now = clock.now();
-      if (pointer.expires_at !== undefined && pointer.expires_at <= now) return allocatedOf(pointer);
-      const released = await pointers.findOneAndUpdate(
-        { _id: allocationId, released_at: { $exists: false } },
-        { $set: { released_at: now, purge_at: later(now) } },
-      );
-      return allocatedOf(released ?? (await pointers.findOne({ _id: allocationId })) ?? pointer);
+      return allocatedOf(released);
     },
 
     /** A node was changed here: a deletion ends its allocations. */

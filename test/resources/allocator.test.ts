@@ -322,6 +322,31 @@ describe("two replicas", () => {
     expect(await standingOn(fast, nodeId)).toEqual([]);
   });
 
+  test("asked with one key: what the slower one writes into the node while its twin is being released does not stay", async () => {
+    await using fleet = await openClockedFleet(2);
+    const [fast, slow] = fleet.replicas as [World, World];
+    const { nodeId } = await anActiveNode(fast);
+    const request = { nodeId, cpuPercent: 10, idempotencyKey: "key-1" };
+    const { allocation } = await fast.nodes.allocateResources(request);
+    const allocationId = allocation?.allocationId ?? "";
+    const nodes = await fast.store.collection<NodeDocument>(nodesCollection);
+    const before = await nodes.findOne({ _id: nodeId });
+    const pointers = await fast.store.collection<{ _id: string; released_at?: Date }>(resourceAllocationsCollection);
+    // At each write of the release that finds the allocation on its node: whether it is marked by then.
+    const markedWhenTaken: boolean[] = [];
+    slow.beforeStore(async (operation) => {
+      if (operation !== "findOneAndUpdate") return;
+      const [node, pointer] = [await nodes.findOne({ _id: nodeId }), await pointers.findOne({ _id: allocationId })];
+      if (node?.allocations?.length === 1) markedWhenTaken.push(pointer?.released_at !== undefined);
+    });
+    await slow.nodes.releaseResources({ allocationId });
+    // Marked first, and only then taken off its node.
+    expect(markedWhenTaken).toEqual([false, true]);
+    await nodes.updateOne({ _id: nodeId }, { $set: { allocations: before?.allocations ?? [] } });
+    expect((await slow.nodes.allocateResources(request)).allocation?.releasedAt).toBeDefined();
+    expect(await standingOn(fast, nodeId)).toEqual([]);
+  });
+
   test("together never go beyond the ceiling", async () => {
     await using fleet = await openClockedFleet(2);
     const [one, two] = fleet.replicas as [World, World];
