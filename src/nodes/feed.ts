@@ -1,6 +1,7 @@
 // The tail of the log as this replica follows it: read once, told to all who follow. What was changed on another replica
 // comes this way, too; a message between replicas only makes it come sooner.
 import type { Clock } from "../clock.js";
+import { StoreUnavailableError } from "../storage/collection.js";
 import type { Task } from "../task.js";
 import { type LogEntry, type NodeLog, placeOf } from "./log.js";
 import type { NodeDocument } from "./node.js";
@@ -16,6 +17,12 @@ export interface Chunk {
   nodes(): Promise<ReadonlyMap<string, NodeDocument>>;
 }
 
+/** Nothing more at once while the store is away, of which others tell. A replica that misses bans by a mistake must end. */
+const unlessAway = (error: unknown): false => {
+  if (!(error instanceof StoreUnavailableError)) throw error;
+  return false;
+};
+
 export type Feed = ReturnType<typeof createFeed>;
 
 const chunkMax = 500;
@@ -27,7 +34,7 @@ export function createFeed(parts: {
   readonly log: Pick<NodeLog, "after" | "tail">;
   readonly repository: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
-  /** Told of each new chunk in order; again where it rejected. */
+  /** Told of each new chunk in order; again where the store was away. What else it rejects with ends the task. */
   readonly heard: (chunk: Chunk) => Promise<void>;
 }) {
   const { log, repository, clock } = parts;
@@ -83,7 +90,7 @@ export function createFeed(parts: {
   const task: Task = async (signal) => {
     while (!signal.aborted) {
       woken = false;
-      const more = await advance().catch(() => false);
+      const more = await advance().catch(unlessAway);
       if (more || woken) continue;
       const control = new AbortController();
       wakeTask = () => control.abort();

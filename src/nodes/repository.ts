@@ -198,6 +198,10 @@ export async function createNodeRepository(store: Store) {
       return new Set(page.items.flatMap((node) => (node.pool_slot === undefined ? [] : [node.pool_slot])));
     },
 
+    /** How many nodes hold a place in that pool, counted up to `max`. */
+    countPlaces: (poolId: string, max: number): Promise<number> =>
+      nodes.count({ pool_id: poolId, pool_slot: { $exists: true } }, { index: "idx_pool_slot", max }),
+
     /** The first pool behind that id that has a member; undefined where there is none. */
     nextPool: async (poolId: string): Promise<string | undefined> =>
       (

@@ -5,7 +5,7 @@ import type { Chunk } from "../nodes/feed.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { type Task, turnFailed } from "../task.js";
 import { disruptionMsMax, isDisrupted } from "./pool.js";
 import type { PoolRepository } from "./repository.js";
 
@@ -27,6 +27,7 @@ export function createDisruption(parts: {
   readonly log: {
     info(message: string, context: Record<string, unknown>): void;
     warn(message: string, context: Record<string, unknown>): void;
+    error(message: string, context: Record<string, unknown>): void;
   };
 }) {
   const { pools, nodes, clock, log } = parts;
@@ -95,12 +96,12 @@ export function createDisruption(parts: {
     parts.gauge.set(disrupted.size);
   };
 
+  const failed = turnFailed(log, "Looking for pools that fell silent");
   const task: Task = async (signal) => {
     while (!signal.aborted) {
       const leadership = parts.leadership();
       if (leadership === undefined) parts.gauge.set(0);
-      // A store that is away is told of by those who write heartbeats.
-      else await turn(leadership).catch(() => undefined);
+      else await turn(leadership).catch(failed);
       await clock.sleep(turnMs, signal);
     }
   };

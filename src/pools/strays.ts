@@ -4,7 +4,7 @@ import type { Clock } from "../clock.js";
 import type { Membership } from "../nodes/membership.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
-import type { Task } from "../task.js";
+import { type Task, turnFailed } from "../task.js";
 import type { PoolRepository } from "./repository.js";
 
 const turnMs = 1000;
@@ -17,38 +17,36 @@ const nodesPerTurn = 50;
 
 export function createStrays(parts: {
   readonly pools: Pick<PoolRepository, "find">;
-  readonly nodes: Pick<NodeRepository, "nextPool" | "takenSlots" | "membersOf">;
+  readonly nodes: Pick<NodeRepository, "nextPool" | "countPlaces" | "membersOf">;
   readonly membership: Pick<Membership, "takeOut">;
   readonly leadership: () => Leadership | undefined;
   readonly clock: Clock;
-  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+  readonly log: {
+    warn(message: string, context: Record<string, unknown>): void;
+    error(message: string, context: Record<string, unknown>): void;
+  };
 }): { readonly task: Task } {
   const { pools, nodes, clock } = parts;
   /** Since when a pool has had more members than it may, as far as this leader has looked; monotonic. */
   const sinceMs = new Map<string, number>();
+  /** Those of them that this round has come by. */
+  const seen = new Set<string>();
   let token: number | undefined;
   let place = "";
   let roundAtMs = Number.NEGATIVE_INFINITY;
 
-  /** How many members are too many; all of a pool that is gone. */
-  const excessOf = async (poolId: string): Promise<number> => {
-    const [pool, taken] = await Promise.all([pools.find(poolId), nodes.takenSlots(poolId)]);
-    return Math.max(0, taken.size - (pool?.max_nodes ?? 0));
-  };
-
   const look = async (poolId: string, leadership: Leadership): Promise<void> => {
-    const excess = await excessOf(poolId);
-    if (excess === 0) {
-      sinceMs.delete(poolId);
-      return;
-    }
+    // None may stay in a pool that is gone.
+    const maxNodes = (await pools.find(poolId))?.max_nodes ?? 0;
+    if ((await nodes.countPlaces(poolId, maxNodes + 1)) <= maxNodes) return;
+    seen.add(poolId);
     const nowMs = clock.monotonicMs();
     const since = sinceMs.get(poolId) ?? nowMs;
     sinceMs.set(poolId, since);
     if (nowMs - since < patienceMs) return;
     // The highest slots go first: those beyond max_nodes are the ones that do not fit.
     const members = (await nodes.membersOf(poolId)).sort((a, b) => (b.pool_slot ?? 0) - (a.pool_slot ?? 0));
-    for (const node of members.slice(0, Math.min(excess, nodesPerTurn))) {
+    for (const node of members.slice(0, Math.min(members.length - maxNodes, nodesPerTurn))) {
       if (!leadership.holds()) return;
       if (!(await parts.membership.takeOut(node, leadership.token))) continue;
       parts.log.warn("A node was taken out of a pool that is gone or too full", { node_id: node._id, pool_id: poolId });
@@ -59,6 +57,7 @@ export function createStrays(parts: {
     if (token !== leadership.token) {
       token = leadership.token;
       sinceMs.clear();
+      seen.clear();
     }
     if (place === "") {
       if (clock.monotonicMs() - roundAtMs < roundMs) return;
@@ -67,16 +66,20 @@ export function createStrays(parts: {
     for (let looked = 0; looked < poolsPerTurn; looked++) {
       const poolId = await nodes.nextPool(place);
       place = poolId ?? "";
-      if (poolId === undefined) return;
+      if (poolId === undefined) {
+        for (const known of sinceMs.keys()) if (!seen.has(known)) sinceMs.delete(known);
+        seen.clear();
+        return;
+      }
       await look(poolId, leadership);
     }
   };
 
+  const failed = turnFailed(parts.log, "Looking for nodes that stand in no pool");
   const task: Task = async (signal) => {
     while (!signal.aborted) {
       const leadership = parts.leadership();
-      // A store that is away is told of by those who write heartbeats.
-      if (leadership !== undefined) await turn(leadership).catch(() => undefined);
+      if (leadership !== undefined) await turn(leadership).catch(failed);
       await clock.sleep(turnMs, signal);
     }
   };

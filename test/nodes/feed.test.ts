@@ -1,13 +1,15 @@
 // What a replica hears of others from its first moment on.
-import { describe, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/clock.js";
-import { nodeLogCollection } from "../../src/nodes/log.js";
+import { createFeed } from "../../src/nodes/feed.js";
+import { type LogEntry, nodeLogCollection } from "../../src/nodes/log.js";
 import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../src/storage/collection.js";
 import { aNode } from "../support/builders.js";
+import { createTestClock } from "../support/clock.js";
 import { sharedEngines } from "../support/engines.js";
 import { connectNode } from "../support/node-stream.js";
 import { expectRefusal } from "../support/refusal.js";
-import { until } from "../support/until.js";
+import { until, within } from "../support/until.js";
 import { openWorld } from "../support/world.js";
 
 /** The store, whose log of nodes cannot be read while `away` says so. */
@@ -56,4 +58,26 @@ describe("a replica that does not follow the log yet", () => {
     );
     await expectRefusal(connectNode(two, banned.nodeId), "PermissionDenied 4031");
   });
+});
+
+test("a replica that cannot take in the log by a mistake of its own ends instead of missing it; a store that is away it outlasts", async () => {
+  const clock = createTestClock();
+  let failure: Error | undefined = new StoreUnavailableError("away");
+  let told = 0;
+  const feed = createFeed({
+    log: { tail: async () => 0, after: async (place) => (place === 0 ? [{ _id: "1" } as LogEntry] : []) },
+    repository: { findMany: async () => new Map() },
+    clock,
+    heard: async () => {
+      told++;
+      if (failure !== undefined) throw failure;
+    },
+  });
+  await feed.begin();
+  const ended = feed.task(new AbortController().signal).catch((error: unknown) => error);
+  await clock.advance(5_000);
+  expect(told).toBeGreaterThan(1);
+  failure = new TypeError("a mistake");
+  await clock.advance(5_000);
+  expect(await within(ended, "the task ends")).toBe(failure);
 });

@@ -5,7 +5,10 @@ import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository, nodesCollection } from "../../src/nodes/repository.js";
 import type { PoolDocument } from "../../src/pools/pool.js";
 import { poolsCollection } from "../../src/pools/repository.js";
+import { createStrays } from "../../src/pools/strays.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aName, aNode, aPool } from "../support/builders.js";
+import { createTestClock } from "../support/clock.js";
 import { historyOf, nodeOf } from "../support/look.js";
 import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world.js";
 
@@ -91,5 +94,91 @@ describe("a node that is turned back", () => {
     expect(node.poolId).toBe("");
     expect(node.name).toMatch(/^[a-zA-Z0-9_-]{3,100}$/);
     expect(node.name.endsWith(nodeId)).toBe(true);
+  });
+});
+
+describe("the leader's look", () => {
+  /** Pools of one replica that leads, with as many members each as `counts` says; what it does is noted. */
+  function aLook(counts: Map<string, number>, maxNodes = 2) {
+    const clock = createTestClock();
+    const [counted, read, errors]: [number[], string[], unknown[]] = [[], [], []];
+    let failure: Error | undefined;
+    const { task } = createStrays({
+      pools: { find: async () => ({ max_nodes: maxNodes }) as PoolDocument },
+      nodes: {
+        nextPool: async (behind) => {
+          if (failure !== undefined) throw failure;
+          return [...counts.keys()].sort().find((id) => id > behind);
+        },
+        countPlaces: async (poolId, max) => {
+          counted.push(max);
+          return Math.min(counts.get(poolId) ?? 0, max);
+        },
+        membersOf: async (poolId) => {
+          read.push(poolId);
+          return [];
+        },
+      },
+      membership: { takeOut: async () => true },
+      leadership: () => ({ token: 1, holds: () => true }),
+      clock,
+      log: { warn: () => undefined, error: (message, context) => errors.push([message, context.error]) },
+    });
+    const control = new AbortController();
+    const running = task(control.signal);
+    return {
+      counted,
+      read,
+      errors,
+      fail: (error: Error | undefined) => {
+        failure = error;
+      },
+      pass: async (seconds: number) => {
+        for (let second = 0; second < seconds; second++) await clock.advance(1_000);
+      },
+      [Symbol.asyncDispose]: async () => {
+        control.abort();
+        await running;
+      },
+    };
+  }
+
+  test("counts the places of each pool no further than it must, and reads members of overfull ones alone", async () => {
+    await using look = aLook(
+      new Map([
+        ["full", 2],
+        ["over", 900],
+      ]),
+    );
+    await look.pass(60);
+    expect(new Set(look.counted)).toEqual(new Set([3]));
+    expect(new Set(look.read)).toEqual(new Set(["over"]));
+  });
+
+  test("is patient anew with a pool that had no members for a while", async () => {
+    const counts = new Map([["pool", 5]]);
+    await using look = aLook(counts);
+    await look.pass(15);
+    counts.clear();
+    await look.pass(60);
+    counts.set("pool", 5);
+    await look.pass(20);
+    expect(look.read).toEqual([]);
+    await look.pass(40);
+    expect(look.read).not.toEqual([]);
+  });
+
+  test("logs a mistake of the program as an error and goes on, and says nothing of a store that is away", async () => {
+    await using look = aLook(new Map([["over", 5]]));
+    look.fail(new StoreUnavailableError("away"));
+    await look.pass(15);
+    expect(look.errors).toEqual([]);
+    const mistake = new TypeError("a mistake");
+    look.fail(mistake);
+    await look.pass(15);
+    expect(look.errors[0]).toEqual([expect.stringContaining("mistake of this program"), mistake]);
+    look.fail(undefined);
+    await look.pass(60);
+    expect(look.read).not.toEqual([]);
   });
 });

@@ -108,6 +108,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   const node = await nodes.get("node_1");
   await nodes.findByIdempotencyId("key-1");
   await nodes.takenSlots("pool_1");
+  await nodes.countPlaces("pool_1", 3);
   await nodes.nextPool("");
   await nodes.nextPool("pool_1");
   await nodes.openSession("node_1" as NodeId, { epoch: 1, bootId: "boot", replica: "one", at: now });
