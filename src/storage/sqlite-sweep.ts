@@ -12,6 +12,8 @@ export interface StoreLog {
 
 export interface SweepParts {
   readonly clock: Clock;
+  /** What expiry goes by, in milliseconds since 1970. */
+  readonly nowMs: () => number;
   readonly log: StoreLog | undefined;
   readonly queue: CommitQueue;
   readonly statements: Statements;
@@ -19,11 +21,6 @@ export interface SweepParts {
   readonly definitions: () => Iterable<CollectionDefinition>;
   /** Gives a bounded number of free pages back to the disk. */
   readonly shrink: () => void;
-}
-
-interface Swept extends SweepParts {
-  /** What expiry goes by, in milliseconds since 1970. */
-  readonly nowMs: () => number;
 }
 
 const everyMs = 30_000;
@@ -36,13 +33,9 @@ const turnMax = 200;
 /** Between two looks at whether the turn is over. */
 const stepMax = 20;
 
-/**
- * Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. A wall
- * clock that jumps ahead by more than an hour expires nothing for a day: what is deleted by mistake is gone for good.
- */
-export async function sweepExpired(given: SweepParts, signal: AbortSignal): Promise<void> {
-  const clock = unreferenced(given.clock);
-  const parts: Swept = { ...given, nowMs: createSteadyTime(given) };
+/** Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. */
+export async function sweepExpired(parts: SweepParts, signal: AbortSignal): Promise<void> {
+  const clock = unreferenced(parts.clock);
   for (;;) {
     await clock.sleep(everyMs, signal);
     if (signal.aborted) return;
@@ -52,7 +45,7 @@ export async function sweepExpired(given: SweepParts, signal: AbortSignal): Prom
   }
 }
 
-async function sweepOnce(parts: Swept, signal: AbortSignal): Promise<void> {
+async function sweepOnce(parts: SweepParts, signal: AbortSignal): Promise<void> {
   for (const definition of parts.definitions()) {
     for (const index of definition.indexes) {
       if (index.ttlSeconds === undefined) continue;
@@ -62,8 +55,11 @@ async function sweepOnce(parts: Swept, signal: AbortSignal): Promise<void> {
   if (!signal.aborted) parts.shrink();
 }
 
-/** The wall clock, or, while it is ahead by a jump, what it would tell without it; a jump is logged. */
-function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): () => number {
+/**
+ * Tells the milliseconds since 1970 by the wall clock, or, while that is ahead by a jump of more than an hour, what it would
+ * tell without the jump. So nothing is old by a jump for a day: what is deleted by mistake is gone for good. A jump is logged.
+ */
+export function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): () => number {
   const aheadMs = () => clock.now().getTime() - clock.monotonicMs();
   let trustedMs = aheadMs();
   let jumpedAtMs: number | undefined;
@@ -86,7 +82,7 @@ function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): ()
  * Each turn is its own piece of work in the commit queue, so other writes come between. Answers whether there may be more.
  */
 function deleteSome(
-  { nowMs, queue, statements }: Swept,
+  { nowMs, queue, statements }: SweepParts,
   definition: CollectionDefinition,
   index: IndexDefinition,
   ttlSeconds: number,

@@ -14,7 +14,7 @@ import { type CommitQueue, createCommitQueue } from "./sqlite-commit.js";
 import { createStatements, type Database, type StatementListener, type Statements } from "./sqlite-file.js";
 import { type OpeningRules, openFiles } from "./sqlite-opening.js";
 import { createIndex, createTable, dropIndex, indexNameInSchema } from "./sqlite-query.js";
-import { sweepExpired } from "./sqlite-sweep.js";
+import { createSteadyTime, sweepExpired } from "./sqlite-sweep.js";
 import { assertDefinition } from "./supported.js";
 
 export { StoreLockedError } from "./sqlite-file.js";
@@ -22,7 +22,7 @@ export { StoreLockedError } from "./sqlite-file.js";
 export interface SqliteStoreOptions extends OpeningRules {
   /** Made, readable by its owner only, when missing. */
   readonly dir: string;
-  /** Dates expiry and is the store's clock; the system's when absent. */
+  /** Dates expiry and is the store's clock, except for a jump ahead within the last day; the system's when absent. */
   readonly clock?: Clock;
   /** For tests: told each distinct statement on documents once, with its query plan. */
   readonly onStatement?: StatementListener;
@@ -49,7 +49,8 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
   const closing = new AbortController();
   const definitions = () => [...opened.values()].map(({ definition }) => definition);
   const shrink = () => database.exec("PRAGMA incremental_vacuum(256)");
-  const sweeping = sweepExpired({ clock, log, queue, statements, definitions, shrink }, closing.signal);
+  const nowMs = createSteadyTime({ clock, log });
+  const sweeping = sweepExpired({ clock, nowMs, log, queue, statements, definitions, shrink }, closing.signal);
 
   const assertOpen = () => {
     if (closing.signal.aborted) throw new StoreUnavailableError("The store is closed");
@@ -72,7 +73,8 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
     },
     now: async () => {
       assertOpen();
-      return clock.now();
+      // History and samples are deleted by it, as the sweep deletes: neither believes a jump at once.
+      return new Date(Math.round(nowMs()));
     },
     ping: async (signal) => {
       signal?.throwIfAborted();

@@ -61,6 +61,36 @@ it("the history of nodes", async () => {
   expect(await count()).toBe(1);
 });
 
+it("the history of nodes, at the embedded engine, although the one clock there is was two years ahead for ten minutes", async () => {
+  const own = embeddedEngines(clock);
+  const { store: steady } = await own.open();
+  try {
+    const repository = await createNodeRepository(steady);
+    const log = await createNodeLog({ store: steady, repository, clock, appended: () => undefined });
+    const entries = await steady.collection<LogEntry>(nodeLogCollection);
+    for (const place of [1, 2, 3]) {
+      const change = { change: place, type: "updated", status: "active", connectivity: "connected" } as const;
+      const entry = { ...change, reason: "", actor: "ops", version: place, at: start, node_id: "node_1" };
+      await entries.insertOne({ ...entry, _id: String(place).padStart(16, "0") });
+    }
+    const count = () => entries.count({}, { index: "_id_" });
+    clock.stepWall(730 * dayMs);
+    for (let minute = 0; minute < 10; minute++) {
+      await oneTurn(log.task);
+      await clock.advance(60_000);
+    }
+    expect(await count()).toBe(3);
+    clock.stepWall(-730 * dayMs);
+    // Time that goes by counts.
+    await clock.stall(31 * dayMs);
+    await oneTurn(log.task);
+    expect(await count()).toBe(1);
+  } finally {
+    await steady[Symbol.asyncDispose]();
+    own.remove();
+  }
+});
+
 it("samples", async () => {
   const resources = await createResourceRepository(store, 5);
   const alerts = await createAlertRepository(store);
