@@ -44,6 +44,12 @@ const leewaySeconds = 30;
 /** Times in a token are whole seconds, at most this far ahead: anything later is a mistake, such as milliseconds. */
 const aheadSecondsMax = 10 * 365 * 86_400;
 
+/**
+ * A token may be dated so far ahead: clocks differ, and ours may have been set back since. One dated later would outlast
+ * resets of an enrolment, which go by that date where a token names no enrolment.
+ */
+const issuedAheadSecondsMax = 86_400;
+
 export const newJti = (): string => randomUUID();
 
 const needsPrivilege = (role: unknown, tokenType: unknown): boolean =>
@@ -107,6 +113,7 @@ function assertTimes(payload: Record<string, unknown>, now: Date): void {
       throw new Error(`${name} is no whole number of seconds within 10 years`);
     }
   }
+  if (Number(payload.iat) > now.getTime() / 1000 + issuedAheadSecondsMax) throw new Error("iat lies in the future");
 }
 
 function toClaims(payload: Record<string, unknown>): Claims {

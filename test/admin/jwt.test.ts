@@ -124,7 +124,7 @@ describe("a token", () => {
     "whose %s is no whole number of seconds within 10 years is refused",
     async (name) => {
       const decade = 10 * 365 * 86_400;
-      const good = name === "nbf" ? [seconds, 0] : name === "iat" ? [seconds, 0, seconds + decade] : [seconds + decade];
+      const good = name === "nbf" ? [seconds, 0] : name === "iat" ? [seconds, 0] : [seconds + decade];
       for (const value of good) await verify(forge({ [name]: value }));
       const odd = ["1e999", "-1e999", "1e300", `${seconds * 1000}`, `${seconds + decade + 1}`, "-1", "-0.5"];
       odd.push(`${seconds + 0.5}`, `"${seconds + 3600}"`, "null", "true", "[]", `[${seconds + 3600}]`, "{}", "1e400");
@@ -136,6 +136,12 @@ describe("a token", () => {
       }
     },
   );
+
+  test("dated up to a day ahead is good, for a clock may be set back, and one dated later is refused", async () => {
+    const day = 86_400;
+    for (const iat of [seconds + 1, seconds + day]) await verify(forge({ iat, exp: seconds + 2 * day }));
+    for (const iat of [seconds + day + 1, seconds + 365 * day]) await expectRefused(forge({ iat, exp: iat + 3600 }));
+  });
 
   test("is good until 30 s after its end", async () => {
     const token = await signToken(rings, claims);
