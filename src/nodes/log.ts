@@ -48,7 +48,10 @@ export async function createNodeLog(parts: {
   const { store, repository, clock } = parts;
   const log = await store.collection<LogEntry>(nodeLogCollection);
   const own = new Set<string>();
-  /** How far the log holds the changes of nodes that may not have forgotten them. What is missing here is found out. */
+  /**
+   * By node: the last of its changes that the log holds, kept until the node's document has dropped its own copy of them.
+   * An entry may be missing: the append is then refused, and the log is asked.
+   */
   const partly = new Map<string, number>();
   let queue: Promise<unknown> = Promise.resolve();
   let wake: (() => void) | undefined;

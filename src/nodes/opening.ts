@@ -68,8 +68,9 @@ export function createOpenings(parts: {
 
   return {
     /**
-     * Takes the node's next epoch and has the session begin with the node as it is then.
-     * @throws Failure 4011 enrolment reset, 4031 banned, 5001, 5013 when a newer one of another process has come meanwhile, 5031
+     * Takes the node's next epoch, then calls `begin` with the node as that write left it, and answers what `begin` answers.
+     * @throws Failure 4011 the enrolment was reset; 4031 the node is banned; 5001 there is no such node; 5013 another
+     * process of the node has opened a session meanwhile; 5031 the caller may come again
      */
     run: async <Begun>(
       opening: Opening,

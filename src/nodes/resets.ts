@@ -67,7 +67,7 @@ export function createResets(parts: {
   };
 }
 
-/** What the tokens of a node say of it. */
+/** The claims of a node's tokens, made from its document: its id, its role and the enrolment that the tokens belong to. */
 export const tokenGrant = ({ _id, node_type, enrollment_epoch = 0 }: NodeDocument) => ({
   subject: _id,
   nodeId: _id,

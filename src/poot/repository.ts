@@ -149,8 +149,8 @@ export async function createPootRepository(store: Store) {
       ),
 
     /**
-     * Whether all of these, at most 1000, are uncounted by the newest word of the store. A read may answer an older state
-     * than one before it did, after an election at MongoDB; a write meets its document as it is. This one changes nothing.
+     * Whether all of these verdicts, at most 1000, are uncounted now. It asks with a write that changes nothing: after an
+     * election at MongoDB a read may answer an older state than an earlier read did, and a write never does.
      */
     areUncounted: async (validationIds: readonly string[]): Promise<boolean> => {
       const { matched } = await validations.bulkUpdate(

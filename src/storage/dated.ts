@@ -1,4 +1,5 @@
-// Documents that are dated by the store's clock, read as they come: what revokes tokens is known within seconds so.
+// Reads new documents by their date, which the store's clock gives. Each replica learns so within seconds which tokens are
+// revoked and which enrolments were reset.
 import type { Clock } from "../clock.js";
 import type { Cursor, Page } from "./collection.js";
 
