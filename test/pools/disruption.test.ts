@@ -1,8 +1,12 @@
 // T6, T7, T8: a pool that falls silent as one.
 import { describe, expect, test } from "vitest";
+import type { NodeRepository } from "../../src/nodes/repository.js";
+import { createDisruption } from "../../src/pools/disruption.js";
 import { isDisrupted, type PoolDocument } from "../../src/pools/pool.js";
-import { createPoolRepository, poolsCollection } from "../../src/pools/repository.js";
+import { createPoolRepository, type PoolRepository, poolsCollection } from "../../src/pools/repository.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aNode, aPool } from "../support/builders.js";
+import { createTestClock } from "../support/clock.js";
 import { connectionsOf, connectivityOf, lastHeartbeatOf } from "../support/look.js";
 import { connectNode, type NodeStream } from "../support/node-stream.js";
 import { type ClockedWorld, lostAfterMs, openClockedFleet, openClockedWorld, type World } from "../support/world.js";
@@ -206,4 +210,28 @@ describe("the late word of a leader that no longer leads", () => {
     expect(await pools.setDisrupted(poolId, true, fleet.clock.now(), fence - 1)).toBe(false);
     expect(await isMarked(two, poolId)).toBe(false);
   });
+});
+
+test("a mistake of the program in the leader's look is an error in the log, and a store that is away is not", async () => {
+  const clock = createTestClock();
+  const errors: unknown[] = [];
+  let failure: Error = new StoreUnavailableError("away");
+  const { task } = createDisruption({
+    pools: { disrupted: () => Promise.reject(failure) } as unknown as PoolRepository,
+    nodes: {} as NodeRepository,
+    leadership: () => ({ token: 1, holds: () => true }),
+    clock,
+    lostAfterMs: lostMs,
+    gauge: { set: () => undefined },
+    log: { info: () => undefined, warn: () => undefined, error: (_, { error }) => errors.push(error) },
+  });
+  const control = new AbortController();
+  const running = task(control.signal);
+  await clock.advance(3_000);
+  expect(errors).toEqual([]);
+  failure = new TypeError("a mistake");
+  await clock.advance(1_000);
+  expect(errors).toEqual([failure]);
+  control.abort();
+  await running;
 });
