@@ -57,7 +57,8 @@ export function createGate(options: GateOptions): Gate {
   const streams = new Map<string, number>();
   /** A stream without a token ends when its client likes: an address has so many of them. @throws Failure 4291 */
   const holdStream = ({ signal, values }: HandlerContext, address: string): void => {
-    if (values.get(heldKey)) return;
+    // Over already, by a deadline of nothing: no end would be told.
+    if (values.get(heldKey) || signal.aborted) return;
     const count = streams.get(address) ?? 0;
     if (count >= outsiderStreamsMax) throw tooMany("Too many streams without a token from this address", 10_000);
     values.set(heldKey, true);

@@ -254,6 +254,14 @@ describe("what has not shown who it is", () => {
       "those beyond are refused",
     );
     for (const client of clients) client.socket.destroy();
+    // Streams whose deadline has passed before they begin hold no place, either.
+    using brief = await rawHttp2(server.port);
+    for (let index = 0; index < 250; index++) {
+      const headers = { "content-type": "application/grpc", "grpc-timeout": "0m" };
+      const stream = brief.open(requestHeaders("/grpc.health.v1.Health/Watch", headers));
+      await brief.data(stream, watch, 5);
+    }
+    await until(() => brief.ended() === 250, "they have ended");
     const watched = async () => {
       using client = await rawHttp2(server.port);
       const stream = client.open(
