@@ -170,7 +170,7 @@ const heavyBinary: Way = [
   "a full batch",
   () => Buffer.from(toBinary(BatchValidatePoOTRequestSchema, heavyMessage(10_300))),
 ];
-const heavyJson: Way = ["a full batch", () => Buffer.from(jsonOf(BatchValidatePoOTRequestSchema, heavyMessage(7_600)))];
+const heavyJson: Way = ["a full batch", () => Buffer.from(jsonOf(BatchValidatePoOTRequestSchema, heavyMessage(3_700)))];
 
 const damages: readonly (readonly [string, (bytes: Buffer, chance: Chance) => Buffer])[] = [
   ["whole", (bytes) => bytes],

@@ -132,6 +132,17 @@ test("large messages share a bounded room, and leave it when their calls end", a
   );
 });
 
+test("a message in JSON may have five megabytes, the binary form what its method allows", async () => {
+  await using server = await startTestServer({ readMaxBytes: { [getNodePath]: 10_000_000 } });
+  const url = `http://127.0.0.1:${server.port}${getNodePath}`;
+  const send = (type: string, body: Uint8Array) =>
+    fetch(url, { method: "POST", body: body as BodyInit, headers: { ...token, "content-type": type } });
+  const json = (bytes: number) => Buffer.from(`{"node_id":"${nodeId}"${" ".repeat(bytes)}}`);
+  expect((await send("application/json", json(5_000_000))).status).toBe(200);
+  expect((await send("application/json", json(5_300_000))).status).toBe(429);
+  expect((await send("application/proto", envelope(5_300_000).subarray(5))).status).toBe(200);
+});
+
 describe("a body that does not come", () => {
   const impatient = { bodyLimits: { patienceMs: 200, patienceMaxMs: 600 } };
 

@@ -268,7 +268,7 @@ export const ValidatePoOTResponseSchema: GenMessage<ValidatePoOTResponse> = /*@_
  */
 export type BatchValidatePoOTRequest = Message<"lucid.node.v1.BatchValidatePoOTRequest"> & {
   /**
-   * 1 to 1000 proofs, all together at most MAX_REQUEST_SIZE.
+   * 1 to 1000 proofs, all together at most MAX_REQUEST_SIZE (10 MiB); in JSON 5 MiB, for it takes longer to read.
    *
    * @generated from field: repeated lucid.node.v1.ValidatePoOTRequest validations = 1;
    */
