@@ -43,6 +43,8 @@ export default defineConfig({
             "test/{nodes,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
             "test/agent/{malicious-service,slow-machine,service-time}.test.ts",
+            "test/resources/{look,linux,collector}.test.ts",
+            "test/nodes/unread.test.ts",
           ],
           env: { LUCID_TEST_ENGINES: "production" },
           // The MongoDB of the tests may be one that is far slower than MongoDB, and then late for a limit that means

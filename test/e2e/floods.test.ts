@@ -127,7 +127,7 @@ const base64 = (bytes: readonly number[]) => Buffer.from(bytes).toString("base64
 const service = (name: string) => `/lucid.node.v1.${name}`;
 /** A message field of 250,000 bytes: HeartbeatRequest.hello, ReportHeartbeatRequest.beat. */
 const inside = (tag: number) => base64([tag, 0x90, 0xa1, 0x0f]);
-const limitMs = 4_000;
+const limitMs = 3_000;
 
 describe(`${size} nodes beat on`, () => {
   type Given = Omit<Flood, "port" | "limitMs" | "body"> & {
@@ -216,7 +216,7 @@ describe(`${size} nodes beat on`, () => {
       "bodies that do not come",
       { kind: "half open", path: service("AdminService/RefreshToken"), connections: 6, each: 600 },
     ],
-    ["calls without a token", { kind: "strangers", path: service("NodeService/GetNode"), connections: 6, each: 2_000 }],
+    ["calls without a token", { kind: "strangers", path: service("NodeService/GetNode"), connections: 6, each: 400 }],
   ])(
     "while the port is flooded with %s",
     async (_what, { body, ...given }) => {
