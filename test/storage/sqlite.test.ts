@@ -15,6 +15,7 @@ import { describeStore, things } from "../contract/store.js";
 import { startChild } from "../support/child.js";
 import { createTestClock } from "../support/clock.js";
 import { planFault } from "../support/plans.js";
+import { turnsDuring } from "../support/turns.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 
@@ -205,19 +206,6 @@ describe("the embedded store", () => {
         Array.from({ length: 1000 }, (_, n) => ({ _id: `n${from + n}`, rank: from + n, x: from + n })),
       );
     }
-    const turnsDuring = async (work: Promise<unknown>) => {
-      let turns = 0;
-      let working = true;
-      const stop = () => {
-        working = false;
-      };
-      work.then(stop, stop);
-      while (working) {
-        await new Promise<void>((resolve) => setImmediate(resolve));
-        turns++;
-      }
-      return turns;
-    };
     const chunks = Math.floor(100_000 / 256);
     const page = all.page({ x: 99_999 }, { index: "idx_rank", limit: 10 });
     expect(await turnsDuring(page)).toBeGreaterThanOrEqual(chunks);

@@ -11,6 +11,7 @@ import { createStatements, type Database, openDatabase, type SqlValue } from "..
 import { createIndex, createTable } from "../../src/storage/sqlite-query.js";
 import { assertDocument } from "../../src/storage/supported.js";
 import { things } from "../contract/store.js";
+import { turnsDuring } from "../support/turns.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 
@@ -67,21 +68,6 @@ const aMillisecond = () => {
 };
 const documents = (count: number): Document[] =>
   Array.from({ length: count }, (_, n) => ({ _id: `n${String(n).padStart(5, "0")}`, kind: "k", rank: 1 }));
-
-/** How often the event loop came to its other work. */
-const turnsDuring = async (work: Promise<unknown>): Promise<number> => {
-  let turns = 0;
-  let working = true;
-  const stop = () => {
-    working = false;
-  };
-  work.then(stop, stop);
-  while (working) {
-    await new Promise<void>((resolve) => setImmediate(resolve));
-    turns++;
-  }
-  return turns;
-};
 
 it.each([false, true])("an insert of a thousand takes as many turns as it needs (ordered: %s)", async (ordered) => {
   before = aMillisecond;

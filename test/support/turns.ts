@@ -20,3 +20,18 @@ export function watchTurns(): Turns {
   }, 1);
   return { worstMs: () => worst, [Symbol.dispose]: () => clearInterval(timer) };
 }
+
+/** How often the event loop came to its other work. */
+export const turnsDuring = async (work: Promise<unknown>): Promise<number> => {
+  let turns = 0;
+  let working = true;
+  const stop = () => {
+    working = false;
+  };
+  work.then(stop, stop);
+  while (working) {
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    turns++;
+  }
+  return turns;
+};
