@@ -117,7 +117,8 @@ export function createConnections(
   const resets = createWaste("resets", resetsOfConnection, resetsOfAddress);
   const strangers = createWaste("strangers", strangersOfConnection, strangersOfAddress);
   let gone = () => {};
-  let fruitlessMs = Number.NEGATIVE_INFINITY;
+  /** The last search that found none: for one address, or undefined for all. */
+  let fruitless: { readonly address: string | undefined; readonly atMs: number } | undefined;
 
   const forget = (held: Held): void => {
     if (byEndpoint.get(held.id) !== held) return;
@@ -139,14 +140,15 @@ export function createConnections(
   /** The connection that has been idle for longest, if any has been for long enough. Linear; only where there is no room. */
   const idlest = (address?: string): Held | undefined => {
     // Where nobody could give way a moment ago, nobody can now: a flood must not pay for a search each time.
-    if (nowMs() - fruitlessMs < fruitlessPauseMs) return undefined;
+    // That one address has none says nothing of the others.
+    if (fruitless && fruitless.address === address && nowMs() - fruitless.atMs < fruitlessPauseMs) return undefined;
     let found: Held | undefined;
     for (const held of byEndpoint.values()) {
       if (address !== undefined && held.address !== address) continue;
       if (held.calls === 0 && (found === undefined || held.busyMs < found.busyMs)) found = held;
     }
     if (found !== undefined && nowMs() - found.busyMs >= limits.idleMs) return found;
-    fruitlessMs = nowMs();
+    fruitless = { address, atMs: nowMs() };
     return undefined;
   };
 

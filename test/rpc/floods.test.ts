@@ -1,8 +1,10 @@
 // Floods against the port: a flood pays with its own connections, and others are served meanwhile.
-import { connect } from "node:net";
+import { EventEmitter } from "node:events";
+import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { addressKey } from "../../src/rpc/address.js";
 import { createBudget } from "../../src/rpc/budget.js";
+import { createConnections, defaultConnectionLimits } from "../../src/rpc/connections.js";
 import { startChild } from "../support/child.js";
 import type { Flood } from "../support/flooder.js";
 import { rawHttp2, requestHeaders } from "../support/raw-http2.js";
@@ -319,4 +321,31 @@ test("a client whose deadlines pass or whose streams end keeps its connection, h
   await client.data(more, beatFrame, 9, false);
   await until(() => client.received() >= 301 * 9, "the connection goes on");
   expect(client.goneAway()).toBeUndefined();
+});
+
+test("an address without a connection to give up keeps no other's from giving way", () => {
+  let port = 0;
+  const from = (remoteAddress: string) =>
+    Object.assign(new EventEmitter(), {
+      remoteAddress,
+      remotePort: ++port,
+      destroy: () => undefined,
+    }) as unknown as Socket;
+  let now = 0;
+  const limits = { ...defaultConnectionLimits, connectionsMax: 3, connectionsPerAddressMax: 1, idleMs: 100 };
+  const closed: string[] = [];
+  const connections = createConnections(
+    limits,
+    () => now,
+    () => false,
+    (why) => void closed.push(why),
+  );
+  expect(connections.add(from("192.0.2.1"))).toBe(true);
+  expect(connections.add(from("192.0.2.2"))).toBe(true);
+  now = 1_000;
+  // It is young: nothing of its address can give way.
+  expect(connections.add(from("192.0.2.3"))).toBe(true);
+  expect(connections.add(from("192.0.2.3"))).toBe(false);
+  expect(connections.add(from("192.0.2.4"))).toBe(true);
+  expect(closed).toEqual(["address", "idle"]);
 });
