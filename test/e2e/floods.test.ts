@@ -7,11 +7,10 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HeartbeatRequestSchema, HeartbeatResponseSchema, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { newJti, signToken } from "../../src/admin/jwt.js";
 import { createLucidClient, type LucidClient } from "../../src/client/index.js";
-import type { Role } from "../../src/rpc/permission.js";
 import { type Child, startChild } from "../support/child.js";
 import type { Flood } from "../support/flooder.js";
+import { signAccess } from "../support/tokens.js";
 import { until } from "../support/until.js";
 import { commonSecret } from "../support/world.js";
 
@@ -28,18 +27,6 @@ let adminToken: string;
 let workerToken: string;
 const fleet: BeatingNode[] = [];
 const channels: grpc.Client[] = [];
-
-async function sign(role: Role, nodeId?: string): Promise<string> {
-  const issuedAt = new Date();
-  return signToken(
-    { common: [{ kid: "1", secret: commonSecret }], privileged: undefined },
-    {
-      ...{ subject: nodeId ?? "floods", role, nodeId, jti: newJti(), issuedAt },
-      tokenType: nodeId === undefined ? "service_access" : "node_access",
-      expiresAt: new Date(issuedAt.getTime() + 86_400_000),
-    },
-  );
-}
 
 interface BeatingNode {
   readonly nodeId: string;
@@ -100,7 +87,7 @@ beforeAll(async () => {
   };
   child = startChild(new URL("fuzzed-server.ts", import.meta.url), { env });
   port = Number((await child.line((line) => line.startsWith("port "), 60_000)).slice(5));
-  adminToken = await sign("admin");
+  adminToken = await signAccess("admin");
   admin = createLucidClient({ baseUrl: `http://127.0.0.1:${port}`, accessToken: adminToken });
   for (let index = 0; index < size; index++) {
     if (index % perChannel === 0) {
@@ -109,7 +96,7 @@ beforeAll(async () => {
     }
     const { node } = await admin.nodes.createNode({ name: `node-${index}`, nodeType: NodeType.WORKER });
     const nodeId = node?.nodeId ?? "";
-    workerToken = await sign("worker", nodeId);
+    workerToken = await signAccess("worker", nodeId);
     fleet.push(startNode(channels.at(-1) as grpc.Client, nodeId, workerToken, (index * intervalMs) / size));
   }
   await until(() => fleet.every((node) => node.look().length > 0), "all nodes beat", 30_000);

@@ -7,13 +7,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { newJti, signToken } from "../../src/admin/jwt.js";
 import { services } from "../../src/routes.js";
-import type { Role } from "../../src/rpc/permission.js";
 import { procedureOf } from "../../src/rpc/policies.js";
 import { type Child, startChild } from "../support/child.js";
 import { type Attempt, attemptFor } from "../support/fuzz.js";
 import { randomFrom } from "../support/random.js";
+import { signAccess } from "../support/tokens.js";
 import { commonSecret } from "../support/world.js";
 
 const seconds = Number(process.env.FUZZ_SECONDS ?? 120);
@@ -51,18 +50,8 @@ beforeAll(async () => {
   };
   child = startChild(new URL("fuzzed-server.ts", import.meta.url), { env });
   port = Number((await child.line((line) => line.startsWith("port "), 60_000)).slice(5));
-  const issuedAt = new Date();
-  const sign = (role: Role, nodeId?: string) =>
-    signToken(
-      { common: [{ kid: "1", secret: commonSecret }], privileged: undefined },
-      {
-        ...{ subject: nodeId ?? "fuzz", role, nodeId, jti: newJti(), issuedAt },
-        tokenType: nodeId === undefined ? "service_access" : "node_access",
-        expiresAt: new Date(issuedAt.getTime() + 86_400_000),
-      },
-    );
-  const admin = await sign("admin");
-  tokens = [admin, admin, admin, await sign("worker", "node_text1234"), undefined, "nonsense"];
+  const admin = await signAccess("admin");
+  tokens = [admin, admin, admin, await signAccess("worker", "node_text1234"), undefined, "nonsense"];
 }, 90_000);
 afterAll(async () => {
   await child?.kill();

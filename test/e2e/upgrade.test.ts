@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { newJti, signToken } from "../../src/admin/jwt.js";
 import { createLucidClient, type LucidClient } from "../../src/client/client.js";
 import { startMongo } from "../support/mongo.js";
 import { startRedis } from "../support/redis.js";
 import { canStartReplicas } from "../support/replicas.js";
+import { signAccess } from "../support/tokens.js";
 import { commonSecret } from "../support/world.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Program, startProgram } from "./process.js";
@@ -69,14 +69,7 @@ async function serve(command: string, env: Readonly<Record<string, string>>): Pr
   programs.push(program);
   const [line] = await program.printed(/^.*"message":"Serving".*$/m, 60_000);
   const { port } = JSON.parse(line) as { port: number };
-  const issuedAt = new Date();
-  const accessToken = await signToken(
-    { common: [{ kid: "1", secret: commonSecret }], privileged: undefined },
-    {
-      ...{ subject: "upgrade", role: "admin", nodeId: undefined, tokenType: "service_access", jti: newJti(), issuedAt },
-      expiresAt: new Date(issuedAt.getTime() + 3_600_000),
-    },
-  );
+  const accessToken = await signAccess("admin");
   const client = createLucidClient({ baseUrl: `http://127.0.0.1:${port}`, accessToken, timeoutMs: 30_000 });
   clients.push(client);
   return { program, client };
