@@ -7,7 +7,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { MongoClient } from "mongodb";
 import { createNodeRepository } from "../dist/src/nodes/repository.js";
-import { openMongoStore } from "../dist/src/storage/mongo.js";
+import { openMongoStore } from "../dist/src/storage/mongo/store.js";
 
 const batch = 1000;
 

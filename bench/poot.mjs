@@ -7,7 +7,7 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { PoOTService } from "../dist/gen/lucid/node/v1/poot_service_pb.js";
 import { systemClock } from "../dist/src/clock.js";
 import { validationsCollection } from "../dist/src/poot/repository.js";
-import { openSqliteStore } from "../dist/src/storage/sqlite.js";
+import { openSqliteStore } from "../dist/src/storage/sqlite/store.js";
 
 const largeBytes = 1024 * 1024;
 const batchSize = 1000;

@@ -11,7 +11,7 @@ import {
 } from "../dist/gen/lucid/node/v1/node_service_pb.js";
 import { systemClock } from "../dist/src/clock.js";
 import { createResourceRepository } from "../dist/src/resources/repository.js";
-import { openSqliteStore } from "../dist/src/storage/sqlite.js";
+import { openSqliteStore } from "../dist/src/storage/sqlite/store.js";
 
 const minuteMs = 60_000;
 const weekMs = 7 * 24 * 60 * minuteMs;

@@ -4,7 +4,7 @@ import { type Clock, systemClock } from "./clock.js";
 import { type Coordination, CoordinationRefusedError } from "./coordination/coordination.js";
 import { createLocalCoordination } from "./coordination/local.js";
 import { observeCoordination } from "./coordination/observed.js";
-import { createRedisCoordination } from "./coordination/redis.js";
+import { createRedisCoordination } from "./coordination/redis/redis.js";
 import { nodeLogCollection } from "./nodes/log.js";
 import { nodesCollection } from "./nodes/repository.js";
 import { poolsCollection } from "./pools/repository.js";
@@ -16,9 +16,9 @@ import { resourceAllocationsCollection } from "./resources/allocator.js";
 import { resourceHoursCollection, resourceMetricsCollection } from "./resources/repository.js";
 import type { Settings } from "./settings.js";
 import { type CollectionDefinition, DuplicateKeyError, type Store } from "./storage/collection.js";
-import { openMongoStore } from "./storage/mongo.js";
+import { openMongoStore } from "./storage/mongo/store.js";
 import { observeStore } from "./storage/observed.js";
-import { openSqliteStore } from "./storage/sqlite.js";
+import { openSqliteStore } from "./storage/sqlite/store.js";
 import type { Log } from "./telemetry/log.js";
 import type { Metrics } from "./telemetry/metrics.js";
 
@@ -82,7 +82,7 @@ export const collections: readonly CollectionDefinition[] = [
 
 export { CoordinationRefusedError } from "./coordination/coordination.js";
 export { StoreRefusedError } from "./storage/collection.js";
-export { StoreLockedError } from "./storage/sqlite.js";
+export { StoreLockedError } from "./storage/sqlite/store.js";
 
 const openStore = (
   { mongodb, dataDir, emptyStoreAllowed: emptyAllowed, storeCheckBytesMax: checkBytesMax }: Settings,

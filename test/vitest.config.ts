@@ -11,7 +11,7 @@ const throughTheService = [
 /** What only a MongoDB replica set can settle, and what else a MongoDB that is given is tried by. */
 const atGivenMongo = [
   "test/mongodb/*.test.ts",
-  ...(process.env.MONGODB_TEST_URL === undefined ? [] : ["test/storage/{mongo,plans,differential}.test.ts"]),
+  ...(process.env.MONGODB_TEST_URL === undefined ? [] : ["test/storage/{mongo/store,plans,differential}.test.ts"]),
 ];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
 const fleets = ["test/e2e/{replicas,faults}-*.test.ts", "test/e2e/floods.test.ts"];

@@ -1,7 +1,7 @@
 // An index over millions of documents takes longer to build than any answer may take. INDEX_DOCUMENTS: how many.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type CollectionDefinition, type StoredDocument, StoreUnavailableError } from "../../src/storage/collection.js";
-import { openMongoStore } from "../../src/storage/mongo.js";
+import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
 
 const tests = "test/mongodb/index-builds.test.ts";

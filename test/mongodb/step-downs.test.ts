@@ -13,7 +13,7 @@ import type { StandingDocument } from "../../src/poot/standing.js";
 import { type ValidationDocument, verdictOf } from "../../src/poot/verdict.js";
 import { createLease } from "../../src/replicas/lease.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { openMongoStore } from "../../src/storage/mongo.js";
+import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { runTasks } from "../../src/task.js";
 import { aNodeDocument } from "../support/documents.js";
 import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { createLocalCoordination } from "../../src/coordination/local.js";
-import { openMongoStore } from "../../src/storage/mongo.js";
+import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { aNode } from "../support/builders.js";
 import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
 import { allLogged, asHeard, historyIn, watchThroughout } from "../support/replicas-history.js";

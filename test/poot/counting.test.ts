@@ -9,7 +9,7 @@ import { createCounting } from "../../src/poot/counting.js";
 import { createPootRepository, type PootRepository } from "../../src/poot/repository.js";
 import { type ValidationDocument, verdictOf } from "../../src/poot/verdict.js";
 import type { Collection, Store, StoredDocument } from "../../src/storage/collection.js";
-import { openSqliteStore } from "../../src/storage/sqlite.js";
+import { openSqliteStore } from "../../src/storage/sqlite/store.js";
 import { createTestClock } from "../support/clock.js";
 import { randomFrom } from "../support/random.js";
 

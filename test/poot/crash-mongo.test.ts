@@ -2,7 +2,7 @@
 // CRASH_KILLS: how often, at most 20. SEED: replays the moments of the kills.
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { openMongoStore } from "../../src/storage/mongo.js";
+import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { startChild } from "../support/child.js";
 import { hasMongoProgram, startMongo } from "../support/mongo.js";
 import { randomFrom } from "../support/random.js";

@@ -1,8 +1,8 @@
 // A process that proves until it is killed, and says of each proof when it is sent and what its verdict was.
 // Arguments: a directory or the URL of a MongoDB, its database or "", and a name that no other run has.
 import { writeSync } from "node:fs";
-import { openMongoStore } from "../../src/storage/mongo.js";
-import { openSqliteStore } from "../../src/storage/sqlite.js";
+import { openMongoStore } from "../../src/storage/mongo/store.js";
+import { openSqliteStore } from "../../src/storage/sqlite/store.js";
 import { createProver, submissionOf } from "./prover.js";
 
 const [place = "", database = "", run = ""] = process.argv.slice(2);

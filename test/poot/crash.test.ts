@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
-import { openSqliteStore } from "../../src/storage/sqlite.js";
+import { openSqliteStore } from "../../src/storage/sqlite/store.js";
 import { startChild } from "../support/child.js";
 import { randomFrom } from "../support/random.js";
 import { expectCountedOnce, sendAgain } from "./crash-check.js";

@@ -1,7 +1,7 @@
 // A process that writes until it is killed, and says of each write on its standard output that it was acknowledged.
 // Arguments: the directory, and a name that no other run has.
 import { writeSync } from "node:fs";
-import { openSqliteStore } from "../../src/storage/sqlite.js";
+import { openSqliteStore } from "../../src/storage/sqlite/store.js";
 import { counterIds, crashing, type Written } from "./crash-data.js";
 
 const [dir = "", run = ""] = process.argv.slice(2);

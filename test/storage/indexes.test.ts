@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { collections } from "../../src/engines.js";
 import type { CollectionDefinition, IndexDefinition } from "../../src/storage/collection.js";
-import { keyOf } from "../../src/storage/mongo-query.js";
+import { keyOf } from "../../src/storage/mongo/query.js";
 
 type Released = Readonly<Record<string, readonly IndexDefinition[]>>;
 

@@ -1,0 +1,104 @@
+// Deletes documents whose time to live is over. Reads never depend on it; it only keeps the file from growing.
+import { setTimeout as delay } from "node:timers/promises";
+import { type Clock, systemClock } from "../../clock.js";
+import type { CollectionDefinition, IndexDefinition } from "../collection.js";
+import type { CommitQueue } from "./commit.js";
+import type { Statements } from "./file.js";
+import { deleteExpired } from "./query.js";
+
+export interface StoreLog {
+  warn(message: string, fields: Readonly<Record<string, unknown>>): void;
+}
+
+export interface SweepParts {
+  readonly clock: Clock;
+  /** What expiry goes by, in milliseconds since 1970. */
+  readonly nowMs: () => number;
+  readonly log: StoreLog | undefined;
+  readonly queue: CommitQueue;
+  readonly statements: Statements;
+  /** Those open at the moment. */
+  readonly definitions: () => Iterable<CollectionDefinition>;
+  /** Gives a bounded number of free pages back to the disk. */
+  readonly shrink: () => void;
+}
+
+const everyMs = 30_000;
+/** Further ahead of the monotonic clock than this, the wall clock has jumped and not run. */
+const jumpMs = 3_600_000;
+/** A jump that has stood for so long is believed: it was a correction. */
+const believedAfterMs = 86_400_000;
+/** Documents that one piece of work in the commit queue deletes at the most. */
+const turnMax = 200;
+/** Between two looks at whether the turn is over. */
+const stepMax = 20;
+
+/** Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. */
+export async function sweepExpired(parts: SweepParts, signal: AbortSignal): Promise<void> {
+  const clock = unreferenced(parts.clock);
+  for (;;) {
+    await clock.sleep(everyMs, signal);
+    if (signal.aborted) return;
+    await sweepOnce(parts, signal).catch((error: unknown) => {
+      if (!signal.aborted) parts.log?.warn("Expired documents could not be deleted", { error });
+    });
+  }
+}
+
+async function sweepOnce(parts: SweepParts, signal: AbortSignal): Promise<void> {
+  for (const definition of parts.definitions()) {
+    for (const index of definition.indexes) {
+      if (index.ttlSeconds === undefined) continue;
+      while (!signal.aborted && (await deleteSome(parts, definition, index, index.ttlSeconds)));
+    }
+  }
+  if (!signal.aborted) parts.shrink();
+}
+
+/**
+ * Tells the milliseconds since 1970 by the wall clock, or, while that is ahead by a jump of more than an hour, what it would
+ * tell without the jump. So nothing is old by a jump for a day: what is deleted by mistake is gone for good. A jump is logged.
+ */
+export function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): () => number {
+  const aheadMs = () => clock.now().getTime() - clock.monotonicMs();
+  let trustedMs = aheadMs();
+  let jumpedAtMs: number | undefined;
+  return () => {
+    const jumpedMs = aheadMs() - trustedMs;
+    if (jumpedMs <= jumpMs) {
+      jumpedAtMs = undefined;
+      trustedMs = aheadMs();
+    } else if (jumpedAtMs === undefined) {
+      jumpedAtMs = clock.monotonicMs();
+      log?.warn("The clock jumped ahead; nothing expires by the jump for a day", { jumped_ms: jumpedMs });
+    } else if (clock.monotonicMs() - jumpedAtMs >= believedAfterMs) {
+      trustedMs = aheadMs();
+    }
+    return clock.monotonicMs() + trustedMs;
+  };
+}
+
+/**
+ * Each turn is its own piece of work in the commit queue, so other writes come between. Answers whether there may be more.
+ */
+function deleteSome(
+  { nowMs, queue, statements }: SweepParts,
+  definition: CollectionDefinition,
+  index: IndexDefinition,
+  ttlSeconds: number,
+): Promise<boolean> {
+  const until = nowMs() - ttlSeconds * 1000;
+  return queue.run((turn) => {
+    for (let left = turnMax; left > 0; left -= stepMax) {
+      if (statements.run(deleteExpired(definition, index), until, stepMax) < stepMax) return false;
+      if (turn.isOver()) break;
+    }
+    return true;
+  });
+}
+
+/** The system's clock keeps a process alive while something sleeps by it, which must not hold for housekeeping. */
+function unreferenced(clock: Clock): Pick<Clock, "sleep"> {
+  if (clock !== systemClock) return clock;
+  return { sleep: (ms, signal) => delay(ms, undefined, { signal, ref: false }).catch(() => undefined) };
+}

@@ -1,5 +1,0 @@
-// A process that opens a store and has nothing else to do. Argument: the directory.
-import { systemClock } from "../../src/clock.js";
-import { openSqliteStore } from "../../src/storage/sqlite.js";
-
-await openSqliteStore({ dir: process.argv[2] ?? "", clock: systemClock });
