@@ -5,7 +5,7 @@ import { type Coordination, CoordinationRefusedError } from "./coordination/coor
 import { createLocalCoordination } from "./coordination/local.js";
 import { observeCoordination } from "./coordination/observed.js";
 import { createRedisCoordination } from "./coordination/redis/redis.js";
-import { nodeLogCollection } from "./nodes/log.js";
+import { nodeLogCollection } from "./nodes/history/log.js";
 import { nodesCollection } from "./nodes/repository.js";
 import { poolsCollection } from "./pools/repository.js";
 import { standingsCollection, validationsCollection } from "./poot/repository.js";

@@ -44,7 +44,7 @@ export default defineConfig({
             "test/poot/crash*.test.ts",
             "test/agent/{malicious-service,slow-machine,service-time}.test.ts",
             "test/resources/{look,linux,collector}.test.ts",
-            "test/nodes/unread.test.ts",
+            "test/nodes/sessions/unread.test.ts",
           ],
           env: { LUCID_TEST_ENGINES: "production" },
           // The MongoDB of the tests may be one that is far slower than MongoDB, and then late for a limit that means

@@ -20,7 +20,8 @@ import type { Policy } from "../rpc/permission.js";
 import { dateOf } from "../rpc/time.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
-import type { NodeLog } from "./log.js";
+import type { NodeLog } from "./history/log.js";
+import type { Watch } from "./history/watch.js";
 import { defaultPriority, type Membership, type Move, whileSlotsCollide } from "./membership.js";
 import {
   ban,
@@ -37,10 +38,9 @@ import {
 import type { Reconciler } from "./reconciler.js";
 import type { NodeRepository } from "./repository.js";
 import { listQuery, merged, newNode, updatePatch } from "./requests.js";
-import type { Sessions } from "./sessions.js";
-import type { SkewWatch } from "./skew.js";
-import { heartbeatHandlers } from "./stream.js";
-import type { Watch } from "./watch.js";
+import type { Sessions } from "./sessions/sessions.js";
+import type { SkewWatch } from "./sessions/skew.js";
+import { heartbeatHandlers } from "./sessions/stream.js";
 import { eventToWire, nodeToWire, statusToWire } from "./wire.js";
 
 export const nodePolicies = {

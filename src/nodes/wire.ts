@@ -23,9 +23,9 @@ import {
   NodeType,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { NodeRole } from "../rpc/permission.js";
-import type { LogEntry } from "./log.js";
+import type { LogEntry } from "./history/log.js";
 import type * as domain from "./node.js";
-import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./session.js";
+import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./sessions/session.js";
 
 export const statusToWire: Readonly<Record<domain.NodeStatus, NodeStatus>> = {
   inactive: NodeStatus.INACTIVE,

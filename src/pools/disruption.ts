@@ -1,7 +1,7 @@
 // Mass failure: a pool that falls silent as one is likelier cut off than dead. The leader marks it, so that nobody acts on
 // the silence, and no node of it is declared LOST meanwhile.
 import type { Clock } from "../clock.js";
-import type { Chunk } from "../nodes/feed.js";
+import type { Chunk } from "../nodes/history/feed.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";

@@ -7,7 +7,7 @@ import { createServiceTime, wordsOfSkew } from "../../src/agent/service-time.js"
 import { holdStream, type StreamParts } from "../../src/agent/stream.js";
 import { type MachineAgentOptions, runMachineAgent } from "../../src/cli/agent.js";
 import { type Clock, systemClock } from "../../src/clock.js";
-import { clockIsOff } from "../../src/nodes/skew.js";
+import { clockIsOff } from "../../src/nodes/sessions/skew.js";
 import { aNode } from "../support/builders.js";
 import { createTestClock } from "../support/clock.js";
 import { enrollmentToken } from "../support/enroll.js";

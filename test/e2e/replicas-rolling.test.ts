@@ -4,7 +4,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { LucidClient } from "../../src/client/client.js";
-import type { LogEntry } from "../../src/nodes/log.js";
+import type { LogEntry } from "../../src/nodes/history/log.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { aNode } from "../support/builders.js";
 import { historyOf } from "../support/look.js";

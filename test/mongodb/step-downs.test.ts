@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { Failure } from "../../src/failure.js";
 import type { NodeId } from "../../src/ids.js";
-import { createNodeLog } from "../../src/nodes/log.js";
+import { createNodeLog } from "../../src/nodes/history/log.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
 import { createPoolRepository } from "../../src/pools/repository.js";

@@ -1,6 +1,6 @@
 // What is old is old by the store's clock: a replica whose own clock is years ahead takes nothing away.
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { createNodeLog, type LogEntry, nodeLogCollection } from "../../src/nodes/log.js";
+import { createNodeLog, type LogEntry, nodeLogCollection } from "../../src/nodes/history/log.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
 import { createAlertRepository } from "../../src/resources/alerts.js";
 import { createResourceRepository } from "../../src/resources/repository.js";

@@ -1,6 +1,6 @@
 // Buckets of points: what a naive computation over the same points says, whatever the gaps.
 import { describe, expect, test } from "vitest";
-import type { Sample } from "../../src/nodes/session.js";
+import type { Sample } from "../../src/nodes/sessions/session.js";
 import {
   averageOf,
   createRollup,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createTokens, tokensCollection } from "../../src/admin/tokens.js";
 import type { NodeId } from "../../src/ids.js";
-import { createNodeLog, nodeLogCollection } from "../../src/nodes/log.js";
+import { createNodeLog, nodeLogCollection } from "../../src/nodes/history/log.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder, nodesCollection } from "../../src/nodes/repository.js";
 import { createResets } from "../../src/nodes/resets.js";

@@ -1,0 +1,141 @@
+// The tail of the log as this replica follows it: read once, told to all who follow. What was changed on another replica
+// comes this way, too; a message between replicas only makes it come sooner.
+import type { Clock } from "../../clock.js";
+import { StoreUnavailableError } from "../../storage/collection.js";
+import type { Task } from "../../task.js";
+import type { NodeDocument } from "../node.js";
+import type { NodeRepository } from "../repository.js";
+import { type LogEntry, type NodeLog, placeOf } from "./log.js";
+
+/** Entries that stand together in the log. */
+export interface Chunk {
+  /** The places of the entry before the first one and of the last one. */
+  readonly from: number;
+  readonly to: number;
+  readonly entries: readonly LogEntry[];
+  /** The nodes of these entries that live, as they are now; read once for all who ask. */
+  nodes(): Promise<ReadonlyMap<string, NodeDocument>>;
+}
+
+/** Nothing more at once while the store is away, of which others tell. A replica that misses bans by a mistake must end. */
+const unlessAway = (error: unknown): false => {
+  if (!(error instanceof StoreUnavailableError)) throw error;
+  return false;
+};
+
+export type Feed = ReturnType<typeof createFeed>;
+
+const chunkMax = 500;
+/** Entries kept for followers that are a little behind; others read the log. */
+const keptMax = 2000;
+const pollMs = 1000;
+
+export function createFeed(parts: {
+  readonly log: Pick<NodeLog, "after" | "tail">;
+  readonly repository: Pick<NodeRepository, "findMany">;
+  readonly clock: Clock;
+  /** Told of each new chunk in order; again where the store was away. What else it rejects with ends the task. */
+  readonly heard: (chunk: Chunk) => Promise<void>;
+}) {
+  const { log, repository, clock } = parts;
+  const kept: Chunk[] = [];
+  let place: number | undefined;
+  let woken = false;
+  let wakeTask: (() => void) | undefined;
+  const waiting = new Set<() => void>();
+
+  const chunkOf = (from: number, entries: readonly LogEntry[]): Chunk => {
+    let nodes: Promise<ReadonlyMap<string, NodeDocument>> | undefined;
+    const last = entries.at(-1);
+    return {
+      from,
+      to: last === undefined ? from : placeOf(last),
+      entries,
+      nodes: () => {
+        nodes ??= repository.findMany([...new Set(entries.map(({ node_id }) => node_id))]);
+        // A store that was away must not be remembered as the answer.
+        nodes.catch(() => {
+          nodes = undefined;
+        });
+        return nodes;
+      },
+    };
+  };
+
+  const keep = (chunk: Chunk): void => {
+    kept.push(chunk);
+    let count = kept.reduce((sum, { entries }) => sum + entries.length, 0);
+    while (count > keptMax && kept.length > 1) count -= kept.shift()?.entries.length ?? 0;
+  };
+
+  const begin = async (): Promise<void> => {
+    place ??= await log.tail();
+  };
+
+  /** Reads on; true when there may be more at once. */
+  const advance = async (): Promise<boolean> => {
+    if (place === undefined) {
+      await begin();
+      return false;
+    }
+    const chunk = chunkOf(place, await log.after(place, chunkMax));
+    if (chunk.entries.length === 0) return false;
+    await parts.heard(chunk);
+    place = chunk.to;
+    keep(chunk);
+    for (const wake of [...waiting]) wake();
+    return chunk.entries.length === chunkMax;
+  };
+
+  const task: Task = async (signal) => {
+    while (!signal.aborted) {
+      woken = false;
+      const more = await advance().catch(unlessAway);
+      if (more || woken) continue;
+      const control = new AbortController();
+      wakeTask = () => control.abort();
+      await clock.sleep(pollMs, AbortSignal.any([signal, control.signal]));
+      wakeTask = undefined;
+    }
+  };
+
+  return {
+    task,
+    /** Takes the place from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
+    begin,
+    /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */
+    follows: (): boolean => place !== undefined,
+    /** Says that there is something new in the log. */
+    wake: (): void => {
+      woken = true;
+      wakeTask?.();
+    },
+
+    /**
+     * What stands behind that place, waiting for it up to `waitMs`; undefined when nothing came.
+     * A follower that is far behind reads the log by itself.
+     */
+    next: async (after: number, waitMs: number, signal: AbortSignal): Promise<Chunk | undefined> => {
+      if (place === undefined || after >= place) await newer(after, waitMs, signal);
+      if (signal.aborted || place === undefined || after >= place) return undefined;
+      const known = kept.find(({ from, to }) => from <= after && after < to);
+      if (known === undefined) return chunkOf(after, await log.after(after, chunkMax));
+      return known.from === after ? known : rest(known, after);
+    },
+  };
+
+  function rest(chunk: Chunk, after: number): Chunk {
+    const entries = chunk.entries.filter((entry) => placeOf(entry) > after);
+    return { from: after, to: chunk.to, entries, nodes: chunk.nodes };
+  }
+
+  async function newer(after: number, waitMs: number, signal: AbortSignal): Promise<void> {
+    const control = new AbortController();
+    const wake = () => {
+      if (place !== undefined && place > after) control.abort();
+    };
+    waiting.add(wake);
+    await clock.sleep(waitMs, AbortSignal.any([signal, control.signal]));
+    waiting.delete(wake);
+  }
+}

@@ -1,0 +1,235 @@
+// The history of nodes: one dense log over all of them. A change is written into its node's document first, in the same
+// write that makes it; any replica then moves it here, where its number is its place. A crash in between loses nothing:
+// the change still stands in the document, and a second move of it is refused by the unique (node, change).
+import type { Clock } from "../../clock.js";
+import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
+import type { Task } from "../../task.js";
+import type { Change, NodeDocument } from "../node.js";
+import type { NodeRepository } from "../repository.js";
+
+/** A change in the log; `_id` is its number in 16 digits. */
+export interface LogEntry extends Change {
+  readonly _id: string;
+  readonly node_id: string;
+}
+
+/** Nodes whose changes move at a time, and changes of each: a busy node waits its turn like any other. */
+const nodesMax = 200;
+const changesMax = 100;
+const partlyMax = 10_000;
+const retentionMs = 30 * 86_400_000;
+const leftoversMs = 3_000;
+
+export const nodeLogCollection: CollectionDefinition = {
+  name: "node_log",
+  durability: "durable",
+  dates: ["at"],
+  indexes: [
+    { name: "idx_node_id", key: ["node_id"] },
+    { name: "idx_node_change", key: ["node_id", "change"], unique: true },
+    { name: "idx_at", key: ["at"] },
+  ],
+};
+
+export type NodeLog = Awaited<ReturnType<typeof createNodeLog>>;
+
+const entryId = (place: number) => String(place).padStart(16, "0");
+
+/** The place of an entry in the log, from 1. */
+export const placeOf = ({ _id }: LogEntry): number => Number(_id);
+
+export async function createNodeLog(parts: {
+  readonly store: Store;
+  readonly repository: NodeRepository;
+  readonly clock: Clock;
+  /** Told when entries have been appended here. */
+  readonly appended: () => void;
+}) {
+  const { store, repository, clock } = parts;
+  const log = await store.collection<LogEntry>(nodeLogCollection);
+  const own = new Set<string>();
+  /**
+   * By node: the last of its changes that the log holds, kept until the node's document has dropped its own copy of them.
+   * An entry may be missing: the append is then refused, and the log is asked.
+   */
+  const partly = new Map<string, number>();
+  let queue: Promise<unknown> = Promise.resolve();
+  let wake: (() => void) | undefined;
+
+  const tail = async (): Promise<number> => {
+    const last = await log.page({}, { index: "_id_", descending: true, limit: 1 });
+    return Number(last.items[0]?._id ?? 0);
+  };
+
+  /**
+   * Appends in order. Where a change is in already, all of its node are passed over that are: a node's changes are in the
+   * log in their order, so one read of the greatest tells.
+   */
+  const append = async (changes: readonly Omit<LogEntry, "_id">[]): Promise<void> => {
+    let rest = changes;
+    while (rest.length > 0) {
+      const from = (await tail()) + 1;
+      const entries = rest.slice(0, 1000).map((change, place) => ({ ...change, _id: entryId(from + place) }));
+      const { inserted } = await log.insertMany(entries, { ordered: true });
+      rest = rest.slice(inserted);
+      const refused = inserted < entries.length ? rest[0] : undefined;
+      if (refused === undefined) continue;
+      // Either its number was taken by another replica, and it goes behind the new tail, or it is in from before.
+      const greatest = await greatestOf(refused.node_id);
+      if (refused.change <= greatest) {
+        partly.set(refused.node_id, greatest);
+        rest = rest.filter(({ node_id, change }) => node_id !== refused.node_id || change > greatest);
+      }
+    }
+  };
+
+  /** The greatest change of the node in the log; 0 while there is none. */
+  const greatestOf = async (nodeId: string): Promise<number> => {
+    const last = await log.page({ node_id: nodeId }, { index: "idx_node_change", descending: true, limit: 1 });
+    return last.items[0]?.change ?? 0;
+  };
+
+  /** Answers whether these nodes had more than moved at once. */
+  const move = async (nodes: readonly NodeDocument[]): Promise<boolean> => {
+    const waiting = nodes.map((node) => {
+      const logged = partly.get(node._id) ?? 0;
+      return { node, changes: node.unlogged.filter(({ change }) => change > logged) };
+    });
+    const moved = waiting.map(({ node, changes }) => ({ node, changes: changes.slice(0, changesMax) }));
+    await append(moved.flatMap(({ node, changes }) => changes.map((change) => ({ ...change, node_id: node._id }))));
+    const logged = moved.map(({ node, changes }) => ({
+      nodeId: node._id,
+      // Where it has nothing to log all that it ever had is in.
+      change: Math.max(changes.at(-1)?.change ?? node.change, partly.get(node._id) ?? 0),
+      deleted: node.deleted_at !== undefined,
+    }));
+    // Together, so that they share a commit. What the log holds is known until the nodes have forgotten it, too.
+    for (const { nodeId, change } of logged) partly.set(nodeId, change);
+    const forgotten = await repository.markLogged(logged, clock.now());
+    if (forgotten) for (const { nodeId } of logged) partly.delete(nodeId);
+    while (partly.size > partlyMax) partly.delete(partly.keys().next().value as string);
+    if (nodes.length > 0) parts.appended();
+    const more = waiting.filter(({ changes }) => changes.length > changesMax);
+    for (const { node } of more) own.add(node._id);
+    return more.length > 0;
+  };
+
+  /** All that these nodes had when they were read. */
+  const moveAll = async (nodes: readonly NodeDocument[]): Promise<void> => {
+    while (await move(nodes));
+  };
+
+  /** One move at a time in this process, so that its own moves never collide. */
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const done = queue.then(work);
+    queue = done.catch(() => undefined);
+    return done;
+  };
+
+  /** Keeps the newest entry for ever: it holds the number that the next one goes on from. */
+  const purge = async (): Promise<void> => {
+    // By the store's clock: that of this machine may be years ahead.
+    const before = new Date((await store.now()).getTime() - retentionMs);
+    const last = entryId(await tail());
+    while (
+      (await log.deleteMany({ at: { $lt: before }, _id: { $lt: last } }, { index: "idx_at", limit: 500 })) === 500
+    );
+  };
+
+  /** Nodes that this replica has changed: it moves their changes itself, so that replicas seldom meet over one. */
+  const moveOwn = async (): Promise<void> => {
+    const ids = [...own].slice(0, nodesMax);
+    if (ids.length === 0) return;
+    for (const id of ids) own.delete(id);
+    try {
+      await move(await repository.unloggedAmong(ids));
+    } catch (error) {
+      for (const id of ids) own.add(id);
+      throw error;
+    }
+  };
+
+  /** What a replica has left behind that died, or lost its store, before it moved it. Answers whether there may be more. */
+  const moveLeft = async (): Promise<boolean> => {
+    const nodes = await repository.unlogged(nodesMax);
+    const more = await move(nodes);
+    return more || nodes.length === nodesMax;
+  };
+
+  const task: Task = async (signal) => {
+    let purgedMs = Number.NEGATIVE_INFINITY;
+    let leftMs = Number.NEGATIVE_INFINITY;
+    while (!signal.aborted) {
+      const looks = clock.monotonicMs() - leftMs >= leftoversMs;
+      if (looks) leftMs = clock.monotonicMs();
+      try {
+        await inTurn(moveOwn);
+        if (looks && (await inTurn(moveLeft))) leftMs = Number.NEGATIVE_INFINITY;
+        if (clock.monotonicMs() - purgedMs > 3_600_000) {
+          purgedMs = clock.monotonicMs();
+          await purge();
+        }
+        if (own.size > 0 || leftMs === Number.NEGATIVE_INFINITY) continue;
+      } catch {
+        // The store is away, of which others tell; nothing is lost.
+      }
+      await nextTurn(signal);
+    }
+  };
+
+  /** Until woken, or a second has passed. */
+  const nextTurn = async (signal: AbortSignal): Promise<void> => {
+    const waiting = new AbortController();
+    wake = () => waiting.abort();
+    await clock.sleep(1000, AbortSignal.any([signal, waiting.signal]));
+    wake = undefined;
+  };
+
+  return {
+    task,
+    /** Says that a node was changed here, so that its history moves on soon. */
+    wake: (nodeId: string): void => {
+      own.add(nodeId);
+      wake?.();
+    },
+
+    /** The place of the newest entry; 0 while there is none. */
+    tail,
+    /** The place of the oldest entry that is still kept; 1 while there is none. */
+    head: async (): Promise<number> => {
+      const first = await log.page({}, { index: "_id_", limit: 1 });
+      return Number(first.items[0]?._id ?? 1);
+    },
+    /** Entries behind that place, in order. `limit` is 1 to 1000. */
+    after: async (place: number, limit: number): Promise<LogEntry[]> =>
+      (await log.page({ _id: { $gt: entryId(place) } }, { index: "_id_", limit })).items,
+    /** Moves what these nodes have not logged yet, before anybody says that their state is told. */
+    settle: (nodes: readonly NodeDocument[]): Promise<void> => {
+      const waiting = nodes.filter(({ unlogged }) => unlogged.length > 0);
+      return waiting.length === 0 ? Promise.resolve() : inTurn(() => moveAll(waiting));
+    },
+
+    /** A node's history in the log's order, or against it. What the node has not logged yet is moved first. */
+    eventsOf: async (
+      nodeId: string,
+      query: { since?: Date; descending: boolean; limit: number; skip: number; after?: Cursor },
+    ): Promise<Page<LogEntry>> => {
+      const node = await repository.find(nodeId);
+      if (node !== null && node.unlogged.length > 0) await inTurn(() => moveAll([node]));
+      return log.page(filterOf(nodeId, query.since), {
+        index: "idx_node_id",
+        descending: query.descending,
+        limit: query.limit,
+        skip: query.skip,
+        ...(query.after === undefined ? {} : { after: query.after }),
+      });
+    },
+    countOf: (nodeId: string, since: Date | undefined): Promise<number> =>
+      log.count(filterOf(nodeId, since), { index: "idx_node_id" }),
+  };
+}
+
+const filterOf = (nodeId: string, since: Date | undefined) => ({
+  node_id: nodeId,
+  ...(since === undefined ? {} : { at: { $gte: since } }),
+});

@@ -1,0 +1,73 @@
+// Who may come in now: not while the replica drains, not beyond its streams, and each node only so often.
+import type { Clock } from "../../clock.js";
+import type { Hit } from "../../coordination/coordination.js";
+import { type Failure, tooMany, unavailable } from "../../failure.js";
+
+export type Admission = ReturnType<typeof createAdmission>;
+
+const sessionsMax = 3;
+const sessionsWindowMs = 8_000;
+/** A node needs one stream, and for a moment a second one when it reconnects. */
+const streamsOfNodeMax = 8;
+
+/** `random` is in [0, 1). */
+export function createAdmission(parts: {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly streamsMax: number;
+  /** Counts on all replicas, see Coordination.hit. */
+  readonly hit: (key: string, limit: number, windowMs: number) => Promise<Hit>;
+}) {
+  const { clock, random, streamsMax } = parts;
+  const streamsOf = new Map<string, number>();
+  let streams = 0;
+  /** When the drain's window ends, once it has begun. */
+  let drainedAtMs: number | undefined;
+
+  const drainRefusal = (): Failure | undefined => {
+    if (drainedAtMs === undefined) return undefined;
+    // Not before this replica is gone, and then not all at once.
+    const leftMs = Math.max(0, drainedAtMs - clock.monotonicMs());
+    return unavailable("The service is shutting down", Math.ceil(leftMs + random() * 5_000));
+  };
+
+  return {
+    drainRefusal,
+
+    /**
+     * Takes a place for a stream, before anything of it is read: one that never says Hello holds a place, too. Answers how
+     * to give it back, once. @throws Failure 4291, 5031
+     */
+    enter: (nodeId: string): (() => void) => {
+      const draining = drainRefusal();
+      if (draining !== undefined) throw draining;
+      if (streams >= streamsMax) {
+        throw unavailable("This replica holds as many streams as it may", 5_000 + Math.floor(random() * 25_000));
+      }
+      const own = (streamsOf.get(nodeId) ?? 0) + 1;
+      if (own > streamsOfNodeMax) throw tooMany("Too many streams of this node at once", 1_000);
+      streamsOf.set(nodeId, own);
+      streams++;
+      return () => {
+        streams--;
+        const left = (streamsOf.get(nodeId) ?? 1) - 1;
+        if (left > 0) streamsOf.set(nodeId, left);
+        else streamsOf.delete(nodeId);
+      };
+    },
+    streams: (): number => streams,
+
+    /** Notes one more session of the node, 3 in 8 s; nobody is counted while counters are away. @throws Failure 4291, 5031 */
+    admit: async (nodeId: string): Promise<void> => {
+      const draining = drainRefusal();
+      if (draining !== undefined) throw draining;
+      const counted = await parts.hit(`session:${nodeId}`, sessionsMax, sessionsWindowMs).catch(() => undefined);
+      if (counted?.allowed === false) throw tooMany("Too many sessions of this node in 8 s", counted.resetMs);
+    },
+
+    /** From now on everyone is refused. */
+    drain: (windowMs: number): void => {
+      drainedAtMs = clock.monotonicMs() + windowMs;
+    },
+  };
+}

@@ -1,0 +1,23 @@
+// What other replicas have done to nodes whose sessions are here: bans, commands, deletions. The log tells it, so that it
+// holds also when nothing else does; what was changed here is known already.
+import { nodeNotFound } from "../../failure.js";
+import type { Chunk } from "../history/feed.js";
+import type { Sessions } from "./sessions.js";
+
+export type Follower = ReturnType<typeof createFollower>;
+
+export function createFollower(sessions: Pick<Sessions, "isBehind" | "nodeChanged" | "endNode">) {
+  return {
+    /** Rejects when the nodes cannot be read; to be told again then. */
+    heard: async (chunk: Chunk): Promise<void> => {
+      const behind = chunk.entries.filter(({ node_id, version }) => sessions.isBehind(node_id, version));
+      if (behind.length === 0) return;
+      for (const { type, node_id } of behind) if (type === "deleted") sessions.endNode(node_id, nodeNotFound(node_id));
+      const nodes = await chunk.nodes();
+      for (const { node_id } of behind) {
+        const node = nodes.get(node_id);
+        if (node !== undefined) sessions.nodeChanged(node);
+      }
+    },
+  };
+}

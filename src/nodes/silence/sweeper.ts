@@ -1,0 +1,149 @@
+// Once a second: last-seen times go to the store in bulk, this replica's watermark behind them, and the silence of those
+// who have their stream here is judged. Judged is by this process's monotonic clock, written is under a condition.
+import type { Clock } from "../../clock.js";
+import { nodeNotFound } from "../../failure.js";
+import { createStride } from "../../stride.js";
+import type { Task } from "../../task.js";
+import { type HeartbeatTiming, nextBeatAfterMs, type Verdict, verdict } from "../heartbeat.js";
+import type { NodeDocument } from "../node.js";
+import type { NodeRepository } from "../repository.js";
+import type { Session } from "../sessions/session.js";
+import type { Sessions } from "../sessions/sessions.js";
+import type { Expire } from "./expire.js";
+import { createStallWatch } from "./stall.js";
+
+export interface SweeperLog {
+  warn(message: string, context: Record<string, unknown>): void;
+}
+
+export type Sweeper = ReturnType<typeof createSweeper>;
+
+const tickMs = 1000;
+/** Beats of one bulk write. */
+const flushMax = 1000;
+const flushMin = 5;
+/** More of them wait for the next turn: a fleet that is lost is written down step by step. */
+const lossesPerTurn = 50;
+/** Beats must be written, and the watermark moved, however many fall silent at once. */
+const expiriesPerTurn = 500;
+const expiriesAtOnce = 50;
+
+export function createSweeper(parts: {
+  readonly repository: NodeRepository;
+  readonly sessions: Sessions;
+  readonly expire: Expire;
+  readonly replicaId: string;
+  readonly storeNow: () => Promise<Date>;
+  /** Writes this replica's record: what it has taken until the watermark is in the store. */
+  readonly report: (watermark: Date, longestIntervalMs: number) => Promise<void>;
+  /** Nothing more is to come from this replica. */
+  readonly leave: () => Promise<void>;
+  readonly clock: Clock;
+  readonly timing: HeartbeatTiming;
+  readonly log: SweeperLog;
+}) {
+  const { repository, sessions, clock, timing, log } = parts;
+  const stall = createStallWatch(clock, tickMs, timing.graceMs);
+  const stride = createStride(flushMax, flushMin);
+
+  /** A session that is no longer the node's newest gives way; one of a node that is gone ends. */
+  const dropForeign = (session: Session, node: NodeDocument | undefined): void => {
+    if (node === undefined) sessions.endNode(session.nodeId, nodeNotFound(session.nodeId));
+    else if (!sessions.isCurrent(session)) return;
+    else if (node.session_epoch !== session.epoch) sessions.giveWay(session, node);
+    // The same session, heard by another replica now.
+    else if (session.link === undefined) sessions.forget(session);
+  };
+
+  const write = async (part: readonly Session[]): Promise<void> => {
+    const beats = part.map(({ nodeId, epoch, lastHeardAt }) => ({ nodeId, epoch, at: lastHeardAt }));
+    if ((await repository.flush(beats)) === part.length) return;
+    const nodes = await repository.findMany(part.map(({ nodeId }) => nodeId));
+    for (const session of part) {
+      const node = nodes.get(session.nodeId);
+      if (node?.session_epoch !== session.epoch) dropForeign(session, node);
+    }
+  };
+
+  const flush = async (): Promise<void> => {
+    // The time is asked before the beats are taken: all that came until then are among them.
+    const watermark = await parts.storeNow();
+    const dirty = sessions.takeDirty();
+    for (let from = 0; from < dirty.length; ) {
+      const part = dirty.slice(from, from + stride.size());
+      try {
+        await stride.attempt(() => write(part));
+      } catch (error) {
+        sessions.putBackDirty(dirty.slice(from));
+        throw error;
+      }
+      from += part.length;
+    }
+    await parts.report(watermark, nextBeatAfterMs(sessions.paceMs(), 1));
+  };
+
+  const judge = (session: Session): Verdict => {
+    const ableSinceMs = Math.max(stall.ableSinceMs(), session.presumedMs);
+    return verdict(session, { nowMs: clock.monotonicMs(), ableSinceMs, longestIntervalMs: session.intervalMs }, timing);
+  };
+
+  const settle = async (session: Session, to: "disconnected" | "lost"): Promise<void> => {
+    const { nodeId, epoch, lastHeardAt: heardAt } = session;
+    const silent = { nodeId, epoch, replica: parts.replicaId, heardAt };
+    const outcome = await parts.expire(silent, to, () => judge(session) !== "alive");
+    if (outcome.kind === "foreign") dropForeign(session, outcome.node);
+    else if (outcome.kind === "withheld") session.presumedMs = clock.monotonicMs() - outcome.agoMs;
+    else if (outcome.kind === "expired") {
+      session.connectivity = to;
+      if (judge(session) === "alive") await sessions.restore(session);
+      else if (to === "lost" && session.link === undefined) sessions.forget(session);
+    }
+  };
+
+  const sweep = async (): Promise<void> => {
+    const due: [Session, "disconnected" | "lost"][] = [];
+    let losses = 0;
+    for (const session of sessions.all()) {
+      const found = judge(session);
+      const over = session.unary ? found !== "alive" : session.connectivity === "lost";
+      if (over && session.link === undefined) sessions.forget(session);
+      if (session.unary || found === "alive" || found === session.connectivity || session.connectivity === "lost")
+        continue;
+      if (found === "lost" && losses++ >= lossesPerTurn) continue;
+      due.push([session, found]);
+      if (due.length === expiriesPerTurn) break;
+    }
+    for (let from = 0; from < due.length; from += expiriesAtOnce) {
+      await Promise.all(due.slice(from, from + expiriesAtOnce).map(([session, to]) => settle(session, to)));
+    }
+  };
+
+  /** One turn. When the store is away nothing is judged, and when it is back everyone gets a restart's grace. */
+  const turn = async (): Promise<void> => {
+    sessions.tend();
+    const stalledMs = stall.turnBegins();
+    if (stalledMs !== undefined) {
+      log.warn("The process stood still; silence is counted anew", { stalled_ms: Math.round(stalledMs) });
+    }
+    try {
+      await flush();
+      await sessions.settleDoubts();
+      stall.storeAnswered();
+      await sweep();
+      stall.turnEnds();
+    } catch (error) {
+      if (stall.storeAway()) log.warn("Heartbeats cannot be written; nobody is judged until they can", { error });
+    }
+  };
+
+  const task: Task = async (signal) => {
+    stall.turnEnds();
+    while (!signal.aborted) {
+      await clock.sleep(tickMs, signal);
+      if (!signal.aborted) await turn();
+    }
+    await flush().then(parts.leave, () => undefined);
+  };
+
+  return { task };
+}
