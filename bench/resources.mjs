@@ -10,7 +10,7 @@ import {
   TimeRange,
 } from "../dist/gen/lucid/node/v1/node_service_pb.js";
 import { systemClock } from "../dist/src/clock.js";
-import { createResourceRepository } from "../dist/src/resources/repository.js";
+import { createResourceRepository } from "../dist/src/resources/samples/repository.js";
 import { openSqliteStore } from "../dist/src/storage/sqlite/store.js";
 
 const minuteMs = 60_000;

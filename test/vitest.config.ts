@@ -43,7 +43,6 @@ export default defineConfig({
             "test/{nodes,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
             "test/agent/{malicious-service,slow-machine,service-time}.test.ts",
-            "test/resources/{look,linux,collector}.test.ts",
             "test/nodes/sessions/unread.test.ts",
           ],
           env: { LUCID_TEST_ENGINES: "production" },

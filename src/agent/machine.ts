@@ -1,7 +1,7 @@
 // What a machine tells of itself, in the contract's words and within its ranges.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HardwareInfoSchema, NodeMetricsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { MachineDescription, MachineSample } from "../resources/collector.js";
+import type { MachineDescription, MachineSample } from "../machine/machine.js";
 
 const wholeBytes = (bytes: number | undefined): bigint => BigInt(Math.max(0, Math.round(bytes ?? 0)));
 

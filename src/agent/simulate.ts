@@ -7,7 +7,7 @@ import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js"
 import { NodeService, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createSession } from "../client/session.js";
 import type { Clock } from "../clock.js";
-import type { MachineSample } from "../resources/collector.js";
+import type { MachineSample } from "../machine/machine.js";
 import { eachOf } from "../task.js";
 import { type AgentState, runAgent } from "./agent.js";
 import { agentReadMaxBytes } from "./bounds.js";

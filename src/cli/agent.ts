@@ -17,7 +17,7 @@ import { hashChain, type ProverOptions, runProver } from "../agent/prover.js";
 import { createServiceTime, wordsOfSkew } from "../agent/service-time.js";
 import { createSession } from "../client/session.js";
 import { type Clock, systemClock } from "../clock.js";
-import { systemCollector } from "../resources/collector.js";
+import { systemCollector } from "../machine/machine.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings.js";
 import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
 import { complain, say } from "./output.js";

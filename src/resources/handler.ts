@@ -16,12 +16,12 @@ import { callerOf } from "../rpc/caller.js";
 import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { Policy } from "../rpc/permission.js";
-import type { AlertRepository } from "./alerts.js";
-import type { Allocator } from "./allocator.js";
-import type { ResourceRepository } from "./repository.js";
+import type { AlertRepository } from "./alerts/repository.js";
+import { thresholdProblems, thresholdsOf } from "./alerts/thresholds.js";
+import type { Allocator } from "./allocations/allocator.js";
 import { spanOfRange, spanOfRequest } from "./requests.js";
-import { summaryOf } from "./rollup.js";
-import { thresholdProblems, thresholdsOf } from "./thresholds.js";
+import type { ResourceRepository } from "./samples/repository.js";
+import { summaryOf } from "./samples/rollup.js";
 import {
   alertToWire,
   allocationToWire,

@@ -6,7 +6,7 @@ import {
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { malformed } from "../failure.js";
 import { dateOf } from "../rpc/time.js";
-import { ceilTo, dayMs, floorTo, hourMs } from "./rollup.js";
+import { ceilTo, dayMs, floorTo, hourMs } from "./samples/rollup.js";
 import { bucketLengths, spans } from "./wire.js";
 
 /** From the start of one bucket to the start of another; milliseconds since the epoch. */

@@ -7,13 +7,13 @@ import type { Paging } from "../rpc/paging.js";
 import type { Store } from "../storage/collection.js";
 import type { Log } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";
-import { createAlerter } from "./alerter.js";
-import { createAlertRepository } from "./alerts.js";
-import { createAllocator } from "./allocator.js";
+import { createAlerter } from "./alerts/alerter.js";
+import { createAlertRepository } from "./alerts/repository.js";
+import { createAllocator } from "./allocations/allocator.js";
 import { resourceHandlers } from "./handler.js";
-import { createMonitor, lastSamples, pointsMaxOf, youthMsOf } from "./monitor.js";
-import { createResourceRepository } from "./repository.js";
 import { createRetention } from "./retention.js";
+import { createMonitor, lastSamples, pointsMaxOf, youthMsOf } from "./samples/monitor.js";
+import { createResourceRepository } from "./samples/repository.js";
 
 /** What must be known of a pool. */
 interface PoolFacts {

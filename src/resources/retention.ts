@@ -4,10 +4,10 @@ import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
 import type { Task } from "../task.js";
-import type { AlertRepository } from "./alerts.js";
-import type { ResourceRepository } from "./repository.js";
-import { dayMs } from "./rollup.js";
-import type { Severity } from "./thresholds.js";
+import type { AlertRepository } from "./alerts/repository.js";
+import type { Severity } from "./alerts/thresholds.js";
+import type { ResourceRepository } from "./samples/repository.js";
+import { dayMs } from "./samples/rollup.js";
 
 const turnMs = 30_000;
 /** Between two deletions of 1000 documents, so that callers come in between. */

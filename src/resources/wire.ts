@@ -16,10 +16,10 @@ import {
   TimeRange,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { ThresholdSettings } from "../nodes/node.js";
-import type { AlertDocument } from "./alerts.js";
-import type { Allocated } from "./allocator.js";
-import { averageOf, type Bucket, dayMs, type Figures, hourMs, minuteMs } from "./rollup.js";
-import type { Thresholds } from "./thresholds.js";
+import type { AlertDocument } from "./alerts/repository.js";
+import type { Thresholds } from "./alerts/thresholds.js";
+import type { Allocated } from "./allocations/allocator.js";
+import { averageOf, type Bucket, dayMs, type Figures, hourMs, minuteMs } from "./samples/rollup.js";
 
 /** How far back, and in which buckets; unspecified has none. */
 export const spans: ReadonlyMap<TimeRange, { readonly spanMs: number; readonly bucketMs: number }> = new Map([

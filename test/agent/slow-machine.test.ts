@@ -5,7 +5,7 @@ import { type AgentOptions, runAgent } from "../../src/agent/agent.js";
 import { createMemoryCredentials } from "../../src/agent/credentials.js";
 import { sampleToWire } from "../../src/agent/machine.js";
 import { systemClock } from "../../src/clock.js";
-import type { MachineSample } from "../../src/resources/collector.js";
+import type { MachineSample } from "../../src/machine/machine.js";
 import { aNode } from "../support/builders.js";
 import { enrollmentToken } from "../support/enroll.js";
 import { nodeOf } from "../support/look.js";

@@ -2,9 +2,9 @@
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createNodeLog, type LogEntry, nodeLogCollection } from "../../src/nodes/history/log.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
-import { createAlertRepository } from "../../src/resources/alerts.js";
-import { createResourceRepository } from "../../src/resources/repository.js";
+import { createAlertRepository } from "../../src/resources/alerts/repository.js";
 import { createRetention } from "../../src/resources/retention.js";
+import { createResourceRepository } from "../../src/resources/samples/repository.js";
 import type { Store } from "../../src/storage/collection.js";
 import type { Task } from "../../src/task.js";
 import { createTestClock, type TestClock } from "../support/clock.js";

@@ -1,6 +1,6 @@
 // Nodes that tell what they use.
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import type { Point } from "../../src/resources/sample.js";
+import type { Point } from "../../src/resources/samples/sample.js";
 import { aNode } from "../support/builders.js";
 import { connectNode, type NodeStream } from "../support/node-stream.js";
 import { randomFrom } from "../support/random.js";

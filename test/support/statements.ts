@@ -13,13 +13,13 @@ import { counted, newStanding } from "../../src/poot/standing.js";
 import { type Proof, reusedVerdict, verdictOf } from "../../src/poot/verdict.js";
 import { createLease } from "../../src/replicas/lease.js";
 import { createRoster } from "../../src/replicas/roster.js";
-import { createAlertRepository, resourceAlertsCollection } from "../../src/resources/alerts.js";
-import { createAllocator, resourceAllocationsCollection } from "../../src/resources/allocator.js";
+import { createAlertRepository, resourceAlertsCollection } from "../../src/resources/alerts/repository.js";
+import { createAllocator, resourceAllocationsCollection } from "../../src/resources/allocations/allocator.js";
 import {
   createResourceRepository,
   resourceHoursCollection,
   resourceMetricsCollection,
-} from "../../src/resources/repository.js";
+} from "../../src/resources/samples/repository.js";
 import type { CollectionDefinition, Store } from "../../src/storage/collection.js";
 import { createTestClock } from "./clock.js";
 import { until } from "./until.js";

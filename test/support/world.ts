@@ -11,7 +11,7 @@ import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Claims, newJti, signToken } from "../../src/admin/jwt.js";
 import { loadSecrets } from "../../src/admin/secrets.js";
 import { type Clock, systemClock } from "../../src/clock.js";
-import type { Collector } from "../../src/resources/collector.js";
+import type { Collector } from "../../src/machine/machine.js";
 import type { NodeRole, Role } from "../../src/rpc/permission.js";
 import { type Overrides, type RunningServer, startServer } from "../../src/server.js";
 import { parseKeyRing, parseSettings } from "../../src/settings.js";

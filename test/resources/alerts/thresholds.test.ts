@@ -6,7 +6,7 @@ import {
   severityAfter,
   thresholdProblems,
   thresholdsOf,
-} from "../../src/resources/thresholds.js";
+} from "../../../src/resources/alerts/thresholds.js";
 
 const pair = { warn: 80, critical: 95 };
 

@@ -1,8 +1,8 @@
 // How much of a node may be set aside.
 import { describe, expect, test } from "vitest";
-import { Failure } from "../../src/failure.js";
-import type { Allocation, Json, NodeDocument } from "../../src/nodes/node.js";
-import { allocate, ceilingOf, release, standing } from "../../src/resources/allocation.js";
+import { Failure } from "../../../src/failure.js";
+import type { Allocation, Json, NodeDocument } from "../../../src/nodes/node.js";
+import { allocate, ceilingOf, release, standing } from "../../../src/resources/allocations/allocation.js";
 
 const now = new Date("2026-01-01T00:00:00Z");
 const hardware: Json = {

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/clock.js";
-import { createCollector } from "../../src/resources/collector.js";
-import { createLook } from "../../src/resources/look.js";
+import { createLook } from "../../src/machine/look.js";
+import { createCollector } from "../../src/machine/machine.js";
 import { type HangingCommands, hangingCommands } from "../support/hanging-commands.js";
 import { until, within } from "../support/until.js";
 

@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createCollector, systemCollector } from "../../src/resources/collector.js";
-import type { Look } from "../../src/resources/look.js";
+import type { Look } from "../../src/machine/look.js";
+import { createCollector, systemCollector } from "../../src/machine/machine.js";
 import { createTestClock } from "../support/clock.js";
 import { until } from "../support/until.js";
 

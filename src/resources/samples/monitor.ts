@@ -1,9 +1,9 @@
 // Takes the samples of the nodes heard here. A sample touches memory only; every few seconds what has come is written in
 // bulk and held against thresholds. While the store is away samples wait, bounded, the oldest going first.
-import type { Clock } from "../clock.js";
-import type { Sample } from "../nodes/sessions/session.js";
-import { createStride } from "../stride.js";
-import type { Task } from "../task.js";
+import type { Clock } from "../../clock.js";
+import type { Sample } from "../../nodes/sessions/session.js";
+import { createStride } from "../../stride.js";
+import type { Task } from "../../task.js";
 import type { NodePoint, ResourceRepository } from "./repository.js";
 import { slotMs } from "./rollup.js";
 import { type Counters, toPoint } from "./sample.js";

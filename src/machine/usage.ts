@@ -1,17 +1,15 @@
 // The machine of this process: what the health report says of it, and the metric.
-import type { Metrics } from "./metrics.js";
-
-/** What could not be read is undefined. */
-interface MachineSample {
-  readonly cpuPercent: number | undefined;
-  readonly memoryUsedBytes: number | undefined;
-  readonly memoryTotalBytes: number | undefined;
-  readonly diskUsedBytes: number | undefined;
-  readonly diskTotalBytes: number | undefined;
-}
+import type { Metrics } from "../telemetry/metrics.js";
+import type { MachineSample } from "./machine.js";
 
 /** In percent, and into the metrics as ratios; what could not be read is undefined here, and no series there. */
-export function machineUsage(sample: MachineSample, metrics: Pick<Metrics, "resourceUsage">) {
+export function machineUsage(
+  sample: Pick<
+    MachineSample,
+    "cpuPercent" | "memoryUsedBytes" | "memoryTotalBytes" | "diskUsedBytes" | "diskTotalBytes"
+  >,
+  metrics: Pick<Metrics, "resourceUsage">,
+) {
   const percent = (used: number | undefined, total: number | undefined) =>
     used === undefined || total === undefined || total <= 0 ? undefined : (used / total) * 100;
   const cpu = sample.cpuPercent;

@@ -1,7 +1,7 @@
 // What is remembered of use: a node's points by five minutes, and by hour what came of them. Written in bulk, read by
 // index in pages. A point that is written twice, because an answer was lost, stands twice among the points and is dropped
 // there by whoever reads; to its hour it is added once, for an hour takes only what is later than all it has.
-import type { CollectionDefinition, Cursor, Filter, Store, StoredDocument, Update } from "../storage/collection.js";
+import type { CollectionDefinition, Cursor, Filter, Store, StoredDocument, Update } from "../../storage/collection.js";
 import {
   type Bucket,
   createRollup,

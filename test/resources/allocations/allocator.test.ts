@@ -1,16 +1,16 @@
 // Resources set aside: never more than there is, whoever asks at once, and once a key.
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Node, ResourceAllocation } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { NodeDocument } from "../../src/nodes/node.js";
-import { nodesCollection } from "../../src/nodes/repository.js";
-import { resourceAllocationsCollection } from "../../src/resources/allocator.js";
-import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { aHardware, aName, aNode, aPool } from "../support/builders.js";
-import { historyOf, nodeOf } from "../support/look.js";
-import { expectRefusal, toRefusal } from "../support/refusal.js";
-import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world.js";
-import { timeOf } from "./samples.js";
+import type { Node, ResourceAllocation } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import type { NodeDocument } from "../../../src/nodes/node.js";
+import { nodesCollection } from "../../../src/nodes/repository.js";
+import { resourceAllocationsCollection } from "../../../src/resources/allocations/allocator.js";
+import { StoreUnavailableError } from "../../../src/storage/collection.js";
+import { aHardware, aName, aNode, aPool } from "../../support/builders.js";
+import { historyOf, nodeOf } from "../../support/look.js";
+import { expectRefusal, toRefusal } from "../../support/refusal.js";
+import { openClockedFleet, openClockedWorld, openWorld, type World } from "../../support/world.js";
+import { timeOf } from "../samples.js";
 
 let world: World;
 beforeAll(async () => {

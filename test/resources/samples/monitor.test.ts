@@ -1,9 +1,9 @@
 // Samples between their arrival and the store: how many wait, and how they are written.
 import { expect, test } from "vitest";
-import type { Sample } from "../../src/nodes/sessions/session.js";
-import { createMonitor, pointsMaxOf } from "../../src/resources/monitor.js";
-import type { NodePoint } from "../../src/resources/repository.js";
-import { createTestClock } from "../support/clock.js";
+import type { Sample } from "../../../src/nodes/sessions/session.js";
+import { createMonitor, pointsMaxOf } from "../../../src/resources/samples/monitor.js";
+import type { NodePoint } from "../../../src/resources/samples/repository.js";
+import { createTestClock } from "../../support/clock.js";
 
 const aSample = (cpuPercent: number): Sample => ({
   cpuPercent,

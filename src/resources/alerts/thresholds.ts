@@ -1,6 +1,6 @@
 // From which use on a node raises alerts, and when they are raised and cleared. Pure.
-import type { ThresholdSettings } from "../nodes/node.js";
-import type { Point } from "./sample.js";
+import type { ThresholdSettings } from "../../nodes/node.js";
+import type { Point } from "../samples/sample.js";
 
 export const watchedNames = ["cpu", "memory", "disk"] as const;
 export type Watched = (typeof watchedNames)[number];

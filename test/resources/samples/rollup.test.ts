@@ -1,6 +1,6 @@
 // Buckets of points: what a naive computation over the same points says, whatever the gaps.
 import { describe, expect, test } from "vitest";
-import type { Sample } from "../../src/nodes/sessions/session.js";
+import type { Sample } from "../../../src/nodes/sessions/session.js";
 import {
   averageOf,
   createRollup,
@@ -9,9 +9,9 @@ import {
   metricNames,
   minuteMs,
   summaryOf,
-} from "../../src/resources/rollup.js";
-import { type Point, toPoint } from "../../src/resources/sample.js";
-import { randomFrom } from "../support/random.js";
+} from "../../../src/resources/samples/rollup.js";
+import { type Point, toPoint } from "../../../src/resources/samples/sample.js";
+import { randomFrom } from "../../support/random.js";
 import { naiveBuckets } from "./naive.js";
 
 const start = Date.UTC(2026, 0, 1, 10, 0, 0);

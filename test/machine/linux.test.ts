@@ -1,6 +1,6 @@
 // What is read of /proc and of control groups, by files as machines and containers have them.
 import { describe, expect, test } from "vitest";
-import { groupPath, memoryOf, processorOf } from "../../src/resources/cgroup.js";
+import { groupPath, memoryOf, processorOf } from "../../src/machine/cgroup.js";
 import {
   busyPercent,
   diskUse,
@@ -11,7 +11,7 @@ import {
   readCpuTime,
   readMeminfo,
   readNetDev,
-} from "../../src/resources/linux.js";
+} from "../../src/machine/linux.js";
 
 const pathsOf = (lines: readonly string[]) => localFileSystems(lines.join("\n")).map(({ path }) => path);
 

@@ -1,12 +1,12 @@
 // Holds the use of the nodes heard here against their thresholds. The last value of each is kept in memory, alerts are in
 // the store: a replica that takes a node over reads what stands and goes on from there, one sample later.
-import type { Clock } from "../clock.js";
-import { newAlertId } from "../ids.js";
-import type { NodeDocument } from "../nodes/node.js";
-import type { NodeRepository } from "../nodes/repository.js";
-import type { Cursor } from "../storage/collection.js";
-import type { AlertDocument, AlertRepository } from "./alerts.js";
-import type { NodePoint } from "./repository.js";
+import type { Clock } from "../../clock.js";
+import { newAlertId } from "../../ids.js";
+import type { NodeDocument } from "../../nodes/node.js";
+import type { NodeRepository } from "../../nodes/repository.js";
+import type { Cursor } from "../../storage/collection.js";
+import type { NodePoint } from "../samples/repository.js";
+import type { AlertDocument, AlertRepository } from "./repository.js";
 import { percentOf, severityAfter, type Thresholds, thresholdsOf, type Watched, watchedNames } from "./thresholds.js";
 
 /** What is known of a node heard here. */

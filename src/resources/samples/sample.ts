@@ -1,5 +1,5 @@
 // A sample of a machine as it is kept: gauges as they were told, network counters turned into rates. Pure.
-import type { Sample } from "../nodes/sessions/session.js";
+import type { Sample } from "../../nodes/sessions/session.js";
 
 /** Field names are short because each node has one of these a minute. All sizes in bytes. */
 export interface Point {

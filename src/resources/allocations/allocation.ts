@@ -1,6 +1,6 @@
 // What of a node's resources is set aside, and how much may be. Pure.
-import { allocationMisfit, limitReached, wrongStatus } from "../failure.js";
-import type { Allocation, Json, NodeDocument, Patch } from "../nodes/node.js";
+import { allocationMisfit, limitReached, wrongStatus } from "../../failure.js";
+import type { Allocation, Json, NodeDocument, Patch } from "../../nodes/node.js";
 
 export const dimensions = ["cpu_percent", "memory_bytes", "disk_bytes", "network_mbps"] as const;
 export type Dimension = (typeof dimensions)[number];

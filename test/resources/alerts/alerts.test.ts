@@ -1,13 +1,13 @@
 // Alerts of use: raised and cleared by samples, one at a time, over restarts and other replicas.
 import { describe, expect, test } from "vitest";
-import { AlertSeverity, MetricType, type ResourceAlert } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { createAlertRepository } from "../../src/resources/alerts.js";
-import { aNode } from "../support/builders.js";
-import { historyOf } from "../support/look.js";
-import { expectRefusal } from "../support/refusal.js";
-import { until } from "../support/until.js";
-import { openClockedFleet, openClockedWorld, type World } from "../support/world.js";
-import { aTeller, flushedMs, tellAll } from "./samples.js";
+import { AlertSeverity, MetricType, type ResourceAlert } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { createAlertRepository } from "../../../src/resources/alerts/repository.js";
+import { aNode } from "../../support/builders.js";
+import { historyOf } from "../../support/look.js";
+import { expectRefusal } from "../../support/refusal.js";
+import { until } from "../../support/until.js";
+import { openClockedFleet, openClockedWorld, type World } from "../../support/world.js";
+import { aTeller, flushedMs, tellAll } from "../samples.js";
 
 const alertsOf = async (world: World, nodeId: string, activeOnly = false): Promise<ResourceAlert[]> =>
   (await world.nodes.listResourceAlerts({ nodeId, activeOnly, limit: 100 })).alerts;

@@ -1,5 +1,5 @@
 // Buckets as one would compute them on paper: each from the list of its points.
-import type { Point } from "../../src/resources/sample.js";
+import type { Point } from "../../../src/resources/samples/sample.js";
 
 type Name = "cpu" | "mem" | "disk" | "rx" | "tx";
 

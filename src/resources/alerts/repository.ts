@@ -1,6 +1,6 @@
 // What is remembered of alerts. A unique index lets a node and resource have one active alert at most, whoever raises it.
-import type { CollectionDefinition, Cursor, Page, Store } from "../storage/collection.js";
-import { DuplicateKeyError } from "../storage/collection.js";
+import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
+import { DuplicateKeyError } from "../../storage/collection.js";
 import type { Severity, Watched } from "./thresholds.js";
 
 export interface AlertDocument {
