@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 import * as stubs from "../dist/gen/lucid/node/v1/node_service_pb.js";
-import { newJti, signToken } from "../dist/src/admin/jwt.js";
+import { newJti, signToken } from "../dist/src/access/jwt.js";
 import { createLucidClient } from "../dist/src/client/index.js";
 import { pinClient, startServer } from "./child.mjs";
 import { measureFlush } from "./flush.mjs";

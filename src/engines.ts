@@ -1,5 +1,5 @@
 // The engines that the settings ask for, observed, and what is kept in them. The only file that knows which ones there are.
-import { tokensCollection } from "./admin/tokens.js";
+import { tokensCollection } from "./access/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
 import { type Coordination, CoordinationRefusedError } from "./coordination/coordination.js";
 import { createLocalCoordination } from "./coordination/local.js";
@@ -14,7 +14,7 @@ import { replicasCollection } from "./replicas/roster.js";
 import { resourceAlertsCollection } from "./resources/alerts/repository.js";
 import { resourceAllocationsCollection } from "./resources/allocations/allocator.js";
 import { resourceHoursCollection, resourceMetricsCollection } from "./resources/samples/repository.js";
-import type { Settings } from "./settings.js";
+import type { Settings } from "./settings/settings.js";
 import { type CollectionDefinition, DuplicateKeyError, type Store } from "./storage/collection.js";
 import { openMongoStore } from "./storage/mongo/store.js";
 import { observeStore } from "./storage/observed.js";

@@ -1,4 +1,4 @@
-// The refusals of the service: facts of the world and mistakes of callers, each with its reason code.
+// The refusals of the service: facts of the world and mistakes of callers, each with its reason code. Pure.
 // rpc/errors.ts alone turns them into gRPC codes; the table there says which.
 
 export type Reason =

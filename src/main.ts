@@ -1,6 +1,6 @@
 // The process: settings, server, the end that was asked for or came, exit code.
 import { startServer } from "./server.js";
-import { parseSettings, readEnvironment } from "./settings.js";
+import { parseSettings, readEnvironment } from "./settings/settings.js";
 
 /** Serves until the signal aborts; answers the exit code. @throws StartError for what an operator can mend */
 export async function main(signal: AbortSignal): Promise<number> {

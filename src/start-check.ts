@@ -1,7 +1,7 @@
 // What is looked at before the service opens anything, so that an operator's mistake is one sentence and costs nothing.
 import { lookup } from "node:dns/promises";
 import { createSecureContext } from "node:tls";
-import type { Settings } from "./settings.js";
+import type { Settings } from "./settings/settings.js";
 import { StartError } from "./start-error.js";
 import { probeFolder, readStateFile } from "./state-file.js";
 

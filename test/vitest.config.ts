@@ -5,7 +5,7 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 
 /** What talks to the service as a whole: it must be the same on every engine. */
 const throughTheService = [
-  "test/{admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
+  "test/{access,admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
   "test/contract-rules.test.ts",
 ];
 /** What only a MongoDB replica set can settle, and what else a MongoDB that is given is tried by. */

@@ -8,13 +8,13 @@ import {
   TokenType,
   Role as WireRole,
 } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import type { Caller } from "../access/caller.js";
+import { type NodeRole, nodeRoles, type Policy, type Role } from "../access/permission.js";
+import type { TokenPair, Tokens } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
 import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure.js";
-import type { Caller } from "../rpc/caller.js";
 import { charge } from "../rpc/gate.js";
-import { type NodeRole, nodeRoles, type Policy, type Role } from "../rpc/permission.js";
 import type { Health, HealthLevel } from "./health.js";
-import type { TokenPair, Tokens } from "./tokens.js";
 
 export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Policy>> = {
   issueToken: { permission: "admin" },

@@ -1,6 +1,6 @@
 // What the health endpoints say over HTTP: little, for anybody may ask.
 import type { Clock } from "../clock.js";
-import type { HealthReports } from "../rpc/http-routes.js";
+import type { HealthReports } from "../port/http-routes.js";
 import type { Health } from "./health.js";
 
 export function healthReports(

@@ -18,7 +18,7 @@ import { createServiceTime, wordsOfSkew } from "../agent/service-time.js";
 import { createSession } from "../client/session.js";
 import { type Clock, systemClock } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
-import { readClientTokens, readSecretsGroupReadable } from "../settings.js";
+import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
 import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
 import { complain, say } from "./output.js";
 import { outputOf } from "./produce.js";

@@ -5,7 +5,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
 import { localUrl } from "../client/address.js";
 import { createSession } from "../client/session.js";
-import { parseSettings, readEnvironment } from "../settings.js";
+import { parseSettings, readEnvironment } from "../settings/settings.js";
 import { type Command, serverOption } from "./command.js";
 import { say } from "./output.js";
 

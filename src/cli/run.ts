@@ -9,7 +9,7 @@ import { localUrl } from "../client/address.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
 import { type RunningServer, startServer } from "../server.js";
-import { parseSettings, readEnvironment, type Settings } from "../settings.js";
+import { parseSettings, readEnvironment, type Settings } from "../settings/settings.js";
 import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
 import { type Command, untilSignalled } from "./command.js";
 import { complain, say } from "./output.js";

@@ -1,8 +1,8 @@
 // Signs a token with the service's own key, as whoever holds DATA_DIR or the secrets may.
-import { type Claims, newJti, signToken } from "../admin/jwt.js";
-import { loadSecrets } from "../admin/secrets.js";
+import { type Claims, newJti, signToken } from "../access/jwt.js";
+import { loadSecrets } from "../access/secrets.js";
 import { systemClock } from "../clock.js";
-import { parseKeyRing, type Settings } from "../settings.js";
+import { parseKeyRing, type Settings } from "../settings/settings.js";
 
 type Holder = Pick<Claims, "subject" | "role" | "nodeId" | "tokenType">;
 

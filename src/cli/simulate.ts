@@ -3,7 +3,7 @@ import { isatty } from "node:tty";
 import { parseArgs } from "node:util";
 import { simulate as runSimulation, type SimulationCounts } from "../agent/simulate.js";
 import { systemClock } from "../clock.js";
-import { readClientTokens } from "../settings.js";
+import { readClientTokens } from "../settings/settings.js";
 import { standardSink } from "../telemetry/sink.js";
 import { visible } from "../telemetry/visible.js";
 import { type Command, serverOption, UsageError, untilSignalled, wholeNumber } from "./command.js";

@@ -1,8 +1,8 @@
 // lucid-node token: prints a token, signed with the service's own key, and nothing else.
 import { parseArgs } from "node:util";
-import type { TokenType } from "../admin/jwt.js";
-import { nodeRoles, type Role, serviceRoles } from "../rpc/permission.js";
-import { parseSettings, readEnvironment } from "../settings.js";
+import type { TokenType } from "../access/jwt.js";
+import { nodeRoles, type Role, serviceRoles } from "../access/permission.js";
+import { parseSettings, readEnvironment } from "../settings/settings.js";
 import { type Command, UsageError, wholeNumber } from "./command.js";
 import { answer } from "./output.js";
 import { signLocally } from "./sign.js";

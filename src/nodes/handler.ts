@@ -8,17 +8,18 @@ import {
   type NodeService,
   type UpdateNodeRequest,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { TokenPair } from "../admin/tokens.js";
+import type { Caller } from "../access/caller.js";
+import type { Policy } from "../access/permission.js";
+import type { TokenPair } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
+import { idempotencyId, meaningOf, once } from "../conventions/idempotency.js";
+import type { Paging } from "../conventions/paging.js";
+import { dateOf } from "../conventions/time.js";
+import { checkVersion, maskedPaths } from "../conventions/update.js";
 import type { Vault } from "../crypto.js";
 import { malformed } from "../failure.js";
-import { type Caller, callerOf, peerKey } from "../rpc/caller.js";
+import { callerOf, peerKey } from "../rpc/context.js";
 import { charge } from "../rpc/gate.js";
-import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
-import type { Paging } from "../rpc/paging.js";
-import type { Policy } from "../rpc/permission.js";
-import { dateOf } from "../rpc/time.js";
-import { checkVersion, maskedPaths } from "../rpc/update.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
 import type { NodeLog } from "./history/log.js";
 import type { Watch } from "./history/watch.js";

@@ -1,6 +1,7 @@
 // A node: what is kept of it, the states it can be in and the moves between them. Pure.
+
+import type { NodeRole } from "../access/permission.js";
 import { wrongStatus } from "../failure.js";
-import type { NodeRole } from "../rpc/permission.js";
 
 export type NodeStatus = "inactive" | "starting" | "active" | "stopping" | "maintenance" | "error";
 export type ConnectivityState = "never_connected" | "connected" | "disconnected" | "lost";

@@ -4,13 +4,13 @@ import type {
   ListNodesRequest,
   UpdateNodeRequest,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { Caller } from "../access/caller.js";
 import { sha256Hex } from "../crypto.js";
 import { malformed } from "../failure.js";
 import { newNodeId } from "../ids.js";
-import type { Caller } from "../rpc/caller.js";
+import { labelFilter, storeLabels } from "./labels.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeOrder } from "./repository.js";
-import { labelFilter } from "./selector.js";
 import {
   configurationToJson,
   connectivityToWire,
@@ -18,7 +18,6 @@ import {
   hardwareToJson,
   locationToJson,
   statusToWire,
-  storeLabels,
   typeToWire,
 } from "./wire.js";
 

@@ -22,8 +22,9 @@ import {
   NodeStatusSchema,
   NodeType,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { NodeRole } from "../rpc/permission.js";
+import type { NodeRole } from "../access/permission.js";
 import type { LogEntry } from "./history/log.js";
+import { labelKeyOf } from "./labels.js";
 import type * as domain from "./node.js";
 import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./sessions/session.js";
 
@@ -82,15 +83,6 @@ export const fromWire = <Key extends string, Value>(
   table: Readonly<Record<Key, Value>>,
   value: Value,
 ): Key | undefined => (Object.entries(table) as [Key, Value][]).find(([, wire]) => wire === value)?.[0];
-
-/**
- * Dots would be paths in the store and a key of digits a position in a list: there "~" stands for a dot and "@" before
- * every key. Callers can write neither.
- */
-export const storeLabels = (labels: Readonly<Record<string, string>>): Record<string, string> =>
-  Object.fromEntries(Object.entries(labels).map(([key, value]) => [storeLabelKey(key), value]));
-export const storeLabelKey = (key: string): string => `@${key.replaceAll(".", "~")}`;
-const labelKeyOf = (stored: string): string => stored.slice(1).replaceAll("~", ".");
 
 const asJson = (value: JsonValue): domain.Json => value as domain.Json;
 export const hardwareToJson = (message: HardwareInfo): domain.Json =>

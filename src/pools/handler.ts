@@ -13,18 +13,18 @@ import {
   ScalingPolicySchema,
   type UpdatePoolRequest,
 } from "../../gen/lucid/node/v1/pool_service_pb.js";
+import type { Policy } from "../access/permission.js";
 import type { Clock } from "../clock.js";
+import { idempotencyId, meaningOf, once } from "../conventions/idempotency.js";
+import type { Paging } from "../conventions/paging.js";
+import { checkVersion, maskedPaths } from "../conventions/update.js";
 import { Failure, malformed, wrongStatus } from "../failure.js";
 import { newPoolId } from "../ids.js";
 import type { FindPool, Membership } from "../nodes/membership.js";
 import type { Json, NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
-import { callerOf } from "../rpc/caller.js";
-import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
-import type { Paging } from "../rpc/paging.js";
-import type { Policy } from "../rpc/permission.js";
-import { checkVersion, maskedPaths } from "../rpc/update.js";
+import { callerOf } from "../rpc/context.js";
 import { type LastSample, poolFigures } from "./figures.js";
 import { closedMsMax, maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";

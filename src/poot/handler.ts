@@ -9,14 +9,14 @@ import {
   type ListPoOTValidationsRequest,
   PoOTService,
 } from "../../gen/lucid/node/v1/poot_service_pb.js";
+import type { Policy } from "../access/permission.js";
 import type { Clock } from "../clock.js";
+import type { Paging } from "../conventions/paging.js";
+import { dateOf } from "../conventions/time.js";
 import { cannotProve, poolNotFound, proofRefused, validationNotFound } from "../failure.js";
 import type { NodeDocument } from "../nodes/node.js";
-import { callerOf } from "../rpc/caller.js";
-import type { Paging } from "../rpc/paging.js";
-import type { Policy } from "../rpc/permission.js";
+import { callerOf } from "../rpc/context.js";
 import { procedureOf } from "../rpc/policies.js";
-import { dateOf } from "../rpc/time.js";
 import { type Admission, mayProve } from "./admission.js";
 import type { Batch, BatchResult } from "./batch.js";
 import type { Challenges } from "./challenge.js";

@@ -1,9 +1,9 @@
 // What PoOT consists of, put together: given the rest of the service, it answers its RPCs and has one piece of long-lived
 // work.
 import type { Clock } from "../clock.js";
+import type { Paging } from "../conventions/paging.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
-import type { Paging } from "../rpc/paging.js";
 import type { Store } from "../storage/collection.js";
 import type { Log } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";

@@ -7,15 +7,15 @@ import {
   type NodeService,
   TimeRange,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { Policy } from "../access/permission.js";
 import type { Clock } from "../clock.js";
+import { idempotencyId, meaningOf } from "../conventions/idempotency.js";
+import type { Paging } from "../conventions/paging.js";
 import { malformed, poolNotFound } from "../failure.js";
 import type { NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire } from "../nodes/wire.js";
-import { callerOf } from "../rpc/caller.js";
-import { idempotencyId, meaningOf } from "../rpc/idempotency.js";
-import type { Paging } from "../rpc/paging.js";
-import type { Policy } from "../rpc/permission.js";
+import { callerOf } from "../rpc/context.js";
 import type { AlertRepository } from "./alerts/repository.js";
 import { thresholdProblems, thresholdsOf } from "./alerts/thresholds.js";
 import type { Allocator } from "./allocations/allocator.js";

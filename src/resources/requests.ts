@@ -4,8 +4,8 @@ import {
   Granularity,
   type TimeRange,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { dateOf } from "../conventions/time.js";
 import { malformed } from "../failure.js";
-import { dateOf } from "../rpc/time.js";
 import { ceilTo, dayMs, floorTo, hourMs } from "./samples/rollup.js";
 import { bucketLengths, spans } from "./wire.js";
 

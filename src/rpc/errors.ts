@@ -4,9 +4,9 @@ import { Code, ConnectError, type Interceptor, type StreamResponse, type UnaryRe
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import type { Clock } from "../clock.js";
 import { Failure, type Reason } from "../failure.js";
-import { requestIdKey } from "./caller.js";
+import { untilAborted } from "./connect/stream.js";
+import { requestIdKey } from "./context.js";
 import { procedureOf } from "./policies.js";
-import { untilAborted } from "./stream.js";
 
 export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5000: Code.Internal,

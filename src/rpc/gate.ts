@@ -2,12 +2,14 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { createContextKey, type HandlerContext, type Interceptor } from "@connectrpc/connect";
+import type { Caller } from "../access/caller.js";
+import { type Policy, permissionsOf } from "../access/permission.js";
 import type { Hit } from "../coordination/coordination.js";
 import { Failure, notAllowed, tooMany, unauthenticated, unavailable } from "../failure.js";
-import { addressKey } from "./address.js";
-import { type Budget, type BudgetRate, createBudget } from "./budget.js";
-import { type Caller, callerKey, type Peer, peerKey } from "./caller.js";
-import { type Policy, permissionsOf } from "./permission.js";
+import { addressKey } from "../port/address.js";
+import { type Budget, type BudgetRate, createBudget } from "../port/budget.js";
+import type { Peer } from "../port/peer.js";
+import { callerKey, peerKey } from "./context.js";
 import { type Policies, procedureOf } from "./policies.js";
 
 /** Calls a window, by who calls and what. */

@@ -1,11 +1,11 @@
 // The port for probes and metrics: cleartext also where the main port has TLS, for most probes speak nothing else.
 import type { Registry } from "prom-client";
 import type { Clock } from "../clock.js";
+import { probesThatFit } from "../port/descriptors.js";
+import { createMetricsRoutes, type HealthReports } from "../port/http-routes.js";
+import { createListener, type Listener } from "../port/listener.js";
 import type { Log } from "../telemetry/log.js";
-import { probesThatFit } from "./descriptors.js";
 import type { HealthState } from "./health.js";
-import { createMetricsRoutes, type HealthReports } from "./http-routes.js";
-import { createListener, type Listener } from "./listener.js";
 import { createProbeAdapter } from "./router.js";
 
 export interface MetricsServerOptions {

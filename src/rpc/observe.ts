@@ -10,13 +10,13 @@ import {
   type Interceptor,
 } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
+import { addressKey } from "../port/address.js";
+import { createBudget } from "../port/budget.js";
+import { type WireRequest, type WireResponse, watchGrpcStatus } from "../port/exchange.js";
 import type { Log, LogFields } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";
-import { addressKey } from "./address.js";
-import { createBudget } from "./budget.js";
-import { callerKey, peerKey } from "./caller.js";
+import { callerKey, peerKey } from "./context.js";
 import { reasonOf } from "./errors.js";
-import { type WireRequest, type WireResponse, watchGrpcStatus } from "./wire.js";
 
 /** 0 is OK, as on the wire. */
 type Outcome = Code | 0;

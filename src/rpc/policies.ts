@@ -1,6 +1,6 @@
 // What each RPC asks of its caller, stated beside the RPCs and checked for completeness at start.
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import type { Policy } from "./permission.js";
+import type { Policy } from "../access/permission.js";
 
 /** By procedure, such as "/lucid.node.v1.NodeService/GetNode". */
 export type Policies = ReadonlyMap<string, Policy>;

@@ -14,24 +14,25 @@ import {
 } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
 import { Failure, malformed } from "../failure.js";
-import { addressKey } from "./address.js";
+import { addressKey } from "../port/address.js";
+import type { Cors } from "../port/cors.js";
+import { answerHttpError, pathOf, type WireHandler, type WireRequest, type WireResponse } from "../port/exchange.js";
+import type { HttpRoutes } from "../port/http-routes.js";
+import { mediaTypeOf } from "../port/media-type.js";
+import type { Peer } from "../port/peer.js";
+import { peerOf } from "../port/peer.js";
+import type { Proxies } from "../port/proxies.js";
 import { BodyFault } from "./body/fault.js";
 import type { ReaderLimits } from "./body/reader.js";
-import { type Peer, peerKey, requestIdKey } from "./caller.js";
-import { askedOf, type CallHooks, createRpcs } from "./connect.js";
-import type { Cors } from "./cors.js";
+import { askedOf, type CallHooks, createRpcs } from "./connect/adapter.js";
+import { peerKey, requestIdKey } from "./context.js";
 import { errorInterceptor, toConnectError } from "./errors.js";
 import type { Gate } from "./gate.js";
 import { type HealthState, mountHealth } from "./health.js";
-import type { HttpRoutes } from "./http-routes.js";
-import { mediaTypeOf } from "./media-type.js";
 import { type Call, callKey, noteError, type Observer, outcomeInterceptor } from "./observe.js";
-import { peerOf } from "./peer.js";
 import { procedureOf } from "./policies.js";
-import type { Proxies } from "./proxies.js";
 import { mountReflection } from "./reflection.js";
 import { createWaitingCalls } from "./waiting.js";
-import { answerHttpError, pathOf, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
 type RpcOptions = NonNullable<Parameters<ConnectRouter["service"]>[2]>;
 

@@ -11,7 +11,7 @@ import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Validator, type Violation } from "@bufbuild/protovalidate";
 import type { Interceptor } from "@connectrpc/connect";
 import { Failure, type FieldViolation } from "../failure.js";
-import { inspected } from "./stream.js";
+import { inspected } from "./connect/stream.js";
 
 /**
  * A check by hand for a message that arrives too often for the general validator.

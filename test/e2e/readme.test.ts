@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { signToken } from "../../src/admin/jwt.js";
+import { signToken } from "../../src/access/jwt.js";
 import { type RunningServer, startServer } from "../../src/server.js";
-import { parseSettings } from "../../src/settings.js";
+import { parseSettings } from "../../src/settings/settings.js";
 import { silentLog } from "../../src/telemetry/log.js";
 import { toolFor } from "../support/tools.js";
 

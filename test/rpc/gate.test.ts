@@ -5,10 +5,10 @@ import { ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_det
 import { Health } from "../../gen/grpc/health/v1/health_pb.js";
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { Policy } from "../../src/access/permission.js";
 import type { Hit } from "../../src/coordination/coordination.js";
-import { callerOf } from "../../src/rpc/caller.js";
+import { callerOf } from "../../src/rpc/context.js";
 import { bearerToken, createGate } from "../../src/rpc/gate.js";
-import type { Policy } from "../../src/rpc/permission.js";
 import { assertPolicies, policiesOf } from "../../src/rpc/policies.js";
 import {
   Code,

@@ -20,22 +20,21 @@ import {
   HeartbeatResponseSchema,
   NodeService,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { Caller } from "../../src/access/caller.js";
+import type { Policy, Role } from "../../src/access/permission.js";
 import { systemClock } from "../../src/clock.js";
 import type { Hit } from "../../src/coordination/coordination.js";
 import { unauthenticated } from "../../src/failure.js";
-import type { Caller } from "../../src/rpc/caller.js";
-import { createCors } from "../../src/rpc/cors.js";
+import { createCors } from "../../src/port/cors.js";
+import { createHealthRoutes, type HealthReports } from "../../src/port/http-routes.js";
+import { createListener, type Listener, type ListenerLimits } from "../../src/port/listener.js";
+import { createProxies } from "../../src/port/proxies.js";
+import type { TlsFiles } from "../../src/port/tls.js";
 import { createGate, type RateLimits, selfInterceptor } from "../../src/rpc/gate.js";
 import { createHealthState, type HealthState } from "../../src/rpc/health.js";
-import { createHealthRoutes, type HealthReports } from "../../src/rpc/http-routes.js";
-import { createListener, type Listener, type ListenerLimits } from "../../src/rpc/listener.js";
 import { createObserver } from "../../src/rpc/observe.js";
-import type { Policy, Role } from "../../src/rpc/permission.js";
 import { type Policies, procedureOf } from "../../src/rpc/policies.js";
-
-import { createProxies } from "../../src/rpc/proxies.js";
 import { type AdapterOptions, createAdapter } from "../../src/rpc/router.js";
-import type { TlsFiles } from "../../src/rpc/tls.js";
 import { createValidation, type ValidationOptions } from "../../src/rpc/validate.js";
 import { createMetrics, type Metrics } from "../../src/telemetry/metrics.js";
 import { createLog } from "./lines.js";

@@ -1,7 +1,7 @@
 import { connect as connectHttp2 } from "node:http2";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { peerKey } from "../../src/rpc/caller.js";
+import { peerKey } from "../../src/rpc/context.js";
 import {
   Code,
   clientOf,

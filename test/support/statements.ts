@@ -1,12 +1,12 @@
 // Every statement of every repository once or more, for tests of how stores find documents.
 import assert from "node:assert/strict";
-import { createTokens, tokensCollection } from "../../src/admin/tokens.js";
+import { createTokens, tokensCollection } from "../../src/access/tokens.js";
 import type { NodeId } from "../../src/ids.js";
 import { createNodeLog, nodeLogCollection } from "../../src/nodes/history/log.js";
+import { labelFilter } from "../../src/nodes/labels.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder, nodesCollection } from "../../src/nodes/repository.js";
 import { createResets } from "../../src/nodes/resets.js";
-import { labelFilter } from "../../src/nodes/selector.js";
 import { createPoolRepository, poolsCollection } from "../../src/pools/repository.js";
 import { createPootRepository, standingsCollection, validationsCollection } from "../../src/poot/repository.js";
 import { counted, newStanding } from "../../src/poot/standing.js";

@@ -2,10 +2,11 @@
 // it reads the log at its own pace, so a slow one costs no memory.
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { NodeService, WatchNodesRequest } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import type { Caller } from "../../access/caller.js";
 import type { Clock } from "../../clock.js";
+import type { Paging } from "../../conventions/paging.js";
 import { Failure, malformed, tooMany, unauthenticated, unavailable } from "../../failure.js";
-import { type Caller, callerOf, peerKey } from "../../rpc/caller.js";
-import type { Paging } from "../../rpc/paging.js";
+import { callerOf, peerKey } from "../../rpc/context.js";
 import type { Cursor, Page } from "../../storage/collection.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";

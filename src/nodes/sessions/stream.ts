@@ -6,10 +6,11 @@ import type {
   NodeService,
   ReportHeartbeatRequest,
 } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import type { Caller } from "../../access/caller.js";
 import type { Clock } from "../../clock.js";
 import { malformed, notAllowed } from "../../failure.js";
 import type { NodeId } from "../../ids.js";
-import { type Caller, callerOf, peerKey } from "../../rpc/caller.js";
+import { callerOf, peerKey } from "../../rpc/context.js";
 import { ackToWire, commandToWire, hardwareToJson, toIncoming, toResult, toSample, toWire } from "../wire.js";
 import { createOutbox } from "./outbox.js";
 import type { Link, Opening, Session } from "./session.js";

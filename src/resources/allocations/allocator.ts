@@ -1,11 +1,11 @@
 // Allocations under their own ids. They live in their node's document, so that one write decides whether one fits. Beside
 // them stands a pointer each, written first: it leads from the allocation's id, and from an idempotency key, to the node.
 import type { Clock } from "../../clock.js";
+import { type Keyed, once } from "../../conventions/idempotency.js";
 import { allocationNotFound, Failure } from "../../failure.js";
 import { newAllocationId } from "../../ids.js";
 import type { Allocation, Json, NodeDocument, Patch } from "../../nodes/node.js";
 import type { NodeRepository } from "../../nodes/repository.js";
-import { type Keyed, once } from "../../rpc/idempotency.js";
 import type { CollectionDefinition, Store } from "../../storage/collection.js";
 import { dayMs } from "../samples/rollup.js";
 import { type Amounts, allocate, release, standing } from "./allocation.js";

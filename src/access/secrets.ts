@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { hmac } from "../crypto.js";
-import { isEncryptionKey, keyRingWeakness } from "../settings.js";
+import { isEncryptionKey, keyRingWeakness } from "../settings/settings.js";
 import { StartError } from "../start-error.js";
 import { createStateFile, makeFolder, parseStateFile, readStateFile } from "../state-file.js";
 import type { KeyRings, SigningKey } from "./jwt.js";

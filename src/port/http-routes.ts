@@ -1,7 +1,7 @@
 // Plain HTTP beside the RPCs: probes that any orchestrator can ask, and the metrics.
 import type { Registry } from "prom-client";
 import type { Clock } from "../clock.js";
-import { answer, answerHttpError, answerJson, pathOf, type WireRequest, type WireResponse } from "./wire.js";
+import { answer, answerHttpError, answerJson, pathOf, type WireRequest, type WireResponse } from "./exchange.js";
 
 export interface HealthReport {
   readonly status: "healthy" | "degraded" | "unhealthy";

@@ -1,9 +1,22 @@
 // The other end of a request's connection.
 import { constants } from "node:http2";
-import type { Peer } from "./caller.js";
+import type { Connection, WireRequest, WireResponse } from "./exchange.js";
 import { goAway } from "./keepalive.js";
 import type { Proxies } from "./proxies.js";
-import type { Connection, WireRequest, WireResponse } from "./wire.js";
+
+/** The other end of the connection. */
+export interface Peer {
+  /** IP address without the IPv4-in-IPv6 prefix; "unknown" when the socket is gone. */
+  readonly address: string;
+  /** Notes against the connection that a call was not let in. */
+  turnedAway(): void;
+  /** Notes that the call has shown who calls, so that its connection does not give way to others. */
+  letIn(): void;
+  /** Lets the connection's streams end, then closes it (GOAWAY on HTTP/2), so that the next call dials anew. */
+  closeConnection(): void;
+  /** Ends the call at once, without an answer: for a reader that reads none. On HTTP/1.1 its connection goes with it. */
+  resetStream(): void;
+}
 
 export function peerOf(
   request: WireRequest,

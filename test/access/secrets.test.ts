@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
-import { loadSecrets } from "../../src/admin/secrets.js";
-import { parseKeyRing } from "../../src/settings.js";
+import { loadSecrets } from "../../src/access/secrets.js";
+import { parseKeyRing } from "../../src/settings/settings.js";
 import { startChild } from "../support/child.js";
 import { openWorld } from "../support/world.js";
 

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { tokensCollection } from "../../src/admin/tokens.js";
+import { tokensCollection } from "../../src/access/tokens.js";
 import { aNode } from "../support/builders.js";
 import { createTestClock } from "../support/clock.js";
 import { embeddedEngines } from "../support/engines.js";

@@ -2,7 +2,6 @@ import { spawn } from "node:child_process";
 import { connect as connectHttp2, constants } from "node:http2";
 import { ConnectError } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { frame, rawHttp2, requestHeaders } from "../support/raw-http2.js";
 import {
   Code,
   clientOf,
@@ -16,7 +15,8 @@ import {
   startTestServer,
   type TestServer,
   until,
-} from "./harness.js";
+} from "../rpc/harness.js";
+import { frame, rawHttp2, requestHeaders } from "../support/raw-http2.js";
 
 let server: TestServer;
 beforeEach(async () => {

@@ -21,11 +21,11 @@ import {
   defaultConnectionLimits,
   resetsOfConnection,
 } from "./connections.js";
+import { answer, type Connection, type WireHandler, type WireRequest, type WireResponse } from "./exchange.js";
 import { goAway, type Keepalive, keepAlive } from "./keepalive.js";
 import { type Protocol, sniff } from "./sniff.js";
 import { createTlsReload, readTls, type TlsFiles, type TlsMaterial } from "./tls.js";
 import { createTurns } from "./turns.js";
-import { answer, type Connection, type WireHandler, type WireRequest, type WireResponse } from "./wire.js";
 
 export interface ListenerLimits extends Keepalive, ConnectionLimits {
   readonly backlog: number;

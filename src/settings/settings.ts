@@ -5,9 +5,9 @@ import { existsSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
-import { isRange } from "./rpc/proxies.js";
-import { StartError } from "./start-error.js";
-import { readStateFile } from "./state-file.js";
+import { isRange } from "../port/proxies.js";
+import { StartError } from "../start-error.js";
+import { readStateFile } from "../state-file.js";
 
 export interface Settings {
   readonly serviceName: string;

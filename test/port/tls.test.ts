@@ -10,7 +10,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { beat, grpcJsClient, nodeId, startTestServer, until } from "./harness.js";
+import { beat, grpcJsClient, nodeId, startTestServer, until } from "../rpc/harness.js";
 
 let folder: string;
 const at = (name: string) => join(folder, name);

@@ -1,6 +1,6 @@
 // Work in turns: nobody's work waits for all that another one has brought, and each turn of the event loop stays short.
 import { expect, test } from "vitest";
-import { createTurns } from "../../src/rpc/turns.js";
+import { createTurns } from "../../src/port/turns.js";
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 

@@ -3,7 +3,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { CreateNodeRequestSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { CreatePoolRequestSchema } from "../../gen/lucid/node/v1/pool_service_pb.js";
-import { idempotencyId, meaningOf } from "../../src/rpc/idempotency.js";
+import { idempotencyId, meaningOf } from "../../src/conventions/idempotency.js";
 
 const meaning = (request: MessageInitShape<typeof CreateNodeRequestSchema>) =>
   meaningOf(CreateNodeRequestSchema, create(CreateNodeRequestSchema, request));

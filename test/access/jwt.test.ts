@@ -1,7 +1,7 @@
 // Tokens as text: what is accepted, and every way to be refused.
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { type Claims, type KeyRings, signToken, verifyToken } from "../../src/admin/jwt.js";
+import { type Claims, type KeyRings, signToken, verifyToken } from "../../src/access/jwt.js";
 import { Failure } from "../../src/failure.js";
 
 const now = new Date("2026-01-01T00:00:00Z");

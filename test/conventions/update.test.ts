@@ -2,8 +2,8 @@
 import { create } from "@bufbuild/protobuf";
 import { FieldMaskSchema } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
+import { checkVersion, maskedPaths } from "../../src/conventions/update.js";
 import { Failure } from "../../src/failure.js";
-import { checkVersion, maskedPaths } from "../../src/rpc/update.js";
 
 const allowed = ["name", "labels"] as const;
 const mask = (...paths: string[]) => create(FieldMaskSchema, { paths });

@@ -2,13 +2,9 @@
 import { EventEmitter } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
-import { addressKey } from "../../src/rpc/address.js";
-import { createBudget } from "../../src/rpc/budget.js";
-import { createConnections, defaultConnectionLimits } from "../../src/rpc/connections.js";
-import { startChild } from "../support/child.js";
-import type { Flood } from "../support/flooder.js";
-import { rawHttp2, requestHeaders } from "../support/raw-http2.js";
-import { watchTurns } from "../support/turns.js";
+import { addressKey } from "../../src/port/address.js";
+import { createBudget } from "../../src/port/budget.js";
+import { createConnections, defaultConnectionLimits } from "../../src/port/connections.js";
 import {
   beat,
   clientOf,
@@ -21,7 +17,11 @@ import {
   startTestServer,
   type TestServer,
   until,
-} from "./harness.js";
+} from "../rpc/harness.js";
+import { startChild } from "../support/child.js";
+import type { Flood } from "../support/flooder.js";
+import { rawHttp2, requestHeaders } from "../support/raw-http2.js";
+import { watchTurns } from "../support/turns.js";
 
 const children: { kill(): Promise<void> }[] = [];
 afterEach(async () => {

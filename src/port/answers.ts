@@ -1,7 +1,7 @@
 // How answers end: whatever the client has not sent yet, does not read, or leaves open.
 import type { ServerResponse } from "node:http";
 import { constants, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
-import type { WireRequest, WireResponse } from "./wire.js";
+import type { WireRequest, WireResponse } from "./exchange.js";
 
 /**
  * Lets the rest of a request come in that nobody has read by the time its answer ends, as a refusal by the gate leaves it.

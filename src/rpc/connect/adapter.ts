@@ -5,14 +5,14 @@ import { base64Decode } from "@bufbuild/protobuf/wire";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ConnectRouter, type ContextValues, createConnectRouter } from "@connectrpc/connect";
 import { compressionBrotli, compressionGzip, universalResponseToNodeResponse } from "@connectrpc/connect-node";
-import { timerMaxMs } from "../clock.js";
-import { assertLength, type BodyFormat, bodyOf, bodyOfQuery, prepareBody } from "./body/body.js";
-import { unreadable } from "./body/fault.js";
-import { isEncoding } from "./body/inflate.js";
-import type { ReaderLimits } from "./body/reader.js";
-import { createRoom } from "./body/room.js";
-import { type MediaType, mediaTypeOf } from "./media-type.js";
-import type { WireRequest, WireResponse } from "./wire.js";
+import { timerMaxMs } from "../../clock.js";
+import type { WireRequest, WireResponse } from "../../port/exchange.js";
+import { type MediaType, mediaTypeOf } from "../../port/media-type.js";
+import { assertLength, type BodyFormat, bodyOf, bodyOfQuery, prepareBody } from "../body/body.js";
+import { unreadable } from "../body/fault.js";
+import { isEncoding } from "../body/inflate.js";
+import type { ReaderLimits } from "../body/reader.js";
+import { createRoom } from "../body/room.js";
 
 export interface RpcOptions extends NonNullable<Parameters<typeof createConnectRouter>[0]> {
   readonly routes: (router: ConnectRouter) => void;

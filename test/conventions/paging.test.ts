@@ -1,8 +1,8 @@
 // Page tokens: a position under a MAC, good for one list with one set of filters.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { createPaging, type PageRequest } from "../../src/conventions/paging.js";
 import { Failure } from "../../src/failure.js";
-import { createPaging, type PageRequest } from "../../src/rpc/paging.js";
 import type { Cursor } from "../../src/storage/collection.js";
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);

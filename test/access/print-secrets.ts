@@ -1,6 +1,6 @@
 // Loads the secrets of the directory given and prints one of them.
-import { loadSecrets } from "../../src/admin/secrets.js";
-import { parseKeyRing } from "../../src/settings.js";
+import { loadSecrets } from "../../src/access/secrets.js";
+import { parseKeyRing } from "../../src/settings/settings.js";
 
 const [dataDir = ""] = process.argv.slice(2);
 const unset = { jwtSecretKey: undefined, jwtPrivilegedSecretKey: undefined, encryptionKey: undefined };

@@ -5,9 +5,9 @@ import { constants } from "node:http2";
 import type { Socket } from "node:net";
 import { addressKey } from "./address.js";
 import { type BudgetRate, createBudget } from "./budget.js";
+import type { Connection } from "./exchange.js";
 import { goAway } from "./keepalive.js";
 import { addressOf } from "./peer.js";
-import type { Connection } from "./wire.js";
 
 export interface ConnectionLimits {
   /** Connections at once. Beyond them the one that has been idle for longest goes, or else the new one. */

@@ -4,7 +4,7 @@
 import { randomUUID } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
 import { unauthenticated } from "../failure.js";
-import { nodeRoles, privilegedRoles, type Role, serviceRoles } from "../rpc/permission.js";
+import { nodeRoles, privilegedRoles, type Role, serviceRoles } from "./permission.js";
 
 export const tokenTypes = [
   "service_access",

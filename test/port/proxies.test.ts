@@ -2,9 +2,9 @@
 import { createClient } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.js";
-import { connectionsThatFit, openFilesMax } from "../../src/rpc/descriptors.js";
-import { createProxies } from "../../src/rpc/proxies.js";
-import { failureOf, getNodePath, startTestServer, transportOf } from "./harness.js";
+import { connectionsThatFit, openFilesMax } from "../../src/port/descriptors.js";
+import { createProxies } from "../../src/port/proxies.js";
+import { failureOf, getNodePath, startTestServer, transportOf } from "../rpc/harness.js";
 
 const proxies = createProxies(["10.0.0.0/8", "127.0.0.1", "2001:db8:1::/48"]);
 

@@ -2,8 +2,6 @@
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
 import { unauthenticated, unavailable } from "../failure.js";
-import type { Caller } from "../rpc/caller.js";
-import type { NodeRole, Role } from "../rpc/permission.js";
 import {
   type Collection,
   type CollectionDefinition,
@@ -13,7 +11,9 @@ import {
 } from "../storage/collection.js";
 import { createDatedReader } from "../storage/dated.js";
 import type { Task } from "../task.js";
+import type { Caller } from "./caller.js";
 import { type Claims, type KeyRings, newJti, signToken, type TokenType, verifyToken } from "./jwt.js";
+import type { NodeRole, Role } from "./permission.js";
 
 /** A token that was used up or revoked; `_id` is the kind and the jti, or the hash of a challenge. */
 interface TokenDocument {

@@ -1,7 +1,6 @@
-// Label selectors: terms joined by commas, all of which must hold. Pure.
+// Labels: how they are stored, and selectors, whose terms, joined by commas, must all hold. Pure.
 import { malformed } from "../failure.js";
 import type { Filter } from "../storage/collection.js";
-import { storeLabelKey } from "./wire.js";
 
 const term =
   /^(?:(!)?([a-zA-Z0-9](?:[a-zA-Z0-9._/-]*[a-zA-Z0-9])?)|([a-zA-Z0-9](?:[a-zA-Z0-9._/-]*[a-zA-Z0-9])?)(==?|!=)([a-zA-Z0-9._-]*))$/;
@@ -22,5 +21,14 @@ export function labelFilter(selector: string): Filter | undefined {
   });
   return { $and: conditions };
 }
+
+/**
+ * Dots would be paths in the store and a key of digits a position in a list: there "~" stands for a dot and "@" before
+ * every key. Callers can write neither.
+ */
+export const storeLabels = (labels: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(labels).map(([key, value]) => [storeLabelKey(key), value]));
+const storeLabelKey = (key: string): string => `@${key.replaceAll(".", "~")}`;
+export const labelKeyOf = (stored: string): string => stored.slice(1).replaceAll("~", ".");
 
 const path = (key: string) => `labels.${storeLabelKey(key)}`;

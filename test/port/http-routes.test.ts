@@ -2,12 +2,12 @@ import { createClient } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { Health } from "../../gen/grpc/health/v1/health_pb.js";
 import { systemClock } from "../../src/clock.js";
+import type { HealthReport, HealthReports, ReadyReport } from "../../src/port/http-routes.js";
 import { createHealthState } from "../../src/rpc/health.js";
-import type { HealthReport, HealthReports, ReadyReport } from "../../src/rpc/http-routes.js";
 import { createMetricsServer } from "../../src/rpc/metrics-server.js";
 import { silentLog } from "../../src/telemetry/log.js";
 import { createMetrics } from "../../src/telemetry/metrics.js";
-import { startTestServer, transportOf } from "./harness.js";
+import { startTestServer, transportOf } from "../rpc/harness.js";
 
 const report = (status: HealthReport["status"]): HealthReport => ({
   status,

@@ -1,6 +1,6 @@
 // Lets pages of stated origins call the service from a browser, by Connect or gRPC-Web.
 import { cors as connectCors } from "@connectrpc/connect";
-import type { WireRequest, WireResponse } from "./wire.js";
+import type { WireRequest, WireResponse } from "./exchange.js";
 
 /** True when the request was a preflight and is answered. */
 export type Cors = (request: WireRequest, response: WireResponse) => boolean;

@@ -10,7 +10,7 @@ import {
   readEnvironment,
   type Settings,
   SettingsError,
-} from "../src/settings.js";
+} from "../../src/settings/settings.js";
 
 const key = Buffer.from("0123456789abcdefghijklmnopqrstuv").toString("base64");
 const secret = "0123456789-abcdefghij-0123456789";
