@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { requireBuilt } from "./e2e/built.js";
 import { runProgram } from "./e2e/process.js";
-import { hasMongoProgram } from "./support/mongo.js";
+import { hasMongoProgram } from "./support/engines/mongo.js";
 import { toolFor, toolsDirectory } from "./support/tools.js";
 
 const root = new URL("..", import.meta.url).pathname;

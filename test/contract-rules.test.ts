@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { nodeRoles, type Role, serviceRoles } from "../src/access/permission.js";
 import { policies, services } from "../src/routes.js";
 import { procedureOf } from "../src/rpc/policies.js";
-import { aNode } from "./support/builders.js";
-import { type Refusal, toRefusal } from "./support/refusal.js";
-import { openWorld, type World } from "./support/world.js";
+import { aNode } from "./support/world/builders.js";
+import { type Refusal, toRefusal } from "./support/world/refusal.js";
+import { openWorld, type World } from "./support/world/world.js";
 
 const roles: readonly Role[] = [...nodeRoles, ...serviceRoles];
 const readers: readonly Role[] = ["operator", "payer", "admin"];

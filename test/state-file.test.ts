@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createStateFile, parseStateFile, readStateFile, writeStateFile } from "../src/state-file.js";
-import { startChild } from "./support/child.js";
+import { startChild } from "./support/fleet/child.js";
 
 const kills = Number(process.env.CRASH_KILLS ?? 5);
 const hasStrace = spawnSync("strace", ["-V"]).status === 0;

@@ -21,7 +21,7 @@ export default defineConfig({
   test: {
     reporters: ["default", "./test/support/summary.ts"],
     maxWorkers: 2,
-    globalSetup: ["test/support/servers.ts"],
+    globalSetup: ["test/support/engines/servers.ts"],
     projects: [
       {
         test: {

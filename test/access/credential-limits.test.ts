@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { anIdentity } from "../support/enroll.js";
-import { openWorld } from "../support/world.js";
+import { anIdentity } from "../support/clients/enroll.js";
+import { openWorld } from "../support/world/world.js";
 
 const settings = {
   RATE_LIMIT_ENABLED: "true",

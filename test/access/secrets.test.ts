@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { loadSecrets } from "../../src/access/secrets.js";
 import { parseKeyRing } from "../../src/settings/settings.js";
-import { startChild } from "../support/child.js";
-import { openWorld } from "../support/world.js";
+import { startChild } from "../support/fleet/child.js";
+import { openWorld } from "../support/world/world.js";
 
 let dataDir: string;
 beforeEach(() => {

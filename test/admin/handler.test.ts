@@ -2,11 +2,11 @@
 import { describe, expect, test } from "vitest";
 import { HealthStatus, Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { aNode } from "../support/builders.js";
-import { engineNames } from "../support/engines.js";
-import { connectNode } from "../support/node-stream.js";
-import { expectRefusal, refusalOf } from "../support/refusal.js";
-import { openClockedWorld, openWorld } from "../support/world.js";
+import { connectNode } from "../support/clients/node-stream.js";
+import { engineNames } from "../support/engines/engines.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal, refusalOf } from "../support/world/refusal.js";
+import { openClockedWorld, openWorld } from "../support/world/world.js";
 
 describe("a token's life", () => {
   test("is bounded by a setting: more is refused, and what lives longer unasked is cut", async () => {

@@ -2,9 +2,9 @@
 import { expect, test } from "vitest";
 import { createHealth } from "../../src/admin/health.js";
 import { createLocalCoordination } from "../../src/coordination/local.js";
-import { createTestClock } from "../support/clock.js";
-import { until } from "../support/until.js";
-import { openWorld } from "../support/world.js";
+import { createTestClock } from "../support/world/clock.js";
+import { until } from "../support/world/until.js";
+import { openWorld } from "../support/world/world.js";
 
 test("the bodies of dependencies are let go of unread, whatever they answer", async () => {
   await using world = await openWorld();

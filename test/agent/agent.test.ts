@@ -6,9 +6,9 @@ import { type AgentEnd, type AgentState, backoffMs, runAgent } from "../../src/a
 import { type Credentials, createMemoryCredentials } from "../../src/agent/credentials.js";
 import { descriptionToWire, sampleToWire } from "../../src/agent/machine.js";
 import { systemClock } from "../../src/clock.js";
-import { aNode } from "../support/builders.js";
-import { until, within } from "../support/until.js";
-import { openWorld, stillCollector, type World } from "../support/world.js";
+import { aNode } from "../support/world/builders.js";
+import { until, within } from "../support/world/until.js";
+import { openWorld, stillCollector, type World } from "../support/world/world.js";
 
 interface RunningAgent {
   readonly states: AgentState[];

@@ -24,9 +24,9 @@ import { type Clock, systemClock } from "../../src/clock.js";
 import { verifyEd25519 } from "../../src/crypto.js";
 import { challengeBody } from "../../src/nodes/challenge-form.js";
 import { signedText } from "../../src/poot/verdict.js";
-import { createTestClock } from "../support/clock.js";
-import { type Answer, type MaliciousService, openMaliciousService } from "../support/malicious-service.js";
-import { until, within } from "../support/until.js";
+import { type Answer, type MaliciousService, openMaliciousService } from "../support/clients/malicious-service.js";
+import { createTestClock } from "../support/world/clock.js";
+import { until, within } from "../support/world/until.js";
 
 const nodeId = "node_honest";
 const leaving: (() => Promise<unknown>)[] = [];

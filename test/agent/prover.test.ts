@@ -6,11 +6,11 @@ import type { PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js"
 import { createMemoryCredentials, type Identity } from "../../src/agent/credentials.js";
 import { hashChain, type ProverOptions, runProver } from "../../src/agent/prover.js";
 import { systemClock } from "../../src/clock.js";
-import { aNode } from "../support/builders.js";
-import { enroll, enrollmentToken } from "../support/enroll.js";
-import { untilStatus } from "../support/look.js";
-import { until } from "../support/until.js";
-import { openWorld, type World } from "../support/world.js";
+import { enroll, enrollmentToken } from "../support/clients/enroll.js";
+import { untilStatus } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { until } from "../support/world/until.js";
+import { openWorld, type World } from "../support/world/world.js";
 
 let world: World;
 beforeAll(async () => {

@@ -8,13 +8,13 @@ import { holdStream, type StreamParts } from "../../src/agent/stream.js";
 import { type MachineAgentOptions, runMachineAgent } from "../../src/cli/agent.js";
 import { type Clock, systemClock } from "../../src/clock.js";
 import { clockIsOff } from "../../src/nodes/sessions/skew.js";
-import { aNode } from "../support/builders.js";
-import { createTestClock } from "../support/clock.js";
-import { enrollmentToken } from "../support/enroll.js";
-import { untilStatus } from "../support/look.js";
-import { connectNode } from "../support/node-stream.js";
-import { until, within } from "../support/until.js";
-import { openClockedWorld, openWorld, type World } from "../support/world.js";
+import { enrollmentToken } from "../support/clients/enroll.js";
+import { connectNode } from "../support/clients/node-stream.js";
+import { untilStatus } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { createTestClock } from "../support/world/clock.js";
+import { until, within } from "../support/world/until.js";
+import { openClockedWorld, openWorld, type World } from "../support/world/world.js";
 
 const hour = 3_600_000;
 

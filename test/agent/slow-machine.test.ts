@@ -6,11 +6,11 @@ import { createMemoryCredentials } from "../../src/agent/credentials.js";
 import { sampleToWire } from "../../src/agent/machine.js";
 import { systemClock } from "../../src/clock.js";
 import type { MachineSample } from "../../src/machine/machine.js";
-import { aNode } from "../support/builders.js";
-import { enrollmentToken } from "../support/enroll.js";
-import { nodeOf } from "../support/look.js";
-import { until, within } from "../support/until.js";
-import { openWorld, stillCollector, type World } from "../support/world.js";
+import { enrollmentToken } from "../support/clients/enroll.js";
+import { nodeOf } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { until, within } from "../support/world/until.js";
+import { openWorld, stillCollector, type World } from "../support/world/world.js";
 
 const settings = { NODE_HEARTBEAT_INTERVAL: "1", HEARTBEAT_GRACE: "1", RESOURCE_COLLECTION_INTERVAL: "10" };
 const never = () => new Promise<never>(() => undefined);

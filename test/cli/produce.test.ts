@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { outputOf } from "../../src/cli/produce.js";
 import { systemClock } from "../../src/clock.js";
-import { createTestClock } from "../support/clock.js";
-import { type HangingCommands, hangingCommands } from "../support/hanging-commands.js";
-import { until, within } from "../support/until.js";
+import { type HangingCommands, hangingCommands } from "../support/fleet/hanging-commands.js";
+import { createTestClock } from "../support/world/clock.js";
+import { until, within } from "../support/world/until.js";
 
 let directory: string;
 let commands: HangingCommands;

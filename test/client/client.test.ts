@@ -7,9 +7,9 @@ import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient, lucidReason, retryAfterMs } from "../../src/client/index.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { anActiveNode, aProof } from "../poot/proofs.js";
-import { createTestClock } from "../support/clock.js";
-import { engineNames } from "../support/engines.js";
-import { openWorld, type World } from "../support/world.js";
+import { engineNames } from "../support/engines/engines.js";
+import { createTestClock } from "../support/world/clock.js";
+import { openWorld, type World } from "../support/world/world.js";
 
 describe("createLucidClient", () => {
   let world: World | undefined;

@@ -3,9 +3,9 @@ import { Code, ConnectError, createClient, createRouterTransport } from "@connec
 import { afterEach, expect, test } from "vitest";
 import { NodeService, type WatchNodesResponse } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient, watchNodes } from "../../src/client/index.js";
-import { aNode } from "../support/builders.js";
-import { until } from "../support/until.js";
-import { openWorld } from "../support/world.js";
+import { aNode } from "../support/world/builders.js";
+import { until } from "../support/world/until.js";
+import { openWorld } from "../support/world/world.js";
 
 const ends: LucidClient[] = [];
 afterEach(() => {

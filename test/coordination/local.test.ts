@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { createLocalCoordination } from "../../src/coordination/local.js";
 import { describeCoordination } from "../contract/coordination.js";
-import { createTestClock } from "../support/clock.js";
+import { createTestClock } from "../support/world/clock.js";
 
 describeCoordination("local", async () => {
   const clock = createTestClock();

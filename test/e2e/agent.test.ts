@@ -4,9 +4,9 @@ import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createLucidClient, type LucidClient } from "../../src/client/client.js";
-import { aNode } from "../support/builders.js";
-import { untilConnectivity } from "../support/look.js";
-import { until, within } from "../support/until.js";
+import { untilConnectivity } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { until, within } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Program, runProgram, startProgram } from "./process.js";
 

@@ -9,10 +9,10 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest
 import { Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { Connectivity, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient } from "../../src/client/client.js";
-import { aNode } from "../support/builders.js";
-import { connectivityOf, historyOf, nodeOf, untilConnectivity } from "../support/look.js";
-import { type NodeStream, openNodeStream } from "../support/node-stream.js";
-import { inParallel, until, within } from "../support/until.js";
+import { type NodeStream, openNodeStream } from "../support/clients/node-stream.js";
+import { connectivityOf, historyOf, nodeOf, untilConnectivity } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { inParallel, until, within } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Ending, type Program, runProgram, startProgram } from "./process.js";
 

@@ -1,8 +1,8 @@
 // One running service and every kind of client: the same calls, the same answers.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { connectivityOf, nodeOf } from "../support/look.js";
+import { connectivityOf, nodeOf } from "../support/fleet/look.js";
 import { toolFor } from "../support/tools.js";
-import { openWorld, type World } from "../support/world.js";
+import { openWorld, type World } from "../support/world/world.js";
 import type { ForeignClient, Headers, Json, Kind, Outcome, Refusal } from "./clients/client.js";
 import { bufKinds, curlKinds, grpcurlKind } from "./clients/command-line.js";
 import { connectKinds } from "./clients/connect.js";

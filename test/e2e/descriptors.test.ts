@@ -4,7 +4,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { until } from "../support/until.js";
+import { until } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { startProgram } from "./process.js";
 

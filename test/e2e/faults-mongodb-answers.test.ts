@@ -3,7 +3,8 @@
 import type { Document } from "mongodb";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { aName, aNode, aPool } from "../support/builders.js";
+import { connectNode } from "../support/clients/node-stream.js";
+import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/engines/mongo.js";
 import {
   deadline,
   type FaultyWorld,
@@ -15,12 +16,11 @@ import {
   startProbes,
   succeeds,
   timedUntil,
-} from "../support/faults.js";
-import { historyOf, nodeOf } from "../support/look.js";
-import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/mongo.js";
-import { connectNode } from "../support/node-stream.js";
-import { until } from "../support/until.js";
-import type { World } from "../support/world.js";
+} from "../support/fleet/faults.js";
+import { historyOf, nodeOf } from "../support/fleet/look.js";
+import { aName, aNode, aPool } from "../support/world/builders.js";
+import { until } from "../support/world/until.js";
+import type { World } from "../support/world/world.js";
 
 /** What one operation may take in these tests. */
 const operationMs = 2_000;

@@ -2,7 +2,8 @@
 // docs/operations.md. FAULT_SECONDS: how long it stays away under load.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { aName, aNode } from "../support/builders.js";
+import { connectNode, openNodeStream } from "../support/clients/node-stream.js";
+import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/engines/mongo.js";
 import {
   deadline,
   expectAway,
@@ -15,14 +16,13 @@ import {
   startCalls,
   startProbes,
   timedUntil,
-} from "../support/faults.js";
-import { connectionsOf, lastHeartbeatOf, nodeOf, untilConnectivity } from "../support/look.js";
-import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/mongo.js";
-import { connectNode, openNodeStream } from "../support/node-stream.js";
-import { toRefusal } from "../support/refusal.js";
-import { inParallel, until } from "../support/until.js";
-import { type Watcher, watchNodes } from "../support/watcher.js";
-import type { World } from "../support/world.js";
+} from "../support/fleet/faults.js";
+import { connectionsOf, lastHeartbeatOf, nodeOf, untilConnectivity } from "../support/fleet/look.js";
+import { type Watcher, watchNodes } from "../support/fleet/watcher.js";
+import { aName, aNode } from "../support/world/builders.js";
+import { toRefusal } from "../support/world/refusal.js";
+import { inParallel, until } from "../support/world/until.js";
+import type { World } from "../support/world/world.js";
 
 const intervalMs = 1_000;
 const graceMs = 4_000;

@@ -2,8 +2,10 @@
 // faults in docs/operations.md. Losing Redis costs limits and speed, never a call, a node's state, or a proof.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { HealthStatus } from "../../gen/lucid/node/v1/admin_service_pb.js";
-import { aNode } from "../support/builders.js";
-import { anIdentity, enrollmentToken } from "../support/enroll.js";
+import { anIdentity, enrollmentToken } from "../support/clients/enroll.js";
+import { connectNode, openNodeStream } from "../support/clients/node-stream.js";
+import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/engines/mongo.js";
+import { canStartRedis, ownPrefix, type RedisUnderTest, sparePort, startRedis } from "../support/engines/redis.js";
 import {
   deadline,
   type FaultyWorld,
@@ -14,14 +16,12 @@ import {
   startBeats,
   startProbes,
   timedUntil,
-} from "../support/faults.js";
-import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/mongo.js";
-import { connectNode, openNodeStream } from "../support/node-stream.js";
-import { canStartRedis, ownPrefix, type RedisUnderTest, sparePort, startRedis } from "../support/redis.js";
-import { expectRefusal, refusalOf, toRefusal } from "../support/refusal.js";
-import { until } from "../support/until.js";
-import { watchNodes } from "../support/watcher.js";
-import type { Clients } from "../support/world.js";
+} from "../support/fleet/faults.js";
+import { watchNodes } from "../support/fleet/watcher.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal, refusalOf, toRefusal } from "../support/world/refusal.js";
+import { until } from "../support/world/until.js";
+import type { Clients } from "../support/world/world.js";
 
 /** Calls of one subject a minute. */
 const limit = 5;

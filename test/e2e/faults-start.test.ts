@@ -4,11 +4,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { measured } from "../support/faults.js";
-import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/mongo.js";
-import { sparePort } from "../support/redis.js";
-import { within } from "../support/until.js";
-import { commonSecret } from "../support/world.js";
+import { hasMongoProgram, type MongoUnderTest, startMongo } from "../support/engines/mongo.js";
+import { sparePort } from "../support/engines/redis.js";
+import { measured } from "../support/fleet/faults.js";
+import { within } from "../support/world/until.js";
+import { commonSecret } from "../support/world/world.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Ending, type Program, runProgram, startProgram } from "./process.js";
 

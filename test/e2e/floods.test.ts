@@ -8,11 +8,11 @@ import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HeartbeatRequestSchema, HeartbeatResponseSchema, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient } from "../../src/client/index.js";
-import { type Child, startChild } from "../support/child.js";
-import type { Flood } from "../support/flooder.js";
-import { signAccess } from "../support/tokens.js";
-import { until } from "../support/until.js";
-import { commonSecret } from "../support/world.js";
+import type { Flood } from "../support/clients/flooder.js";
+import { type Child, startChild } from "../support/fleet/child.js";
+import { signAccess } from "../support/world/tokens.js";
+import { until } from "../support/world/until.js";
+import { commonSecret } from "../support/world/world.js";
 
 const size = Number(process.env.FLOOD_NODES ?? 500);
 const intervalMs = 1_000;
@@ -216,7 +216,7 @@ describe(`${size} nodes beat on`, () => {
       };
       for (const node of fleet) node.look();
       // Nice, so that it is the service that is measured and not the scheduler of two cores.
-      const flooder = startChild(new URL("../support/flooder.ts", import.meta.url), {
+      const flooder = startChild(new URL("../support/clients/flooder.ts", import.meta.url), {
         args: [JSON.stringify(flood)],
         under: ["nice", "-n", "10"],
       });

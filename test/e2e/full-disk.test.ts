@@ -7,8 +7,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { beforeAll, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient } from "../../src/client/client.js";
-import { canMount, mountDisk } from "../support/disks.js";
-import { until, within } from "../support/until.js";
+import { canMount, mountDisk } from "../support/engines/disks.js";
+import { until, within } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { runProgram, startProgram } from "./process.js";
 

@@ -9,11 +9,11 @@ import { Code } from "@connectrpc/connect";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { services } from "../../src/routes.js";
 import { procedureOf } from "../../src/rpc/policies.js";
-import { type Child, startChild } from "../support/child.js";
-import { type Attempt, attemptFor } from "../support/fuzz.js";
-import { randomFrom } from "../support/random.js";
-import { signAccess } from "../support/tokens.js";
-import { commonSecret } from "../support/world.js";
+import { type Attempt, attemptFor } from "../support/clients/fuzz.js";
+import { type Child, startChild } from "../support/fleet/child.js";
+import { randomFrom } from "../support/world/random.js";
+import { signAccess } from "../support/world/tokens.js";
+import { commonSecret } from "../support/world/world.js";
 
 const seconds = Number(process.env.FUZZ_SECONDS ?? 120);
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000);

@@ -6,7 +6,7 @@ import { runInNewContext } from "node:vm";
 import { startServer } from "../../src/server.js";
 import { parseSettings } from "../../src/settings/settings.js";
 import { silentLog } from "../../src/telemetry/log.js";
-import { watchTurns } from "../support/turns.js";
+import { watchTurns } from "../support/world/turns.js";
 
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createLucidClient } from "../../src/client/client.js";
-import { type HangingCommands, hangingCommands } from "../support/hanging-commands.js";
-import { nodeOf } from "../support/look.js";
-import { until, within } from "../support/until.js";
+import { type HangingCommands, hangingCommands } from "../support/fleet/hanging-commands.js";
+import { nodeOf } from "../support/fleet/look.js";
+import { until, within } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { runProgram, startProgram } from "./process.js";
 

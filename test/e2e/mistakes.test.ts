@@ -21,8 +21,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { createCredentials, loadCredentials } from "../../src/agent/credentials.js";
-import { canMount, type Disk, mountDisk } from "../support/disks.js";
-import { within } from "../support/until.js";
+import { canMount, type Disk, mountDisk } from "../support/engines/disks.js";
+import { within } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Ending, type Program, type ProgramOptions, runProgram, startProgram } from "./process.js";
 

@@ -5,11 +5,11 @@ import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient } from "../../src/client/client.js";
-import { canMount, mountDisk } from "../support/disks.js";
-import { type Fifo, openFifo } from "../support/fifo.js";
-import { fleetOf } from "../support/look.js";
-import { sparePort } from "../support/redis.js";
-import { until, within } from "../support/until.js";
+import { canMount, mountDisk } from "../support/engines/disks.js";
+import { sparePort } from "../support/engines/redis.js";
+import { type Fifo, openFifo } from "../support/fleet/fifo.js";
+import { fleetOf } from "../support/fleet/look.js";
+import { until, within } from "../support/world/until.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Ending, type Program, runProgram, startProgram } from "./process.js";
 

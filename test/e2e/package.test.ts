@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { toolFor } from "../support/tools.js";
-import { openWorld, type World } from "../support/world.js";
+import { openWorld, type World } from "../support/world/world.js";
 import { requireBuilt } from "./built.js";
 import { packageManagerEnvironment, runProgram } from "./process.js";
 

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { within } from "../support/until.js";
+import { within } from "../support/world/until.js";
 
 export interface Ending {
   /** The exit code, or the signal that ended it. */

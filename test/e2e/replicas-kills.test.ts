@@ -4,11 +4,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { NodeDocument } from "../../src/nodes/node.js";
-import { aPool } from "../support/builders.js";
-import { randomFrom } from "../support/random.js";
-import { canStartReplicas, eventually, openReplicas, type Replicas, sizeOf } from "../support/replicas.js";
-import { allLogged, connectedAgain, expectSoundHistory } from "../support/replicas-history.js";
-import { startWriters } from "../support/replicas-writers.js";
+import { allLogged, connectedAgain, expectSoundHistory } from "../support/fleet/history.js";
+import { canStartReplicas, eventually, openReplicas, type Replicas, sizeOf } from "../support/fleet/replicas.js";
+import { startWriters } from "../support/fleet/writers.js";
+import { aPool } from "../support/world/builders.js";
+import { randomFrom } from "../support/world/random.js";
 import { requireBuilt } from "./built.js";
 
 const kills = sizeOf("FLEET_KILLS", 4);

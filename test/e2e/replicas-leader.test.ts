@@ -4,7 +4,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { LucidClient } from "../../src/client/client.js";
-import { aNode } from "../support/builders.js";
+import { allLogged, connectedAgain, expectSoundHistory, nodesNamed, reasonsOf } from "../support/fleet/history.js";
 import {
   canStartReplicas,
   eventually,
@@ -12,9 +12,9 @@ import {
   type Replicas,
   type ReplicaUnderTest,
   sizeOf,
-} from "../support/replicas.js";
-import { allLogged, connectedAgain, expectSoundHistory, nodesNamed, reasonsOf } from "../support/replicas-history.js";
-import { until } from "../support/until.js";
+} from "../support/fleet/replicas.js";
+import { aNode } from "../support/world/builders.js";
+import { until } from "../support/world/until.js";
 import { requireBuilt } from "./built.js";
 
 /** Longer than the lease (10 s) and than a replica is waited for (10 s). */

@@ -6,16 +6,6 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { LucidClient } from "../../src/client/client.js";
 import type { LogEntry } from "../../src/nodes/history/log.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
-import { aNode } from "../support/builders.js";
-import { historyOf } from "../support/look.js";
-import {
-  canStartReplicas,
-  eventually,
-  openReplicas,
-  type Replicas,
-  type ReplicaUnderTest,
-  sizeOf,
-} from "../support/replicas.js";
 import {
   allLogged,
   asHeard,
@@ -25,8 +15,18 @@ import {
   nodesNamed,
   reasonsOf,
   watchThroughout,
-} from "../support/replicas-history.js";
-import { inParallel } from "../support/until.js";
+} from "../support/fleet/history.js";
+import { historyOf } from "../support/fleet/look.js";
+import {
+  canStartReplicas,
+  eventually,
+  openReplicas,
+  type Replicas,
+  type ReplicaUnderTest,
+  sizeOf,
+} from "../support/fleet/replicas.js";
+import { aNode } from "../support/world/builders.js";
+import { inParallel } from "../support/world/until.js";
 import { requireBuilt } from "./built.js";
 
 const nodes = sizeOf("SIMULATED_NODES", 60);

@@ -10,7 +10,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Health, HealthCheckResponse_ServingStatus as Serving } from "../../gen/grpc/health/v1/health_pb.js";
 import { Connectivity } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { eventually, openSingle, type ReplicaUnderTest, sizeOf } from "../support/replicas.js";
+import { eventually, openSingle, type ReplicaUnderTest, sizeOf } from "../support/fleet/replicas.js";
 import { requireBuilt } from "./built.js";
 
 const stormNodes = sizeOf("STORM_NODES", 300);

@@ -8,11 +8,11 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createLucidClient, type LucidClient } from "../../src/client/client.js";
-import { startMongo } from "../support/mongo.js";
-import { startRedis } from "../support/redis.js";
-import { canStartReplicas } from "../support/replicas.js";
-import { signAccess } from "../support/tokens.js";
-import { commonSecret } from "../support/world.js";
+import { startMongo } from "../support/engines/mongo.js";
+import { startRedis } from "../support/engines/redis.js";
+import { canStartReplicas } from "../support/fleet/replicas.js";
+import { signAccess } from "../support/world/tokens.js";
+import { commonSecret } from "../support/world/world.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Program, startProgram } from "./process.js";
 

@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { createLook } from "../../src/machine/look.js";
 import { createCollector } from "../../src/machine/machine.js";
-import { type HangingCommands, hangingCommands } from "../support/hanging-commands.js";
-import { until, within } from "../support/until.js";
+import { type HangingCommands, hangingCommands } from "../support/fleet/hanging-commands.js";
+import { until, within } from "../support/world/until.js";
 
 let directory: string;
 let commands: HangingCommands;

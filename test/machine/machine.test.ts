@@ -5,8 +5,8 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Look } from "../../src/machine/look.js";
 import { createCollector, systemCollector } from "../../src/machine/machine.js";
-import { createTestClock } from "../support/clock.js";
-import { until } from "../support/until.js";
+import { createTestClock } from "../support/world/clock.js";
+import { until } from "../support/world/until.js";
 
 let root: string;
 beforeEach(() => {

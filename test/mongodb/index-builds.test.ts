@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type CollectionDefinition, type StoredDocument, StoreUnavailableError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo/store.js";
-import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
+import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/engines/mongo-given.js";
 
 const tests = "test/mongodb/index-builds.test.ts";
 const documents = Number(process.env.INDEX_DOCUMENTS ?? 5_000_000);

@@ -15,11 +15,11 @@ import { createLease } from "../../src/replicas/lease.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { runTasks } from "../../src/task.js";
-import { aNodeDocument } from "../support/documents.js";
-import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
-import { randomFrom } from "../support/random.js";
-import { allLogged, expectSoundHistory } from "../support/replicas-history.js";
-import { until } from "../support/until.js";
+import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/engines/mongo-given.js";
+import { allLogged, expectSoundHistory } from "../support/fleet/history.js";
+import { aNodeDocument } from "../support/world/documents.js";
+import { randomFrom } from "../support/world/random.js";
+import { until } from "../support/world/until.js";
 
 const tests = "test/mongodb/step-downs.test.ts";
 const stepDowns = Number(process.env.STEP_DOWNS ?? 5);

@@ -3,11 +3,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.js";
 import { createLocalCoordination } from "../../src/coordination/local.js";
 import { openMongoStore } from "../../src/storage/mongo/store.js";
-import { aNode } from "../support/builders.js";
-import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
-import { allLogged, asHeard, historyIn, watchThroughout } from "../support/replicas-history.js";
-import { until } from "../support/until.js";
-import { openWorld } from "../support/world.js";
+import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/engines/mongo-given.js";
+import { allLogged, asHeard, historyIn, watchThroughout } from "../support/fleet/history.js";
+import { aNode } from "../support/world/builders.js";
+import { until } from "../support/world/until.js";
+import { openWorld } from "../support/world/world.js";
 
 const tests = "test/mongodb/watch.test.ts";
 

@@ -3,12 +3,12 @@ import { describe, expect, test } from "vitest";
 import { createVault } from "../../src/crypto.js";
 import { challengeBody, macBytes } from "../../src/nodes/challenge-form.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { aNode } from "../support/builders.js";
-import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
-import { nodeOf } from "../support/look.js";
-import { connectNode } from "../support/node-stream.js";
-import { expectRefusal } from "../support/refusal.js";
-import { openClockedWorld, openWorld, type World } from "../support/world.js";
+import { anIdentity, enroll, enrollmentToken } from "../support/clients/enroll.js";
+import { connectNode } from "../support/clients/node-stream.js";
+import { nodeOf } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { openClockedWorld, openWorld, type World } from "../support/world/world.js";
 
 async function invited(world: World) {
   const { nodeId } = await aNode(world.nodes);

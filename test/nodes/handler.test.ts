@@ -5,13 +5,13 @@ import { Connectivity, type Node, NodeStatus, NodeType } from "../../gen/lucid/n
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { nodesCollection } from "../../src/nodes/repository.js";
 import { createLogger } from "../../src/telemetry/log.js";
-import { aHardware, aName, aNode, aPool, otherTronAddress, tronAddress } from "../support/builders.js";
-import { onProductionEngines } from "../support/engines.js";
-import { historyOf, nodeOf, untilStatus } from "../support/look.js";
-import { connectNode } from "../support/node-stream.js";
-import { expectRefusal, toRefusal } from "../support/refusal.js";
-import { inParallel, until } from "../support/until.js";
-import { type Clients, openClockedWorld, openWorld, type World } from "../support/world.js";
+import { connectNode } from "../support/clients/node-stream.js";
+import { onProductionEngines } from "../support/engines/engines.js";
+import { historyOf, nodeOf, untilStatus } from "../support/fleet/look.js";
+import { aHardware, aName, aNode, aPool, otherTronAddress, tronAddress } from "../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../support/world/refusal.js";
+import { inParallel, until } from "../support/world/until.js";
+import { type Clients, openClockedWorld, openWorld, type World } from "../support/world/world.js";
 
 let world: World;
 beforeAll(async () => {

@@ -1,7 +1,7 @@
 // Label selectors: what they find, on nodes that really have the labels.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { aNode } from "../support/builders.js";
-import { openWorld, type World } from "../support/world.js";
+import { aNode } from "../support/world/builders.js";
+import { openWorld, type World } from "../support/world/world.js";
 
 let world: World;
 beforeAll(async () => {

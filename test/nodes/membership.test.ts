@@ -4,8 +4,8 @@ import { describe, expect, test } from "vitest";
 import { claimableSlots, createMembership } from "../../src/nodes/membership.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
-import { aNode } from "../support/builders.js";
-import { openWorld } from "../support/world.js";
+import { aNode } from "../support/world/builders.js";
+import { openWorld } from "../support/world/world.js";
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const taken = fc.uniqueArray(fc.integer({ min: 1, max: 40 })).map((slots) => new Set(slots));

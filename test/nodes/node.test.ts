@@ -11,11 +11,11 @@ import {
   type Transition,
 } from "../../src/nodes/node.js";
 import { nodesCollection } from "../../src/nodes/repository.js";
-import { aNode } from "../support/builders.js";
-import { aNodeDocument } from "../support/documents.js";
-import { statusName, statusOf } from "../support/look.js";
-import { toRefusal } from "../support/refusal.js";
-import { type ClockedWorld, openClockedWorld } from "../support/world.js";
+import { statusName, statusOf } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { aNodeDocument } from "../support/world/documents.js";
+import { toRefusal } from "../support/world/refusal.js";
+import { type ClockedWorld, openClockedWorld } from "../support/world/world.js";
 
 type Call = "start" | "stop" | "restart" | "enter" | "exit" | "delete";
 

@@ -2,12 +2,12 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { aNode } from "../support/builders.js";
-import { historyOf, nodeOf, statusOf, untilStatus } from "../support/look.js";
-import { connectNode } from "../support/node-stream.js";
-import { expectRefusal } from "../support/refusal.js";
-import { until } from "../support/until.js";
-import { openClockedWorld, openWorld } from "../support/world.js";
+import { connectNode } from "../support/clients/node-stream.js";
+import { historyOf, nodeOf, statusOf, untilStatus } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { until } from "../support/world/until.js";
+import { openClockedWorld, openWorld } from "../support/world/world.js";
 
 const commandTimeoutMs = 60_000;
 

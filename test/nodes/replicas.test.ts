@@ -5,13 +5,13 @@ import type { NodeDocument } from "../../src/nodes/node.js";
 import { nodesCollection } from "../../src/nodes/repository.js";
 import { replicasCollection } from "../../src/replicas/roster.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { aNode } from "../support/builders.js";
-import { anIdentity } from "../support/enroll.js";
-import { connectionsOf, connectivityOf, historyOf, nodeOf, statusOf, untilStatus } from "../support/look.js";
-import { connectNode, type NodeStream } from "../support/node-stream.js";
-import { expectRefusal, toRefusal } from "../support/refusal.js";
-import { until } from "../support/until.js";
-import { type ClockedFleet, openClockedFleet, openClockedWorld, type World } from "../support/world.js";
+import { anIdentity } from "../support/clients/enroll.js";
+import { connectNode, type NodeStream } from "../support/clients/node-stream.js";
+import { connectionsOf, connectivityOf, historyOf, nodeOf, statusOf, untilStatus } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../support/world/refusal.js";
+import { until } from "../support/world/until.js";
+import { type ClockedFleet, openClockedFleet, openClockedWorld, type World } from "../support/world/world.js";
 
 /** Interval and grace of the default settings, with the 10 % that an interval may be longer. */
 const silentMs = 63_000;

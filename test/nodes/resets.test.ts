@@ -2,13 +2,13 @@
 import { describe, expect, test } from "vitest";
 import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
-import { aNode } from "../support/builders.js";
-import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
-import { connectivityOf } from "../support/look.js";
-import { connectNode, openNodeStream } from "../support/node-stream.js";
-import { expectRefusal, toRefusal } from "../support/refusal.js";
-import { until, within } from "../support/until.js";
-import { type ClockedFleet, openClockedFleet, type World } from "../support/world.js";
+import { anIdentity, enroll, enrollmentToken } from "../support/clients/enroll.js";
+import { connectNode, openNodeStream } from "../support/clients/node-stream.js";
+import { connectivityOf } from "../support/fleet/look.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../support/world/refusal.js";
+import { until, within } from "../support/world/until.js";
+import { type ClockedFleet, openClockedFleet, type World } from "../support/world/world.js";
 
 const out = "Unauthenticated 4011";
 const hourMs = 3_600_000;

@@ -5,11 +5,17 @@ import { createDisruption } from "../../src/pools/disruption.js";
 import { isDisrupted, type PoolDocument } from "../../src/pools/pool.js";
 import { createPoolRepository, type PoolRepository, poolsCollection } from "../../src/pools/repository.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { aNode, aPool } from "../support/builders.js";
-import { createTestClock } from "../support/clock.js";
-import { connectionsOf, connectivityOf, lastHeartbeatOf } from "../support/look.js";
-import { connectNode, type NodeStream } from "../support/node-stream.js";
-import { type ClockedWorld, lostAfterMs, openClockedFleet, openClockedWorld, type World } from "../support/world.js";
+import { connectNode, type NodeStream } from "../support/clients/node-stream.js";
+import { connectionsOf, connectivityOf, lastHeartbeatOf } from "../support/fleet/look.js";
+import { aNode, aPool } from "../support/world/builders.js";
+import { createTestClock } from "../support/world/clock.js";
+import {
+  type ClockedWorld,
+  lostAfterMs,
+  openClockedFleet,
+  openClockedWorld,
+  type World,
+} from "../support/world/world.js";
 
 const silentMs = 62_000;
 const lostMs = lostAfterMs;

@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { aName, aNode, aPool } from "../support/builders.js";
-import { historyOf, nodeOf } from "../support/look.js";
-import { expectRefusal, toRefusal } from "../support/refusal.js";
-import { inParallel } from "../support/until.js";
-import { openClockedWorld, openWorld, type World } from "../support/world.js";
+import { historyOf, nodeOf } from "../support/fleet/look.js";
+import { aName, aNode, aPool } from "../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../support/world/refusal.js";
+import { inParallel } from "../support/world/until.js";
+import { openClockedWorld, openWorld, type World } from "../support/world/world.js";
 
 let world: World;
 beforeAll(async () => {

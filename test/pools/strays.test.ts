@@ -7,10 +7,10 @@ import type { PoolDocument } from "../../src/pools/pool.js";
 import { poolsCollection } from "../../src/pools/repository.js";
 import { createStrays } from "../../src/pools/strays.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { aName, aNode, aPool } from "../support/builders.js";
-import { createTestClock } from "../support/clock.js";
-import { historyOf, nodeOf } from "../support/look.js";
-import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world.js";
+import { historyOf, nodeOf } from "../support/fleet/look.js";
+import { aName, aNode, aPool } from "../support/world/builders.js";
+import { createTestClock } from "../support/world/clock.js";
+import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world/world.js";
 
 const membersOf = async (world: World, poolId: string): Promise<string[]> =>
   (await world.nodes.listNodes({ poolId })).nodes.map(({ nodeId }) => nodeId).sort();

@@ -5,9 +5,9 @@ import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { BatchPoOTResult, BatchValidatePoOTResponse } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../../src/clock.js";
 import { reliabilityOf } from "../../src/poot/score.js";
-import { expectRefusal } from "../support/refusal.js";
-import { until } from "../support/until.js";
-import { openClockedWorld, openWorld, type World } from "../support/world.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { until } from "../support/world/until.js";
+import { openClockedWorld, openWorld, type World } from "../support/world/world.js";
 import { aNonce, anActiveNode, aProof, type ProofRequest, prove } from "./proofs.js";
 import { aSignerFor, signed } from "./signing.js";
 

@@ -10,8 +10,8 @@ import { createPootRepository, type PootRepository } from "../../src/poot/reposi
 import { type ValidationDocument, verdictOf } from "../../src/poot/verdict.js";
 import type { Collection, Store, StoredDocument } from "../../src/storage/collection.js";
 import { openSqliteStore } from "../../src/storage/sqlite/store.js";
-import { createTestClock } from "../support/clock.js";
-import { randomFrom } from "../support/random.js";
+import { createTestClock } from "../support/world/clock.js";
+import { randomFrom } from "../support/world/random.js";
 
 const now = new Date("2026-01-01T00:00:00Z");
 const verdict = (nodeId: string, place: number): ValidationDocument =>

@@ -3,9 +3,9 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { openMongoStore } from "../../src/storage/mongo/store.js";
-import { startChild } from "../support/child.js";
-import { hasMongoProgram, startMongo } from "../support/mongo.js";
-import { randomFrom } from "../support/random.js";
+import { hasMongoProgram, startMongo } from "../support/engines/mongo.js";
+import { startChild } from "../support/fleet/child.js";
+import { randomFrom } from "../support/world/random.js";
 import { expectCountedOnce, sendAgain } from "./crash-check.js";
 import { createProver } from "./prover.js";
 

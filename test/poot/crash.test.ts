@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, expect, test } from "vitest";
 import { openSqliteStore } from "../../src/storage/sqlite/store.js";
-import { startChild } from "../support/child.js";
-import { randomFrom } from "../support/random.js";
+import { startChild } from "../support/fleet/child.js";
+import { randomFrom } from "../support/world/random.js";
 import { expectCountedOnce, sendAgain } from "./crash-check.js";
 import { createProver } from "./prover.js";
 

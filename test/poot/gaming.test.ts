@@ -3,9 +3,9 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Clock, systemClock } from "../../src/clock.js";
-import { aNode } from "../support/builders.js";
-import { expectRefusal } from "../support/refusal.js";
-import { openWorld, type World } from "../support/world.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { openWorld, type World } from "../support/world/world.js";
 import { aNonce, anActiveNode, aProof, prove } from "./proofs.js";
 import { aSignerFor, signed } from "./signing.js";
 

@@ -6,9 +6,9 @@ import { standingsCollection, validationsCollection } from "../../src/poot/repos
 import type { StandingDocument } from "../../src/poot/standing.js";
 import type { ValidationDocument } from "../../src/poot/verdict.js";
 import { createLogger } from "../../src/telemetry/log.js";
-import { aNode, aPool } from "../support/builders.js";
-import { expectRefusal } from "../support/refusal.js";
-import { type ClockedWorld, openClockedWorld } from "../support/world.js";
+import { aNode, aPool } from "../support/world/builders.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { type ClockedWorld, openClockedWorld } from "../support/world/world.js";
 import { aNonce, anActiveNode, aProof, prove, secondsFrom, sha256 } from "./proofs.js";
 
 let world: ClockedWorld;

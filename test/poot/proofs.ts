@@ -2,8 +2,8 @@
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
-import { aNode } from "../support/builders.js";
-import type { Clients, World } from "../support/world.js";
+import { aNode } from "../support/world/builders.js";
+import type { Clients, World } from "../support/world/world.js";
 
 export interface ProofRequest {
   readonly nodeId: string;

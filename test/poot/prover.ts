@@ -8,7 +8,7 @@ import { createCounting } from "../../src/poot/counting.js";
 import { createProving } from "../../src/poot/proving.js";
 import { createPootRepository } from "../../src/poot/repository.js";
 import type { Store } from "../../src/storage/collection.js";
-import { aNodeDocument } from "../support/documents.js";
+import { aNodeDocument } from "../support/world/documents.js";
 
 export const proverNodeIds = ["node_crash_one", "node_crash_two"];
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { standingsCollection, validationsCollection } from "../../src/poot/repository.js";
 import type { StandingDocument } from "../../src/poot/standing.js";
 import type { ValidationDocument } from "../../src/poot/verdict.js";
-import { type ClockedFleet, openClockedFleet, type World } from "../support/world.js";
+import { type ClockedFleet, openClockedFleet, type World } from "../support/world/world.js";
 import { aNonce, anActiveNode, aProof, prove } from "./proofs.js";
 
 function pairOf({ replicas }: ClockedFleet): [World, World] {

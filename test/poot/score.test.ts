@@ -10,7 +10,7 @@ import {
   type ScoreInput,
   scoreOf,
 } from "../../src/poot/score.js";
-import { randomFrom } from "../support/random.js";
+import { randomFrom } from "../support/world/random.js";
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 /** 16 different characters: 4 bits, the full 20 points. */

@@ -1,6 +1,6 @@
 // A node whose key is pinned, and proofs that it signs as the contract says.
-import { anIdentity, enroll, enrollmentToken } from "../support/enroll.js";
-import type { World } from "../support/world.js";
+import { anIdentity, enroll, enrollmentToken } from "../support/clients/enroll.js";
+import type { World } from "../support/world/world.js";
 import { anActiveNode, type ProofRequest, sha256 } from "./proofs.js";
 
 export type Sign = (message: Uint8Array<ArrayBuffer>) => Uint8Array;

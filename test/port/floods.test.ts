@@ -18,10 +18,10 @@ import {
   type TestServer,
   until,
 } from "../rpc/harness.js";
-import { startChild } from "../support/child.js";
-import type { Flood } from "../support/flooder.js";
-import { rawHttp2, requestHeaders } from "../support/raw-http2.js";
-import { watchTurns } from "../support/turns.js";
+import type { Flood } from "../support/clients/flooder.js";
+import { rawHttp2, requestHeaders } from "../support/clients/raw-http2.js";
+import { startChild } from "../support/fleet/child.js";
+import { watchTurns } from "../support/world/turns.js";
 
 const children: { kill(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -29,7 +29,9 @@ afterEach(async () => {
 });
 
 function startFlood(flood: Flood) {
-  const child = startChild(new URL("../support/flooder.ts", import.meta.url), { args: [JSON.stringify(flood)] });
+  const child = startChild(new URL("../support/clients/flooder.ts", import.meta.url), {
+    args: [JSON.stringify(flood)],
+  });
   children.push(child);
   return child;
 }

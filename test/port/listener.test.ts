@@ -16,7 +16,7 @@ import {
   type TestServer,
   until,
 } from "../rpc/harness.js";
-import { frame, rawHttp2, requestHeaders } from "../support/raw-http2.js";
+import { frame, rawHttp2, requestHeaders } from "../support/clients/raw-http2.js";
 
 let server: TestServer;
 beforeEach(async () => {

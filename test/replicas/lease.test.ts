@@ -2,8 +2,8 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { createLease, notFenced } from "../../src/replicas/lease.js";
 import type { Collection, Store, StoredDocument } from "../../src/storage/collection.js";
-import { createTestClock, type TestClock } from "../support/clock.js";
-import { type Engines, embeddedEngines } from "../support/engines.js";
+import { type Engines, embeddedEngines } from "../support/engines/engines.js";
+import { createTestClock, type TestClock } from "../support/world/clock.js";
 
 interface Led extends StoredDocument {
   readonly fence?: number;

@@ -7,9 +7,9 @@ import { createRetention } from "../../src/resources/retention.js";
 import { createResourceRepository } from "../../src/resources/samples/repository.js";
 import type { Store } from "../../src/storage/collection.js";
 import type { Task } from "../../src/task.js";
-import { createTestClock, type TestClock } from "../support/clock.js";
-import { type Engines, embeddedEngines } from "../support/engines.js";
-import { until } from "../support/until.js";
+import { type Engines, embeddedEngines } from "../support/engines/engines.js";
+import { createTestClock, type TestClock } from "../support/world/clock.js";
+import { until } from "../support/world/until.js";
 
 const start = new Date("2026-01-01T00:00:00Z");
 const dayMs = 86_400_000;

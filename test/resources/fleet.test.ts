@@ -1,9 +1,9 @@
 // How the fleet and its pools stand: counted from the nodes, and from their last samples.
 import { describe, expect, test } from "vitest";
 import { poolFigures } from "../../src/pools/figures.js";
-import { aNode, aPool } from "../support/builders.js";
-import { expectRefusal } from "../support/refusal.js";
-import { openClockedWorld, openWorld } from "../support/world.js";
+import { aNode, aPool } from "../support/world/builders.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { openClockedWorld, openWorld } from "../support/world/world.js";
 import { aTeller, flushedMs } from "./samples.js";
 
 const noStatus = {

@@ -1,11 +1,11 @@
 // Nodes that tell what they use.
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Point } from "../../src/resources/samples/sample.js";
-import { aNode } from "../support/builders.js";
-import { connectNode, type NodeStream } from "../support/node-stream.js";
-import { randomFrom } from "../support/random.js";
-import { until } from "../support/until.js";
-import type { ClockedWorld, World } from "../support/world.js";
+import { connectNode, type NodeStream } from "../support/clients/node-stream.js";
+import { aNode } from "../support/world/builders.js";
+import { randomFrom } from "../support/world/random.js";
+import { until } from "../support/world/until.js";
+import type { ClockedWorld, World } from "../support/world/world.js";
 
 export interface Told {
   readonly cpu?: number;

@@ -4,9 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";
 import type { CreateNodeRequestSchema, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { CreatePoolRequestSchema } from "../../gen/lucid/node/v1/pool_service_pb.js";
-import { aHardware, aName, aNode, aPool, tronAddress } from "../support/builders.js";
-import { refusalOf } from "../support/refusal.js";
-import { openWorld, type World } from "../support/world.js";
+import { aHardware, aName, aNode, aPool, tronAddress } from "../support/world/builders.js";
+import { refusalOf } from "../support/world/refusal.js";
+import { openWorld, type World } from "../support/world/world.js";
 
 type Plain<Init> = Exclude<Init, { $typeName: string }>;
 type NodeRequest = Plain<MessageInitShape<typeof CreateNodeRequestSchema>>;

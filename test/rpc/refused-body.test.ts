@@ -3,7 +3,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { startChild } from "../support/child.js";
+import { startChild } from "../support/fleet/child.js";
 import { toolFor } from "../support/tools.js";
 import { getNodePath } from "./harness.js";
 

@@ -3,7 +3,7 @@ import { Code, createClient } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { Health } from "../../gen/grpc/health/v1/health_pb.js";
-import { rawHttp2, requestHeaders } from "../support/raw-http2.js";
+import { rawHttp2, requestHeaders } from "../support/clients/raw-http2.js";
 import {
   clientOf,
   failureOf,

@@ -8,8 +8,8 @@ import { afterAll, describe, expect, it } from "vitest";
 import { type Collection, DuplicateKeyError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { openSqliteStore } from "../../src/storage/sqlite/store.js";
-import { hasMongo, sharedMongo } from "../support/mongo.js";
-import { randomFrom } from "../support/random.js";
+import { hasMongo, sharedMongo } from "../support/engines/mongo.js";
+import { randomFrom } from "../support/world/random.js";
 import { createGenerator, type Made, type Operation, universe } from "./differential-operations.js";
 
 const operationCount = Number(process.env.DIFFERENTIAL_OPERATIONS ?? 20_000);

@@ -8,11 +8,11 @@ import type { Collection, Store, StoredDocument } from "../../src/storage/collec
 import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { openSqliteStore } from "../../src/storage/sqlite/store.js";
 import { things } from "../contract/store.js";
-import { type CountingStore, openCountingStore } from "../support/counting-store.js";
-import { hasMongo, type MongoUnderTest, sharedMongo } from "../support/mongo.js";
-import { collectStatements, planFaults } from "../support/mongo-plans.js";
-import { planFault } from "../support/plans.js";
-import { everyStatement, putOthers } from "../support/statements.js";
+import { type CountingStore, openCountingStore } from "../support/engines/counting-store.js";
+import { hasMongo, type MongoUnderTest, sharedMongo } from "../support/engines/mongo.js";
+import { collectStatements, planFaults } from "../support/engines/mongo-plans.js";
+import { planFault } from "../support/engines/plans.js";
+import { everyStatement, putOthers } from "../support/engines/statements.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 

@@ -11,7 +11,7 @@ import { createStatements, type Database, openDatabase, type SqlValue } from "..
 import { createIndex, createTable } from "../../src/storage/sqlite/query.js";
 import { assertDocument } from "../../src/storage/supported.js";
 import { things } from "../contract/store.js";
-import { turnsDuring } from "../support/turns.js";
+import { turnsDuring } from "../support/world/turns.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 

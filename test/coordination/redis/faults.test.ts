@@ -3,9 +3,9 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Coordination, CoordinationUnavailableError } from "../../../src/coordination/coordination.js";
 import { createRedisCoordination, type RedisCoordinationOptions } from "../../../src/coordination/redis/redis.js";
 import type { LogFields } from "../../../src/telemetry/log.js";
-import { openProxy } from "../../support/proxy.js";
-import { canStartRedis, type RedisUnderTest, sparePort, startRedis } from "../../support/redis.js";
-import { until, within } from "../../support/until.js";
+import { canStartRedis, type RedisUnderTest, sparePort, startRedis } from "../../support/engines/redis.js";
+import { openProxy } from "../../support/fleet/proxy.js";
+import { until, within } from "../../support/world/until.js";
 
 const commandMs = 300;
 const quietMs = 100;

@@ -6,9 +6,9 @@ import { type Coordination, CoordinationUnavailableError } from "../../../src/co
 import { observeCoordination } from "../../../src/coordination/observed.js";
 import { createRedisCoordination, type RedisCoordinationOptions } from "../../../src/coordination/redis/redis.js";
 import { describeCoordination } from "../../contract/coordination.js";
-import { canStartRedis, hasRedis, ownPrefix, sharedRedis, startRedis } from "../../support/redis.js";
+import { canStartRedis, hasRedis, ownPrefix, sharedRedis, startRedis } from "../../support/engines/redis.js";
 import { findTool } from "../../support/tools.js";
-import { until, within } from "../../support/until.js";
+import { until, within } from "../../support/world/until.js";
 
 const tests = "coordination by Redis";
 

@@ -8,9 +8,9 @@ import { createRedisCoordination } from "../../../src/coordination/redis/redis.j
 import { startServer } from "../../../src/server.js";
 import { parseSettings } from "../../../src/settings/settings.js";
 import { createLogger, type LogFields } from "../../../src/telemetry/log.js";
-import { startFakeRedis } from "../../support/fake-redis.js";
-import { canStartRedis, startRedis } from "../../support/redis.js";
-import { until } from "../../support/until.js";
+import { startFakeRedis } from "../../support/engines/fake-redis.js";
+import { canStartRedis, startRedis } from "../../support/engines/redis.js";
+import { until } from "../../support/world/until.js";
 
 let dataDir: string;
 let lines: string[];

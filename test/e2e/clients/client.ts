@@ -1,7 +1,7 @@
 // What every client must be able to do, in the words of protobuf's JSON with the names of the .proto files.
 import { fromBinary, toJson } from "@bufbuild/protobuf";
 import { BadRequestSchema, ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.js";
-import { within } from "../../support/until.js";
+import { within } from "../../support/world/until.js";
 import type { Program } from "../process.js";
 
 export type Json = Readonly<Record<string, unknown>>;

@@ -4,13 +4,13 @@ import { systemClock } from "../../../src/clock.js";
 import { createFeed } from "../../../src/nodes/history/feed.js";
 import { type LogEntry, nodeLogCollection } from "../../../src/nodes/history/log.js";
 import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../../src/storage/collection.js";
-import { aNode } from "../../support/builders.js";
-import { createTestClock } from "../../support/clock.js";
-import { sharedEngines } from "../../support/engines.js";
-import { connectNode } from "../../support/node-stream.js";
-import { expectRefusal } from "../../support/refusal.js";
-import { until, within } from "../../support/until.js";
-import { openWorld } from "../../support/world.js";
+import { connectNode } from "../../support/clients/node-stream.js";
+import { sharedEngines } from "../../support/engines/engines.js";
+import { aNode } from "../../support/world/builders.js";
+import { createTestClock } from "../../support/world/clock.js";
+import { expectRefusal } from "../../support/world/refusal.js";
+import { until, within } from "../../support/world/until.js";
+import { openWorld } from "../../support/world/world.js";
 
 /** The store, whose log of nodes cannot be read while `away` says so. */
 function withoutLog(store: Store, away: () => boolean): Store {

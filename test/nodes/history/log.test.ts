@@ -6,10 +6,10 @@ import { createNodeLog, type LogEntry, nodeLogCollection } from "../../../src/no
 import type { Change } from "../../../src/nodes/node.js";
 import { createNodeRepository } from "../../../src/nodes/repository.js";
 import type { Collection } from "../../../src/storage/collection.js";
-import { createTestClock } from "../../support/clock.js";
-import { aNodeDocument } from "../../support/documents.js";
-import { until } from "../../support/until.js";
-import { openWorld, type World } from "../../support/world.js";
+import { createTestClock } from "../../support/world/clock.js";
+import { aNodeDocument } from "../../support/world/documents.js";
+import { until } from "../../support/world/until.js";
+import { openWorld, type World } from "../../support/world/world.js";
 
 let world: World;
 beforeEach(async () => {

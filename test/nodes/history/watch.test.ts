@@ -3,15 +3,15 @@ import { randomBytes } from "node:crypto";
 import { ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { nodeLogCollection } from "../../../src/nodes/history/log.js";
-import { aNode, aPool } from "../../support/builders.js";
-import { onProductionEngines } from "../../support/engines.js";
-import { connectivityName, statusName } from "../../support/look.js";
-import { connectNode } from "../../support/node-stream.js";
-import { randomFrom } from "../../support/random.js";
-import { expectRefusal, toRefusal } from "../../support/refusal.js";
-import { inParallel, until, within } from "../../support/until.js";
-import { watchNodes } from "../../support/watcher.js";
-import { openClockedFleet, openClockedWorld, openWorld, type World } from "../../support/world.js";
+import { connectNode } from "../../support/clients/node-stream.js";
+import { onProductionEngines } from "../../support/engines/engines.js";
+import { connectivityName, statusName } from "../../support/fleet/look.js";
+import { watchNodes } from "../../support/fleet/watcher.js";
+import { aNode, aPool } from "../../support/world/builders.js";
+import { randomFrom } from "../../support/world/random.js";
+import { expectRefusal, toRefusal } from "../../support/world/refusal.js";
+import { inParallel, until, within } from "../../support/world/until.js";
+import { openClockedFleet, openClockedWorld, openWorld, type World } from "../../support/world/world.js";
 
 /** Of the nodes of the large tests: the MongoDB of the tests may be slow, and large is what the log makes of it. */
 const share = onProductionEngines ? 0.2 : 1;

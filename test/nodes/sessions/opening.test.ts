@@ -1,12 +1,12 @@
 // Hellos whose reads and writes come late: what is dead by then must not shut out what lives.
 import { describe, expect, test } from "vitest";
 import { Role } from "../../../gen/lucid/node/v1/admin_service_pb.js";
-import { aNode } from "../../support/builders.js";
-import { connectionsOf, connectivityOf } from "../../support/look.js";
-import { connectNode, openNodeStream } from "../../support/node-stream.js";
-import { expectRefusal, toRefusal } from "../../support/refusal.js";
-import { until, within } from "../../support/until.js";
-import { type ClockedFleet, openClockedFleet, type World } from "../../support/world.js";
+import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
+import { connectionsOf, connectivityOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../../support/world/refusal.js";
+import { until, within } from "../../support/world/until.js";
+import { type ClockedFleet, openClockedFleet, type World } from "../../support/world/world.js";
 
 /** Holds the next such operation of the store back until it is let go; the rest goes on. */
 function holdNext(world: World, operation: string) {

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { createOutbox } from "../../../src/nodes/sessions/outbox.js";
 import type { Outgoing } from "../../../src/nodes/sessions/session.js";
-import { createTestClock } from "../../support/clock.js";
+import { createTestClock } from "../../support/world/clock.js";
 
 const ack = (sequence: number): Outgoing => ({
   kind: "ack",

@@ -3,10 +3,10 @@ import { create } from "@bufbuild/protobuf";
 import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs } from "../../../src/nodes/heartbeat.js";
-import { aNode } from "../../support/builders.js";
-import { connectionsOf, lastHeartbeatOf } from "../../support/look.js";
-import { connectNode } from "../../support/node-stream.js";
-import { openClockedWorld } from "../../support/world.js";
+import { connectNode } from "../../support/clients/node-stream.js";
+import { connectionsOf, lastHeartbeatOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { openClockedWorld } from "../../support/world/world.js";
 
 const gaps = "lucid_node_management_heartbeat_sequence_gaps_total";
 const beats = "lucid_node_management_heartbeats_total";

@@ -3,11 +3,11 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Http2SessionManager } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
-import { aHardware, aNode } from "../../support/builders.js";
-import { connectNode, openNodeStream } from "../../support/node-stream.js";
-import { refusalOf, toRefusal } from "../../support/refusal.js";
-import { until } from "../../support/until.js";
-import { clientsOf, openClockedWorld } from "../../support/world.js";
+import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
+import { aHardware, aNode } from "../../support/world/builders.js";
+import { refusalOf, toRefusal } from "../../support/world/refusal.js";
+import { until } from "../../support/world/until.js";
+import { clientsOf, openClockedWorld } from "../../support/world/world.js";
 
 const megabyte = 1024 * 1024;
 

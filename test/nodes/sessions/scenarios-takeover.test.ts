@@ -1,11 +1,11 @@
 // T9, T10, T11: two connections of one node.
 import { describe, expect, test } from "vitest";
-import { aNode } from "../../support/builders.js";
-import { connectionsOf, connectivityOf, historyOf, nodeOf, statusOf } from "../../support/look.js";
-import { connectNode, openNodeStream } from "../../support/node-stream.js";
-import { expectRefusal, toRefusal } from "../../support/refusal.js";
-import { inParallel, until } from "../../support/until.js";
-import { openClockedWorld, openWorld } from "../../support/world.js";
+import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
+import { connectionsOf, connectivityOf, historyOf, nodeOf, statusOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../../support/world/refusal.js";
+import { inParallel, until } from "../../support/world/until.js";
+import { openClockedWorld, openWorld } from "../../support/world/world.js";
 
 const beats = "lucid_node_management_heartbeats_total";
 const registrationWindowMs = 8_000;

@@ -3,12 +3,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { NodeDocument } from "../../../src/nodes/node.js";
 import { nodesCollection } from "../../../src/nodes/repository.js";
-import { aNode } from "../../support/builders.js";
-import { connectionsOf, connectivityOf, statusOf } from "../../support/look.js";
-import { connectNode, openNodeStream } from "../../support/node-stream.js";
-import { refusalOf } from "../../support/refusal.js";
-import { until } from "../../support/until.js";
-import { openClockedWorld, openWorld } from "../../support/world.js";
+import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
+import { connectionsOf, connectivityOf, statusOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { refusalOf } from "../../support/world/refusal.js";
+import { until } from "../../support/world/until.js";
+import { openClockedWorld, openWorld } from "../../support/world/world.js";
 
 describe("a crowd", () => {
   test("of Hellos at the same moment fills the streams a replica may hold, and not one more", async () => {

@@ -3,10 +3,10 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import type { NodeDocument, Patch } from "../../../src/nodes/node.js";
 import { createSkewWatch, isOurClock, newsOfClock } from "../../../src/nodes/sessions/skew.js";
-import { aNode } from "../../support/builders.js";
-import { createTestClock } from "../../support/clock.js";
-import { connectNode } from "../../support/node-stream.js";
-import { type ClockedWorld, openClockedWorld } from "../../support/world.js";
+import { connectNode } from "../../support/clients/node-stream.js";
+import { aNode } from "../../support/world/builders.js";
+import { createTestClock } from "../../support/world/clock.js";
+import { type ClockedWorld, openClockedWorld } from "../../support/world/world.js";
 
 describe("two beats in a row of a node", () => {
   test.each<[string, number, number, number, number | undefined]>([

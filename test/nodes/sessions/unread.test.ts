@@ -5,12 +5,12 @@ import { type ClientHttp2Stream, connect } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { HeartbeatRequestSchema, WatchNodesRequestSchema } from "../../../gen/lucid/node/v1/node_service_pb.js";
-import { aNode } from "../../support/builders.js";
-import { connectivityOf } from "../../support/look.js";
-import { connectNode } from "../../support/node-stream.js";
-import { expectRefusal } from "../../support/refusal.js";
-import { inParallel, until, within } from "../../support/until.js";
-import { openClockedWorld, type World } from "../../support/world.js";
+import { connectNode } from "../../support/clients/node-stream.js";
+import { connectivityOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { expectRefusal } from "../../support/world/refusal.js";
+import { inParallel, until, within } from "../../support/world/until.js";
+import { openClockedWorld, type World } from "../../support/world/world.js";
 
 type Message = Parameters<typeof create<typeof HeartbeatRequestSchema>>[1];
 

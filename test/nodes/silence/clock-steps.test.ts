@@ -1,11 +1,11 @@
 // Our wall clock steps by hours while nodes are connected: nobody is given up for it, and tokens are judged sanely.
 import { describe, expect, test } from "vitest";
 import { Role } from "../../../gen/lucid/node/v1/admin_service_pb.js";
-import { aNode } from "../../support/builders.js";
-import { connectionsOf, connectivityOf } from "../../support/look.js";
-import { connectNode } from "../../support/node-stream.js";
-import { expectRefusal } from "../../support/refusal.js";
-import { type ClockedWorld, openClockedFleet, openClockedWorld, type World } from "../../support/world.js";
+import { connectNode } from "../../support/clients/node-stream.js";
+import { connectionsOf, connectivityOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { expectRefusal } from "../../support/world/refusal.js";
+import { type ClockedWorld, openClockedFleet, openClockedWorld, type World } from "../../support/world/world.js";
 
 const hourMs = 3_600_000;
 const steps = [-2 * hourMs, 2 * hourMs];

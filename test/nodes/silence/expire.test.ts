@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import { createNodeRepository, unaryReplica } from "../../../src/nodes/repository.js";
 import { createExpire } from "../../../src/nodes/silence/expire.js";
-import { createTestClock } from "../../support/clock.js";
-import { aNodeDocument } from "../../support/documents.js";
-import { openWorld } from "../../support/world.js";
+import { createTestClock } from "../../support/world/clock.js";
+import { aNodeDocument } from "../../support/world/documents.js";
+import { openWorld } from "../../support/world/world.js";
 
 describe("the leader's verdict on a node without a stream", () => {
   test.each([-5_000, 5_000])("does not stand beside a beat that is dated %i ms from the one it knows", async (ms) => {

@@ -4,8 +4,8 @@ import { Http2SessionManager } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
 import type { NodeDocument } from "../../../src/nodes/node.js";
 import { nodesCollection } from "../../../src/nodes/repository.js";
-import { aNode } from "../../support/builders.js";
-import { onProductionEngines } from "../../support/engines.js";
+import { connectNode, type NodeStream } from "../../support/clients/node-stream.js";
+import { onProductionEngines } from "../../support/engines/engines.js";
 import {
   connectionsOf,
   connectivityOf,
@@ -13,11 +13,11 @@ import {
   lastHeartbeatOf,
   statusOf,
   untilConnectivity,
-} from "../../support/look.js";
-import { connectNode, type NodeStream } from "../../support/node-stream.js";
-import { openProxy } from "../../support/proxy.js";
-import { inParallel, until } from "../../support/until.js";
-import { lostAfterMs, openClockedWorld, openWorld, type World } from "../../support/world.js";
+} from "../../support/fleet/look.js";
+import { openProxy } from "../../support/fleet/proxy.js";
+import { aNode } from "../../support/world/builders.js";
+import { inParallel, until } from "../../support/world/until.js";
+import { lostAfterMs, openClockedWorld, openWorld, type World } from "../../support/world/world.js";
 
 /** Interval and grace of the default settings. */
 const graceEndsMs = 60_000;

@@ -5,8 +5,8 @@ import type { Session } from "../../../src/nodes/sessions/session.js";
 import type { Sessions } from "../../../src/nodes/sessions/sessions.js";
 import { createSweeper } from "../../../src/nodes/silence/sweeper.js";
 import { StoreUnavailableError } from "../../../src/storage/collection.js";
-import { createTestClock } from "../../support/clock.js";
-import { until } from "../../support/until.js";
+import { createTestClock } from "../../support/world/clock.js";
+import { until } from "../../support/world/until.js";
 
 test("beats get through to a store that takes only few at a time, and many again when it can", async () => {
   const clock = createTestClock();

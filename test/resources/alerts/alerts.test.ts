@@ -2,11 +2,11 @@
 import { describe, expect, test } from "vitest";
 import { AlertSeverity, MetricType, type ResourceAlert } from "../../../gen/lucid/node/v1/node_service_pb.js";
 import { createAlertRepository } from "../../../src/resources/alerts/repository.js";
-import { aNode } from "../../support/builders.js";
-import { historyOf } from "../../support/look.js";
-import { expectRefusal } from "../../support/refusal.js";
-import { until } from "../../support/until.js";
-import { openClockedFleet, openClockedWorld, type World } from "../../support/world.js";
+import { historyOf } from "../../support/fleet/look.js";
+import { aNode } from "../../support/world/builders.js";
+import { expectRefusal } from "../../support/world/refusal.js";
+import { until } from "../../support/world/until.js";
+import { openClockedFleet, openClockedWorld, type World } from "../../support/world/world.js";
 import { aTeller, flushedMs, tellAll } from "../samples.js";
 
 const alertsOf = async (world: World, nodeId: string, activeOnly = false): Promise<ResourceAlert[]> =>

@@ -6,10 +6,10 @@ import type { NodeDocument } from "../../../src/nodes/node.js";
 import { nodesCollection } from "../../../src/nodes/repository.js";
 import { resourceAllocationsCollection } from "../../../src/resources/allocations/allocator.js";
 import { StoreUnavailableError } from "../../../src/storage/collection.js";
-import { aHardware, aName, aNode, aPool } from "../../support/builders.js";
-import { historyOf, nodeOf } from "../../support/look.js";
-import { expectRefusal, toRefusal } from "../../support/refusal.js";
-import { openClockedFleet, openClockedWorld, openWorld, type World } from "../../support/world.js";
+import { historyOf, nodeOf } from "../../support/fleet/look.js";
+import { aHardware, aName, aNode, aPool } from "../../support/world/builders.js";
+import { expectRefusal, toRefusal } from "../../support/world/refusal.js";
+import { openClockedFleet, openClockedWorld, openWorld, type World } from "../../support/world/world.js";
 import { timeOf } from "../samples.js";
 
 let world: World;

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Sample } from "../../../src/nodes/sessions/session.js";
 import { createMonitor, pointsMaxOf } from "../../../src/resources/samples/monitor.js";
 import type { NodePoint } from "../../../src/resources/samples/repository.js";
-import { createTestClock } from "../../support/clock.js";
+import { createTestClock } from "../../support/world/clock.js";
 
 const aSample = (cpuPercent: number): Sample => ({
   cpuPercent,

@@ -11,7 +11,7 @@ import {
   summaryOf,
 } from "../../../src/resources/samples/rollup.js";
 import { type Point, toPoint } from "../../../src/resources/samples/sample.js";
-import { randomFrom } from "../../support/random.js";
+import { randomFrom } from "../../support/world/random.js";
 import { naiveBuckets } from "./naive.js";
 
 const start = Date.UTC(2026, 0, 1, 10, 0, 0);

@@ -2,8 +2,8 @@
 import { connect } from "node:net";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { rawHttp2, requestHeaders } from "../../support/raw-http2.js";
-import { watchTurns } from "../../support/turns.js";
+import { rawHttp2, requestHeaders } from "../../support/clients/raw-http2.js";
+import { watchTurns } from "../../support/world/turns.js";
 import { exchange, getNodePath, heartbeatPath, nodeId, rawSocket, startTestServer, until } from "../harness.js";
 
 const token = { authorization: "Bearer admin" };

@@ -17,7 +17,14 @@ import { boundsOf, budgetOf } from "../../../src/rpc/body/bounds.js";
 import { BodyFault } from "../../../src/rpc/body/fault.js";
 import { scanJson } from "../../../src/rpc/body/json-scan.js";
 import { scanProtobuf } from "../../../src/rpc/body/protobuf-scan.js";
-import { bytesOf, fullMessage, jsonOf, pluralsOf, withElements, withElementsJson } from "../../support/messages.js";
+import {
+  bytesOf,
+  fullMessage,
+  jsonOf,
+  pluralsOf,
+  withElements,
+  withElementsJson,
+} from "../../support/clients/messages.js";
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 

@@ -4,9 +4,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { type Collection, DuplicateKeyError, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { openMongoStore } from "../../../src/storage/mongo/store.js";
-import { hasMongoProgram, startMongo } from "../../support/mongo.js";
-import { randomFrom } from "../../support/random.js";
-import { until } from "../../support/until.js";
+import { hasMongoProgram, startMongo } from "../../support/engines/mongo.js";
+import { randomFrom } from "../../support/world/random.js";
+import { until } from "../../support/world/until.js";
 import { counterIds, crashing, type Written } from "../crash-data.js";
 
 /** A start of the server takes seconds, so that fewer kills are affordable than of a process of ours. */

@@ -11,8 +11,8 @@ import {
 import { openMongoStore } from "../../../src/storage/mongo/store.js";
 import { UpdateError } from "../../../src/storage/update.js";
 import { things } from "../../contract/store.js";
-import { hasMongoProgram, type MongoUnderTest, startMongo } from "../../support/mongo.js";
-import { until, within } from "../../support/until.js";
+import { hasMongoProgram, type MongoUnderTest, startMongo } from "../../support/engines/mongo.js";
+import { until, within } from "../../support/world/until.js";
 
 type Thing = StoredDocument & Record<string, unknown>;
 type Call = (all: Collection<Thing>) => Promise<unknown>;

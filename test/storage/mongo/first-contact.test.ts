@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { StoreRefusedError, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { openMongoStore } from "../../../src/storage/mongo/store.js";
-import { startFakeMongod } from "../../support/fake-mongod.js";
+import { startFakeMongod } from "../../support/engines/fake-mongod.js";
 
 const refusal = /^MongoDB at 127\.0\.0\.1:\d+ is too old: MongoDB 5\.0 or later is needed \(.*wire version.*\)$/;
 

@@ -12,10 +12,16 @@ import type {
 import { DuplicateKeyError, StoreRefusedError, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { type MongoStoreOptions, openMongoStore } from "../../../src/storage/mongo/store.js";
 import { describeStore, things } from "../../contract/store.js";
-import { hasMongo, hasMongoProgram, type MongoUnderTest, sharedMongo, startMongo } from "../../support/mongo.js";
-import { collectStatements, planFaults } from "../../support/mongo-plans.js";
+import {
+  hasMongo,
+  hasMongoProgram,
+  type MongoUnderTest,
+  sharedMongo,
+  startMongo,
+} from "../../support/engines/mongo.js";
+import { collectStatements, planFaults } from "../../support/engines/mongo-plans.js";
 import { findTool } from "../../support/tools.js";
-import { until } from "../../support/until.js";
+import { until } from "../../support/world/until.js";
 
 type Thing = StoredDocument & Record<string, unknown>;
 

@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, expect, it } from "vitest";
 import type { Collection } from "../../../src/storage/collection.js";
 import { openSqliteStore } from "../../../src/storage/sqlite/store.js";
-import { startChild } from "../../support/child.js";
+import { startChild } from "../../support/fleet/child.js";
 import { counterIds, crashing, type Written } from "../crash-data.js";
 
 const kills = Number(process.env.CRASH_KILLS ?? 50);

@@ -18,10 +18,10 @@ import { createCommitQueue } from "../../../src/storage/sqlite/commit.js";
 import { openDatabase } from "../../../src/storage/sqlite/file.js";
 import { openSqliteStore, StoreLockedError } from "../../../src/storage/sqlite/store.js";
 import { describeStore, things } from "../../contract/store.js";
-import { startChild } from "../../support/child.js";
-import { createTestClock } from "../../support/clock.js";
-import { planFault } from "../../support/plans.js";
-import { turnsDuring } from "../../support/turns.js";
+import { planFault } from "../../support/engines/plans.js";
+import { startChild } from "../../support/fleet/child.js";
+import { createTestClock } from "../../support/world/clock.js";
+import { turnsDuring } from "../../support/world/turns.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 

@@ -12,10 +12,10 @@ import type {
   NodeMetricsSchema,
   NodeService,
   Welcome,
-} from "../../gen/lucid/node/v1/node_service_pb.js";
-import { createQueue } from "../../src/agent/queue.js";
-import { until, within } from "./until.js";
-import { clientsOf, type World } from "./world.js";
+} from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { createQueue } from "../../../src/agent/queue.js";
+import { until, within } from "../world/until.js";
+import { clientsOf, type World } from "../world/world.js";
 
 type Sent = MessageInitShape<typeof HeartbeatRequestSchema>;
 type Hello = Exclude<MessageInitShape<typeof HelloSchema>, { $typeName: string }>;

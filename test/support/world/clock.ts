@@ -1,5 +1,5 @@
 // A clock that the test moves. Sleepers wake in order when their time has come, and microtasks run between them.
-import type { Clock } from "../../src/clock.js";
+import type { Clock } from "../../../src/clock.js";
 
 export interface TestClock extends Clock {
   /** Moves both clocks on and wakes sleepers on the way. */

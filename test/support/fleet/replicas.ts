@@ -5,17 +5,17 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Db } from "mongodb";
-import { newJti, signToken } from "../../src/access/jwt.js";
-import { loadSecrets } from "../../src/access/secrets.js";
-import { createLucidClient, type LucidClient } from "../../src/client/client.js";
-import { parseKeyRing, parseSettings } from "../../src/settings/settings.js";
-import { commandLine } from "../e2e/built.js";
-import { type Program, startProgram } from "../e2e/process.js";
+import { newJti, signToken } from "../../../src/access/jwt.js";
+import { loadSecrets } from "../../../src/access/secrets.js";
+import { createLucidClient, type LucidClient } from "../../../src/client/client.js";
+import { parseKeyRing, parseSettings } from "../../../src/settings/settings.js";
+import { commandLine } from "../../e2e/built.js";
+import { type Program, startProgram } from "../../e2e/process.js";
+import { hasMongoProgram, type MongoUnderTest, startMongo } from "../engines/mongo.js";
+import { canStartRedis, type RedisUnderTest, startRedis } from "../engines/redis.js";
+import { until, within } from "../world/until.js";
+import { commonSecret } from "../world/world.js";
 import { type Balancer, openBalancer } from "./balancer.js";
-import { hasMongoProgram, type MongoUnderTest, startMongo } from "./mongo.js";
-import { canStartRedis, type RedisUnderTest, startRedis } from "./redis.js";
-import { until, within } from "./until.js";
-import { commonSecret } from "./world.js";
 
 const outputDirectory = process.env.REPLICAS_OUTPUT;
 

@@ -1,9 +1,9 @@
 // A node that proves who it is.
 import { generateKeyPairSync, sign } from "node:crypto";
 
-import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
-import type { Identity } from "../../src/agent/credentials.js";
-import type { Clients, World } from "./world.js";
+import { Role, TokenType } from "../../../gen/lucid/node/v1/admin_service_pb.js";
+import type { Identity } from "../../../src/agent/credentials.js";
+import type { Clients, World } from "../world/world.js";
 
 /** A key that signs whatever it is given, unlike an agent's. */
 export interface TestIdentity {

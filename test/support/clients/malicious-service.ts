@@ -4,13 +4,13 @@ import type { AddressInfo } from "node:net";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
+import { AdminService } from "../../../gen/lucid/node/v1/admin_service_pb.js";
 import {
   type HeartbeatRequest,
   type HeartbeatResponseSchema,
   NodeService,
-} from "../../gen/lucid/node/v1/node_service_pb.js";
-import { agentReadMaxBytes } from "../../src/agent/bounds.js";
+} from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { agentReadMaxBytes } from "../../../src/agent/bounds.js";
 
 export type Answer = MessageInitShape<typeof HeartbeatResponseSchema>;
 

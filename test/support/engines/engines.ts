@@ -2,13 +2,13 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Clock, systemClock } from "../../src/clock.js";
-import type { Coordination } from "../../src/coordination/coordination.js";
-import { createLocalCoordination } from "../../src/coordination/local.js";
-import { createRedisCoordination } from "../../src/coordination/redis/redis.js";
-import type { Store } from "../../src/storage/collection.js";
-import { openMongoStore } from "../../src/storage/mongo/store.js";
-import { openSqliteStore } from "../../src/storage/sqlite/store.js";
+import { type Clock, systemClock } from "../../../src/clock.js";
+import type { Coordination } from "../../../src/coordination/coordination.js";
+import { createLocalCoordination } from "../../../src/coordination/local.js";
+import { createRedisCoordination } from "../../../src/coordination/redis/redis.js";
+import type { Store } from "../../../src/storage/collection.js";
+import { openMongoStore } from "../../../src/storage/mongo/store.js";
+import { openSqliteStore } from "../../../src/storage/sqlite/store.js";
 import { sharedMongo } from "./mongo.js";
 import { ownPrefix, sharedRedis } from "./redis.js";
 

@@ -1,5 +1,5 @@
 // Stored documents to begin with, for what is decided in pure code.
-import type { NodeDocument } from "../../src/nodes/node.js";
+import type { NodeDocument } from "../../../src/nodes/node.js";
 
 export const aNodeDocument = (tweaks: Partial<NodeDocument> = {}): NodeDocument => ({
   _id: "node_00000000000000000000000001",

@@ -1,8 +1,8 @@
 // How a node stands, in short words.
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { Connectivity, type Node, NodeEventType, NodeStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { until } from "./until.js";
-import type { Clients } from "./world.js";
+import { Connectivity, type Node, NodeEventType, NodeStatus } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { until } from "../world/until.js";
+import type { Clients } from "../world/world.js";
 
 type Nodes = Pick<Clients, "nodes">;
 

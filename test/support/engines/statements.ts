@@ -1,28 +1,28 @@
 // Every statement of every repository once or more, for tests of how stores find documents.
 import assert from "node:assert/strict";
-import { createTokens, tokensCollection } from "../../src/access/tokens.js";
-import type { NodeId } from "../../src/ids.js";
-import { createNodeLog, nodeLogCollection } from "../../src/nodes/history/log.js";
-import { labelFilter } from "../../src/nodes/labels.js";
-import type { NodeDocument } from "../../src/nodes/node.js";
-import { createNodeRepository, type NodeOrder, nodesCollection } from "../../src/nodes/repository.js";
-import { createResets } from "../../src/nodes/resets.js";
-import { createPoolRepository, poolsCollection } from "../../src/pools/repository.js";
-import { createPootRepository, standingsCollection, validationsCollection } from "../../src/poot/repository.js";
-import { counted, newStanding } from "../../src/poot/standing.js";
-import { type Proof, reusedVerdict, verdictOf } from "../../src/poot/verdict.js";
-import { createLease } from "../../src/replicas/lease.js";
-import { createRoster } from "../../src/replicas/roster.js";
-import { createAlertRepository, resourceAlertsCollection } from "../../src/resources/alerts/repository.js";
-import { createAllocator, resourceAllocationsCollection } from "../../src/resources/allocations/allocator.js";
+import { createTokens, tokensCollection } from "../../../src/access/tokens.js";
+import type { NodeId } from "../../../src/ids.js";
+import { createNodeLog, nodeLogCollection } from "../../../src/nodes/history/log.js";
+import { labelFilter } from "../../../src/nodes/labels.js";
+import type { NodeDocument } from "../../../src/nodes/node.js";
+import { createNodeRepository, type NodeOrder, nodesCollection } from "../../../src/nodes/repository.js";
+import { createResets } from "../../../src/nodes/resets.js";
+import { createPoolRepository, poolsCollection } from "../../../src/pools/repository.js";
+import { createPootRepository, standingsCollection, validationsCollection } from "../../../src/poot/repository.js";
+import { counted, newStanding } from "../../../src/poot/standing.js";
+import { type Proof, reusedVerdict, verdictOf } from "../../../src/poot/verdict.js";
+import { createLease } from "../../../src/replicas/lease.js";
+import { createRoster } from "../../../src/replicas/roster.js";
+import { createAlertRepository, resourceAlertsCollection } from "../../../src/resources/alerts/repository.js";
+import { createAllocator, resourceAllocationsCollection } from "../../../src/resources/allocations/allocator.js";
 import {
   createResourceRepository,
   resourceHoursCollection,
   resourceMetricsCollection,
-} from "../../src/resources/samples/repository.js";
-import type { CollectionDefinition, Store } from "../../src/storage/collection.js";
-import { createTestClock } from "./clock.js";
-import { until } from "./until.js";
+} from "../../../src/resources/samples/repository.js";
+import type { CollectionDefinition, Store } from "../../../src/storage/collection.js";
+import { createTestClock } from "../world/clock.js";
+import { until } from "../world/until.js";
 
 const now = new Date("2026-01-01T00:00:00Z");
 /** A node in everything that a query may ask for. */

@@ -1,8 +1,8 @@
 // What a refused call says.
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect } from "vitest";
-import { BadRequestSchema } from "../../gen/google/rpc/error_details_pb.js";
-import { lucidReason, retryAfterMs } from "../../src/client/errors.js";
+import { BadRequestSchema } from "../../../gen/google/rpc/error_details_pb.js";
+import { lucidReason, retryAfterMs } from "../../../src/client/errors.js";
 
 export interface Refusal {
   readonly code: string;

@@ -7,7 +7,7 @@ import {
   BatchValidatePoOTRequestSchema,
   PoOTService,
   ValidatePoOTRequestSchema,
-} from "../../gen/lucid/node/v1/poot_service_pb.js";
+} from "../../../gen/lucid/node/v1/poot_service_pb.js";
 import { bytesOf, fullMessage, jsonOf, pluralsOf, withElements, withElementsJson } from "./messages.js";
 
 export interface Attempt {

@@ -1,12 +1,12 @@
 // Writers that keep at it while the service comes and goes, and remember what they were told.
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { type Node, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { LucidClient } from "../../src/client/client.js";
-import { lucidReason } from "../../src/client/errors.js";
+import { type Node, NodeType } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import type { LucidClient } from "../../../src/client/client.js";
+import { lucidReason } from "../../../src/client/errors.js";
+import { within } from "../world/until.js";
 import { statusName } from "./look.js";
 import type { Replicas } from "./replicas.js";
-import { within } from "./until.js";
 
 export interface Told {
   /** Creations that were acknowledged; each under a key of its own, which is the name. */

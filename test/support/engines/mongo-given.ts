@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Db, type Document, MongoClient } from "mongodb";
-import { until } from "./until.js";
+import { until } from "../world/until.js";
 
 const url = process.env.MONGODB_TEST_URL;
 

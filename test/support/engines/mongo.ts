@@ -7,8 +7,8 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Document, MongoClient } from "mongodb";
-import { findTool, toolFor } from "./tools.js";
-import { until } from "./until.js";
+import { findTool, toolFor } from "../tools.js";
+import { until } from "../world/until.js";
 
 export interface MongoOptions {
   /** A user of the database admin who may do everything; the URL logs in as that user. */

@@ -3,11 +3,11 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { Db } from "mongodb";
 import { expect } from "vitest";
-import type { LogEntry } from "../../src/nodes/history/log.js";
-import type { NodeDocument } from "../../src/nodes/node.js";
+import type { LogEntry } from "../../../src/nodes/history/log.js";
+import type { NodeDocument } from "../../../src/nodes/node.js";
+import { clientsOf } from "../world/world.js";
 import type { Replicas } from "./replicas.js";
 import { type Watcher, watchNodes } from "./watcher.js";
-import { clientsOf } from "./world.js";
 
 const nodesOf = (database: Db) => database.collection<NodeDocument>("nodes");
 

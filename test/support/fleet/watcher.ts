@@ -1,9 +1,9 @@
 // A watcher of nodes that keeps all it has heard, and can be cut off and resumed.
 import { ConnectError } from "@connectrpc/connect";
-import type { WatchNodesResponse } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type { WatchNodesResponse } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { until, within } from "../world/until.js";
+import type { Clients } from "../world/world.js";
 import { connectivityName, statusName } from "./look.js";
-import { until, within } from "./until.js";
-import type { Clients } from "./world.js";
 
 export interface Watcher extends Disposable {
   readonly received: readonly WatchNodesResponse[];

@@ -7,8 +7,8 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { findTool, toolFor } from "./tools.js";
-import { until, within } from "./until.js";
+import { findTool, toolFor } from "../tools.js";
+import { until, within } from "../world/until.js";
 
 export interface RedisUnderTestOptions {
   readonly password?: string;

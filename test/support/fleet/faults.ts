@@ -4,17 +4,17 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { expect } from "vitest";
-import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
-import { systemClock } from "../../src/clock.js";
-import { createLocalCoordination } from "../../src/coordination/local.js";
-import { createRedisCoordination } from "../../src/coordination/redis/redis.js";
-import { openMongoStore } from "../../src/storage/mongo/store.js";
-import { createLogger } from "../../src/telemetry/log.js";
-import { embeddedEngines } from "./engines.js";
-import type { NodeStream } from "./node-stream.js";
-import { type Refusal, refusalOf, toRefusal } from "./refusal.js";
-import { until } from "./until.js";
-import { openWorld, type World } from "./world.js";
+import { Health, HealthCheckResponse_ServingStatus as Status } from "../../../gen/grpc/health/v1/health_pb.js";
+import { systemClock } from "../../../src/clock.js";
+import { createLocalCoordination } from "../../../src/coordination/local.js";
+import { createRedisCoordination } from "../../../src/coordination/redis/redis.js";
+import { openMongoStore } from "../../../src/storage/mongo/store.js";
+import { createLogger } from "../../../src/telemetry/log.js";
+import type { NodeStream } from "../clients/node-stream.js";
+import { embeddedEngines } from "../engines/engines.js";
+import { type Refusal, refusalOf, toRefusal } from "../world/refusal.js";
+import { until } from "../world/until.js";
+import { openWorld, type World } from "../world/world.js";
 
 /** How long a server stays away under load. */
 export const faultMs = Number(process.env.FAULT_SECONDS ?? 8) * 1000;

@@ -1,6 +1,6 @@
 // Tokens for services of the tests that run in processes of their own under the common secret.
-import { newJti, signToken } from "../../src/access/jwt.js";
-import type { Role } from "../../src/access/permission.js";
+import { newJti, signToken } from "../../../src/access/jwt.js";
+import type { Role } from "../../../src/access/permission.js";
 import { commonSecret } from "./world.js";
 
 /** An access token as another Lucid service would sign it, of a node where one is named; valid for a day. */

@@ -2,11 +2,11 @@
 // its conditions then refuse among them.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
-import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../src/storage/collection.js";
-import { createCollection } from "../../src/storage/sqlite/collection.js";
-import { createCommitQueue } from "../../src/storage/sqlite/commit.js";
-import { createStatements, type Database, openDatabase, type Statements } from "../../src/storage/sqlite/file.js";
-import { createIndex, createTable } from "../../src/storage/sqlite/query.js";
+import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../../src/storage/collection.js";
+import { createCollection } from "../../../src/storage/sqlite/collection.js";
+import { createCommitQueue } from "../../../src/storage/sqlite/commit.js";
+import { createStatements, type Database, openDatabase, type Statements } from "../../../src/storage/sqlite/file.js";
+import { createIndex, createTable } from "../../../src/storage/sqlite/query.js";
 
 export interface CountingStore extends Store {
   /** Since it was opened. */

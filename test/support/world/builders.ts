@@ -7,8 +7,8 @@ import {
   type Node,
   type NodeService,
   NodeType,
-} from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { CreatePoolRequestSchema, NodePool, PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
+} from "../../../gen/lucid/node/v1/node_service_pb.js";
+import type { CreatePoolRequestSchema, NodePool, PoolService } from "../../../gen/lucid/node/v1/pool_service_pb.js";
 
 type CreateNode = Exclude<MessageInitShape<typeof CreateNodeRequestSchema>, { $typeName: string }>;
 type CreatePool = Exclude<MessageInitShape<typeof CreatePoolRequestSchema>, { $typeName: string }>;
