@@ -21,7 +21,6 @@ import { createFeed } from "./nodes/history/feed.js";
 import { createNodeLog } from "./nodes/history/log.js";
 import { createWatch } from "./nodes/history/watch.js";
 import { createMembership } from "./nodes/membership.js";
-import type { NodeDocument } from "./nodes/node.js";
 import { createReconciler } from "./nodes/reconciler.js";
 import { createNodeRepository } from "./nodes/repository.js";
 import { createResets, tokenGrant } from "./nodes/resets.js";
@@ -129,12 +128,6 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       void coordination.publish(logChannel, "").catch(() => undefined);
     },
   });
-  const changed = (node: NodeDocument): void => {
-    resets.note(node);
-    sessions.nodeChanged(node);
-    used.nodeChanged(node);
-    nodeLog.wake(node._id);
-  };
   let lastSampleAt = startedAt;
   const sessions = createSessions({
     repository,
@@ -142,7 +135,6 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     clock,
     replicaId,
     random,
-    changed,
     isRevoked: (jti) => tokens.isRevoked(jti),
     follows: () => feed.follows(),
     settings: { ...heartbeat, metricsIntervalMs: resources.collectionIntervalMs },
@@ -177,8 +169,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     },
   });
   const watch = createWatch({ repository, log: nodeLog, feed, paging, clock });
-  const expire = createExpire({ repository, clock, changed, withholdsLoss: disruption.withholdsLoss });
-  const reconciler = createReconciler({ ...led, repository, changed, log: log.module("reconciler") });
+  const expire = createExpire({ repository, clock, withholdsLoss: disruption.withholdsLoss });
+  const reconciler = createReconciler({ ...led, repository, log: log.module("reconciler") });
   const judging = { repository, expire, storeNow: store.now, clock, timing: heartbeat };
   const sweeper = createSweeper({ ...judging, ...roster, sessions, replicaId, log: log.module("sweeper") });
   const orphans = createOrphans({
@@ -189,7 +181,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     log: log.module("orphans"),
   });
   const findPool = createFindPool(pools, clock);
-  const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
+  const membership = createMembership({ repository, findPool, now: clock.now, random });
   const resets = createResets({ repository, storeNow: store.now, clock });
   const strays = createStrays({ ...led, pools, nodes: repository, membership, log: log.module("pools") });
   const tokens = await createTokens({
@@ -214,15 +206,22 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
   });
   const enrollment = createEnrollment({
-    ...{ repository, clock, changed },
+    ...{ repository, clock },
     ...{ spend: tokens.spendChallenge, key: secrets.challengeKey },
   });
 
   // What nodes use.
   const used = await createResources({
     ...led,
-    ...{ store, nodes: repository, paging, changed, metrics, settings: resources, log: log.module("resources") },
+    ...{ store, nodes: repository, paging, metrics, settings: resources, log: log.module("resources") },
     pools: { find: pools.find, disrupted: async () => (await pools.disrupted()).map(({ _id }) => _id) },
+  });
+
+  repository.listen((node) => {
+    resets.note(node);
+    sessions.nodeChanged(node);
+    used.nodeChanged(node);
+    nodeLog.wake(node._id);
   });
 
   // How the service stands.
@@ -286,7 +285,6 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         paging,
         vault: createVault(secrets.encryptionKey),
         clock,
-        changed,
         addressProblem,
         maskAddress,
         issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
@@ -297,7 +295,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         },
         operations: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
         unknownMessages: metrics.unknownMessages,
-        skew: createSkewWatch({ repository, clock, changed, log: log.module("heartbeats") }),
+        skew: createSkewWatch({ repository, clock, log: log.module("heartbeats") }),
         settings: {
           ...heartbeat,
           metricsIntervalMs: resources.collectionIntervalMs,
@@ -305,7 +303,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
         },
       }),
       pools: createPoolHandler({
-        ...{ repository: pools, nodes: repository, membership, paging, clock, changed },
+        ...{ repository: pools, nodes: repository, membership, paging, clock },
         lastSamples: used.lastSamples,
       }),
       poot: poot.handler,

@@ -31,7 +31,6 @@ export function createEnrollment(parts: {
   readonly spend: (id: string, expiresAt: Date) => Promise<boolean>;
   readonly clock: Clock;
   readonly key: Uint8Array;
-  readonly changed: (node: NodeDocument) => void;
 }) {
   const { repository, clock, key } = parts;
 
@@ -115,12 +114,10 @@ export function createEnrollment(parts: {
       }
       if (token === undefined) return node;
       if (!(await token.spend(sha256Hex(publicKey)))) throw unauthenticated("The enrolment token was used before");
-      const pinned = await repository.change(nodeId, clock.now, async (current) => {
+      return repository.change(nodeId, clock.now, async (current) => {
         await authorise(current, publicKey, async () => token);
         return current.public_key === undefined ? pin(publicKey, token.subject) : undefined;
       });
-      parts.changed(pinned);
-      return pinned;
     },
   };
 }

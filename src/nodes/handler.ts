@@ -80,7 +80,6 @@ export interface NodeHandlerParts {
   readonly vault: Vault;
   readonly clock: Clock;
   readonly storeNow: () => Promise<Date>;
-  readonly changed: (node: NodeDocument) => void;
   /** What is wrong with a payout address; undefined when it is fine. */
   readonly addressProblem: (address: string) => string | undefined;
   readonly maskAddress: (address: string) => string;
@@ -116,17 +115,11 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
     }
   };
 
-  /** One change of a node, told to whom it concerns. */
-  const change = async (
+  const change = (
     operation: string,
     nodeId: string,
     decide: (node: NodeDocument) => Patch | undefined | Promise<Patch | undefined>,
-  ): Promise<NodeDocument> =>
-    counted(operation, async () => {
-      const node = await repository.change(nodeId, clock.now, decide);
-      parts.changed(node);
-      return node;
-    });
+  ): Promise<NodeDocument> => counted(operation, () => repository.change(nodeId, clock.now, decide));
 
   /** A lifecycle call: what it did, or why there was nothing to do. */
   const lifecycle = (operation: Operation, nodeId: string, caller: Caller) =>
@@ -140,8 +133,6 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       });
       if (already !== undefined) return { node: begun, message: already };
       const node = await parts.reconciler.step(begun);
-      // A step that advanced the node has told of it already.
-      if (node === begun) parts.changed(node);
       return { node, message: `Node is ${node.status}` };
     });
 
@@ -197,16 +188,12 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       return claimed;
     });
     if (poolId !== "") await membership.confirm(poolId).catch((error: unknown) => undo(node, caller, error));
-    parts.changed(node);
     return node;
   };
 
   /** Takes back a node whose pool went away or shrank while it joined. */
   const undo = async (node: NodeDocument, caller: Caller, error: unknown): Promise<never> => {
-    const removed = await repository.change(node._id, clock.now, (current) =>
-      remove(current, caller.subject, clock.now()),
-    );
-    parts.changed(removed);
+    await repository.change(node._id, clock.now, (current) => remove(current, caller.subject, clock.now()));
     throw error;
   };
 

@@ -38,8 +38,6 @@ export function createMembership(parts: {
   readonly findPool: FindPool;
   readonly now: () => Date;
   readonly random: () => number;
-  /** Tells the rest of the service that a node was turned back. */
-  readonly changed: (node: NodeDocument) => void;
 }) {
   const { repository, findPool, now, random } = parts;
 
@@ -95,11 +93,10 @@ export function createMembership(parts: {
           return rename ? renamed(current, patch) : patch;
         });
       // Its former name may have been taken meanwhile; in the pool it cannot stay.
-      const node = await back(false).catch((failure: unknown) => {
+      await back(false).catch((failure: unknown) => {
         if (!(failure instanceof Failure && failure.reason === "LUCID_ERR_5007")) throw failure;
         return back(true);
       });
-      parts.changed(node);
       throw error;
     }
   };
@@ -147,7 +144,6 @@ export function createMembership(parts: {
         if (!(error instanceof DuplicateKeyError && error.index === "idx_name_scope")) throw error;
         return write(renamed(node, patch));
       });
-      if (changed !== null) parts.changed(changed);
       return changed !== null;
     },
   };

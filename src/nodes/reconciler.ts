@@ -16,7 +16,6 @@ export function createReconciler(parts: {
   readonly clock: Clock;
   /** One replica does this at a time, or they would all read the same nodes to find that another one was faster. */
   readonly leadership: () => Leadership | undefined;
-  readonly changed: (node: NodeDocument) => void;
   readonly log: { warn(message: string, context: Record<string, unknown>): void };
 }) {
   const { repository, clock, log } = parts;
@@ -27,7 +26,6 @@ export function createReconciler(parts: {
     if (patch === undefined) return node;
     const advanced = await repository.compareAndSet(node, patch, clock.now(), { fence: leadership?.token });
     // Null: somebody else has moved it on, which is as good.
-    if (advanced !== null) parts.changed(advanced);
     return advanced ?? (await repository.get(node._id));
   };
 

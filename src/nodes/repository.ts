@@ -13,6 +13,7 @@ import {
   type Update,
 } from "../storage/collection.js";
 import { updateMarked } from "../storage/marked.js";
+import { createChanges } from "./changes.js";
 import type { Change, NodeDocument, Patch } from "./node.js";
 
 export const nodesCollection: CollectionDefinition = {
@@ -104,6 +105,7 @@ const attemptsMax = 50;
 
 export async function createNodeRepository(store: Store) {
   const nodes = await store.collection<NodeDocument>(nodesCollection);
+  const changes = createChanges();
 
   const find = (nodeId: string): Promise<NodeDocument | null> => nodes.findOne({ _id: nodeId, live: true });
 
@@ -115,11 +117,11 @@ export async function createNodeRepository(store: Store) {
   };
 
   /**
-   * Applies the patch if the node still has that version. Null: it has moved on. `fence` is the token of the leader that
-   * writes; absent for everybody else.
+   * Applies the patch if the node still has that version, and announces the node after it. Null: it has moved on. `fence`
+   * is the token of the leader that writes; absent for everybody else.
    * @throws DuplicateKeyError when a name or a pool's slot is taken, StoreUnavailableError when nothing can be known
    */
-  const compareAndSet = (
+  const compareAndSet = async (
     node: NodeDocument,
     patch: Patch,
     now: Date,
@@ -127,9 +129,16 @@ export async function createNodeRepository(store: Store) {
   ): Promise<NodeDocument | null> => {
     const ofSession = patch.ofEpoch === undefined ? {} : { session_epoch: patch.ofEpoch };
     const asRead = { _id: node._id, version: node.version, live: true, ...ofSession, ...guard };
-    if (fence === undefined) return updateMarked(nodes, asRead, toUpdate(node, patch, now));
-    const fenced = { ...patch, set: { ...patch.set, fence } };
-    return updateMarked(nodes, { ...asRead, ...notFenced(fence) }, toUpdate(node, fenced, now));
+    const changed =
+      fence === undefined
+        ? await updateMarked(nodes, asRead, toUpdate(node, patch, now))
+        : await updateMarked(
+            nodes,
+            { ...asRead, ...notFenced(fence) },
+            toUpdate(node, { ...patch, set: { ...patch.set, fence } }, now),
+          );
+    if (changed !== null) changes.announce(changed);
+    return changed;
   };
 
   /**
@@ -157,15 +166,17 @@ export async function createNodeRepository(store: Store) {
     throw unavailable(`Node ${nodeId} is being changed by many at once`, 1000);
   };
 
-  /** @throws DuplicateKeyError (idx_idempotency_id, idx_pool_slot), Failure 5007 when the name is taken */
+  /** Announces the new node. @throws DuplicateKeyError (idx_idempotency_id, idx_pool_slot), Failure 5007 when the name is taken */
   const insert = async (node: NodeDocument): Promise<void> => {
     const place = node.pool_id === undefined ? {} : { pool_id: node.pool_id };
+    const placed = { ...node, unlogged: node.unlogged.map((change) => ({ ...change, ...place })) };
     try {
-      await nodes.insertOne({ ...node, unlogged: node.unlogged.map((change) => ({ ...change, ...place })) });
+      await nodes.insertOne(placed);
     } catch (error) {
       if (error instanceof DuplicateKeyError && error.index === "idx_name_scope") throw nameTaken(node.name);
       throw error;
     }
+    changes.announce(placed);
   };
 
   const list = (filter: NodeFilter, query: PageQuery): Promise<Page<NodeDocument>> =>
@@ -178,6 +189,8 @@ export async function createNodeRepository(store: Store) {
     });
 
   return {
+    /** See changes.ts. Beats, sessions and scores are no changes and are not announced. */
+    listen: changes.listen,
     get,
     find,
     change,

@@ -21,7 +21,7 @@ import { checkVersion, maskedPaths } from "../conventions/update.js";
 import { Failure, malformed, wrongStatus } from "../failure.js";
 import { newPoolId } from "../ids.js";
 import type { FindPool, Membership } from "../nodes/membership.js";
-import type { Json, NodeDocument } from "../nodes/node.js";
+import type { Json } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/context.js";
@@ -59,8 +59,6 @@ export function createPoolHandler(parts: {
   readonly membership: Membership;
   readonly paging: Paging;
   readonly clock: Clock;
-  /** Tells the rest of the service that a node has changed. */
-  readonly changed: (node: NodeDocument) => void;
   /** Of these nodes, at most 1000, the last samples that are young enough. */
   readonly lastSamples: (nodeIds: readonly string[]) => Promise<readonly LastSample[]>;
 }): ServiceImpl<typeof PoolService> {
@@ -162,7 +160,6 @@ export function createPoolHandler(parts: {
 
     addNodeToPool: async ({ poolId, nodeId, priority }, context) => {
       const node = await membership.join(nodeId, poolId, priority, callerOf(context).subject);
-      parts.changed(node);
       return { node: nodeToWire(node) };
     },
 
@@ -172,7 +169,6 @@ export function createPoolHandler(parts: {
         if (current.pool_id !== poolId) throw wrongStatus(`Node ${nodeId} is not in pool ${poolId}`);
         return membership.leaving(callerOf(context).subject);
       });
-      parts.changed(node);
       return { node: nodeToWire(node) };
     },
 

@@ -12,7 +12,6 @@ import type { Clock } from "../clock.js";
 import { idempotencyId, meaningOf } from "../conventions/idempotency.js";
 import type { Paging } from "../conventions/paging.js";
 import { malformed, poolNotFound } from "../failure.js";
-import type { NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/context.js";
@@ -56,7 +55,6 @@ export interface ResourceHandlerParts {
   readonly disruptedPools: () => Promise<string[]>;
   readonly paging: Paging;
   readonly clock: Clock;
-  readonly changed: (node: NodeDocument) => void;
   readonly retentionDays: number;
 }
 
@@ -98,7 +96,6 @@ export function resourceHandlers(parts: ResourceHandlerParts): ResourceHandlers 
       if (problems.length > 0) throw malformed(...problems);
       const event = { type: "updated", reason: "thresholds changed", actor: callerOf(context).subject } as const;
       const node = await nodes.change(nodeId, clock.now, () => ({ set: { thresholds }, event }));
-      parts.changed(node);
       return { thresholds: thresholdsToWire(thresholdsOf(node.thresholds)) };
     },
 

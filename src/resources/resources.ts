@@ -35,8 +35,6 @@ export async function createResources(parts: {
   readonly leadership: () => Leadership | undefined;
   readonly paging: Paging;
   readonly clock: Clock;
-  /** Tells the rest of the service, and this folder too, that a node has changed. */
-  readonly changed: (node: NodeDocument) => void;
   readonly settings: {
     readonly collectionIntervalMs: number;
     readonly retentionDays: number;

@@ -59,14 +59,18 @@ test("a node that is turned back is told of as it stands then", async () => {
   const { nodeId } = await aNode(world.nodes);
   const told: NodeDocument[] = [];
   const pools = [{ maxNodes: 1 }, null];
+  const repository = await createNodeRepository(world.store);
+  repository.listen((node) => told.push(node));
   const membership = createMembership({
-    repository: await createNodeRepository(world.store),
+    repository,
     findPool: async () => pools.shift() ?? null,
     now: world.clock.now,
     random: () => 0,
-    changed: (node) => told.push(node),
   });
   await expect(membership.join(nodeId, "pool_going", undefined, "test")).rejects.toThrow("pool_going not found");
-  expect(told).toMatchObject([{ _id: nodeId, version: 3, name_scope: "-" }]);
-  expect(told[0]?.pool_id).toBeUndefined();
+  expect(told).toMatchObject([
+    { _id: nodeId, version: 2, pool_id: "pool_going" },
+    { _id: nodeId, version: 3, name_scope: "-" },
+  ]);
+  expect(told[1]?.pool_id).toBeUndefined();
 });

@@ -87,7 +87,6 @@ describe("a node that is turned back", () => {
       },
       now: world.clock.now,
       random: () => 0,
-      changed: () => undefined,
     });
     await expect(membership.join(nodeId, "pool_going", undefined, "test")).rejects.toThrow("pool_going not found");
     const node = await nodeOf(world, nodeId);

@@ -67,8 +67,6 @@ export function createSessions(parts: {
   readonly metrics: SessionMetrics;
   /** In [0, 1). */
   readonly random: () => number;
-  /** Tells the rest of the service that a node has changed. */
-  readonly changed: (node: NodeDocument) => void;
   readonly isRevoked: (jti: string) => boolean;
   /** Whether this replica hears of what others do to nodes: no session is opened before. */
   readonly follows: () => boolean;
@@ -84,16 +82,8 @@ export function createSessions(parts: {
 
   const pace = () => baseIntervalMs(settings, connectedCount);
 
-  const change = async (nodeId: string, decide: (node: NodeDocument) => Patch | undefined): Promise<NodeDocument> => {
-    let patched = false;
-    const node = await repository.change(nodeId, clock.now, (current) => {
-      const patch = decide(current);
-      patched = patch !== undefined;
-      return patch;
-    });
-    if (patched) parts.changed(node);
-    return node;
-  };
+  const change = (nodeId: string, decide: (node: NodeDocument) => Patch | undefined): Promise<NodeDocument> =>
+    repository.change(nodeId, clock.now, decide);
 
   /** Ends what carries the session; the session stays, to be judged by its silence. */
   const unlink = (session: Session, end: (link: Link) => void): void => {

@@ -76,7 +76,6 @@ interface Known {
 export function createSkewWatch(parts: {
   readonly repository: Pick<NodeRepository, "change">;
   readonly clock: Clock;
-  readonly changed: (node: NodeDocument) => void;
   readonly log: { warn(message: string, context: Record<string, unknown>): void };
 }): SkewWatch {
   const { repository, clock } = parts;
@@ -123,7 +122,6 @@ export function createSkewWatch(parts: {
     node.toldMs = document.clock_off_ms ?? 0;
     if (saidMs === undefined || node.toldMs !== saidMs) return;
     node.news++;
-    parts.changed(document);
   };
 
   /** Whether the store is to be asked of the node now. Asks nothing of a node that has had all its news of the hour. */

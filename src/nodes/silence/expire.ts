@@ -35,7 +35,6 @@ export function createExpire(parts: {
    * when it means what it always does.
    */
   readonly withholdsLoss: (poolId: string) => Promise<number | undefined>;
-  readonly changed: (node: NodeDocument) => void;
 }) {
   const { repository, clock } = parts;
 
@@ -64,7 +63,6 @@ export function createExpire(parts: {
     };
     const changed = await repository.compareAndSet(node, silenced(to, clock.now()), clock.now(), { guard, fence });
     if (changed === null) return { kind: "moved" };
-    parts.changed(changed);
     return { kind: "expired", node: changed };
   };
 }

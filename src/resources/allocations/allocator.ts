@@ -63,7 +63,6 @@ export async function createAllocator(parts: {
   readonly nodes: Pick<NodeRepository, "change" | "get">;
   /** The ceilings of a pool for each of its nodes; undefined where it has none, or is gone. */
   readonly poolLimits: (poolId: string) => Promise<Json | undefined>;
-  readonly changed: (node: NodeDocument) => void;
   readonly clock: Clock;
 }) {
   const { nodes, clock } = parts;
@@ -118,12 +117,11 @@ export async function createAllocator(parts: {
   /** Writes the allocation into its node. Answers whether it stood there already. @throws Failure 5001, 5003, 5004, 5009 */
   const place = async (pointer: PointerDocument, actor: string): Promise<boolean> => {
     let stood = false;
-    const node = await nodes.change(pointer.node_id, clock.now, async (current) => {
+    await nodes.change(pointer.node_id, clock.now, async (current) => {
       const patch = await patchFor(pointer, current, actor);
       stood = patch === undefined;
       return patch;
     });
-    parts.changed(node);
     return stood;
   };
 
@@ -151,10 +149,7 @@ export async function createAllocator(parts: {
   };
 
   const takeAway = async ({ _id, node_id }: Pick<PointerDocument, "_id" | "node_id">, actor: string): Promise<void> => {
-    const node = await nodes
-      .change(node_id, clock.now, (current) => release(current, _id, clock.now(), actor))
-      .catch(ifNodeGone);
-    if (node !== undefined) parts.changed(node);
+    await nodes.change(node_id, clock.now, (current) => release(current, _id, clock.now(), actor)).catch(ifNodeGone);
   };
 
   /** The pointer as it is then; one that has run out, or was released before, is as it was. */

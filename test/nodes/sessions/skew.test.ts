@@ -109,7 +109,6 @@ function aWatch() {
     createSkewWatch({
       repository: { change },
       clock,
-      changed: () => undefined,
       log: { warn: (line) => lines.push(line) },
     });
   let watch = open();

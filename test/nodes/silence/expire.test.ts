@@ -17,7 +17,7 @@ describe("the leader's verdict on a node without a stream", () => {
     const session = { session_epoch: 1, session_replica: unaryReplica, last_heartbeat: heardAt } as const;
     await repository.insert(aNodeDocument({ _id: nodeId, connectivity: "connected", ...session }));
     const withholdsLoss = async () => undefined;
-    const expire = createExpire({ repository, clock, withholdsLoss, changed: () => undefined });
+    const expire = createExpire({ repository, clock, withholdsLoss });
     await repository.flush([{ nodeId, epoch: 1, at: new Date(heardAt.getTime() + ms) }]);
     expect(await expire(silent, "disconnected", () => true, 1)).toEqual({ kind: "moved" });
     await repository.flush([{ nodeId, epoch: 1, at: heardAt }]);

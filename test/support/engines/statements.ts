@@ -244,7 +244,6 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
       nodes,
       clock,
       poolLimits: async () => undefined,
-      changed: () => undefined,
     }),
   );
   const amounts = { cpu_percent: 1, memory_bytes: 0, disk_bytes: 0, network_mbps: 0 };
