@@ -3,39 +3,25 @@ import { randomUUID } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
 import { createTokens } from "./access/tokens.js";
-import { createAdminHandler } from "./admin/handler.js";
-import { createHealth } from "./admin/health.js";
-import { healthReports } from "./admin/reports.js";
+import { createAdmin } from "./admin/admin.js";
 import { type Clock, systemClock } from "./clock.js";
 import { createPaging } from "./conventions/paging.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
 import { openEngines } from "./engines.js";
-import { unauthenticated } from "./failure.js";
 import { type Collector, systemCollector } from "./machine/machine.js";
 import { machineUsage } from "./machine/usage.js";
-import { createEnrollment } from "./nodes/enrollment.js";
-import { createNodeHandler } from "./nodes/handler.js";
 import { lostAfterMs, nextBeatAfterMs } from "./nodes/heartbeat.js";
-import { createFeed } from "./nodes/history/feed.js";
-import { createNodeLog } from "./nodes/history/log.js";
-import { createWatch } from "./nodes/history/watch.js";
-import { createMembership } from "./nodes/membership.js";
-import { createReconciler } from "./nodes/reconciler.js";
+import { createNodes } from "./nodes/nodes.js";
 import { createNodeRepository } from "./nodes/repository.js";
-import { createResets, tokenGrant } from "./nodes/resets.js";
+import { createResets } from "./nodes/resets.js";
 import { beatCheck } from "./nodes/sessions/beat.js";
-import { createFollower } from "./nodes/sessions/follower.js";
-import { createSessions } from "./nodes/sessions/sessions.js";
-import { createSkewWatch } from "./nodes/sessions/skew.js";
-import { createExpire } from "./nodes/silence/expire.js";
-import { createOrphans } from "./nodes/silence/orphans.js";
-import { createSweeper } from "./nodes/silence/sweeper.js";
+import { createOutbound } from "./outbound.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createDisruption } from "./pools/disruption.js";
-import { createFindPool, createPoolHandler } from "./pools/handler.js";
+import { createOpenForJoining } from "./pools/joining.js";
+import { createPools } from "./pools/pools.js";
 import { createPoolRepository } from "./pools/repository.js";
-import { createStrays } from "./pools/strays.js";
 import { pootReadMaxBytes } from "./poot/handler.js";
 import { createPoot } from "./poot/poot.js";
 import { createCors } from "./port/cors.js";
@@ -47,17 +33,17 @@ import { createLease } from "./replicas/lease.js";
 import { createRoster } from "./replicas/roster.js";
 import { createResources } from "./resources/resources.js";
 import { createRoutes, policies, services } from "./routes.js";
-import { bearerToken, createGate, selfInterceptor } from "./rpc/gate.js";
+import { createGate, selfInterceptor } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
 import { createMetricsServer } from "./rpc/metrics-server.js";
 import { createObserver } from "./rpc/observe.js";
 import { assertPolicies, procedureOf } from "./rpc/policies.js";
 import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
-import { parseKeyRing, type Settings } from "./settings/settings.js";
+import type { Settings } from "./settings/settings.js";
 import { cannotListen, checkStart } from "./start-check.js";
 import { type Store, StoreUnavailableError } from "./storage/collection.js";
-import { runTasks, type Task, untilDone } from "./task.js";
+import { runTasks, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
 import { standardSink } from "./telemetry/sink.js";
@@ -92,7 +78,7 @@ const callsGraceMs = 2_000;
 export async function startServer(settings: Settings, overrides: Overrides = {}): Promise<RunningServer> {
   await using undo = new AsyncDisposableStack();
   const { clock = systemClock, random = Math.random, collector = systemCollector } = overrides;
-  const { serviceName: service, version, environment, heartbeat, resources } = settings;
+  const { serviceName: service, version, environment, heartbeat, resources: resourceSettings } = settings;
   const replicaId = `${settings.replicaName}-${randomUUID().slice(0, 8)}`;
   const startedAt = clock.now();
 
@@ -101,161 +87,84 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.defer(() => metrics.close());
 
   await checkStart(settings);
-  const secrets = loadSecrets({ ...settings, parseKeyRing });
+  const secrets = loadSecrets(settings);
 
   // What is remembered, and what is shared.
   const { store, coordination } = await openEngines({ ...overrides, settings, clock, log, metrics });
   undo.use(store);
   undo.use(coordination);
-  const paging = createPaging(secrets.pageTokenKey);
+  const nodeRepository = await createNodeRepository(store);
+  const poolRepository = await createPoolRepository(store);
 
-  // Which replicas stand, and which one leads.
-  const exclusive = store.engine === "embedded";
-  const self = { store, clock, exclusive, log: log.module("replicas") };
+  // Which replicas live, and which one leads.
+  const self = { store, clock, exclusive: store.engine === "embedded", log: log.module("replicas") };
   const roster = await createRoster({ ...self, replicaId, coordination: coordination.engine });
-
-  // Nodes and pools.
-  const repository = await createNodeRepository(store);
-  const pools = await createPoolRepository(store);
-  const highestFence = async () => Math.max(await repository.highestFence(), await pools.highestFence());
+  const highestFence = async () => Math.max(await nodeRepository.highestFence(), await poolRepository.highestFence());
   const lease = await createLease({ ...self, name: "fleet", owner: replicaId, highestFence });
-  const nodeLog = await createNodeLog({
-    store,
-    repository,
-    clock,
-    appended: () => {
-      feed.wake();
-      void coordination.publish(logChannel, "").catch(() => undefined);
-    },
-  });
-  let lastSampleAt = startedAt;
-  const sessions = createSessions({
-    repository,
-    coordination,
-    clock,
-    replicaId,
-    random,
-    isRevoked: (jti) => tokens.isRevoked(jti),
-    follows: () => feed.follows(),
-    settings: { ...heartbeat, metricsIntervalMs: resources.collectionIntervalMs },
-    metrics: {
-      ...{ beats: metrics.heartbeats, sequenceGaps: metrics.heartbeatSequenceGaps },
-      sessionOpened: (outcome) => metrics.heartbeatSessions.inc({ outcome }),
-    },
-    onSample: (nodeId, sample, at) => {
-      lastSampleAt = at;
-      used.take(nodeId, sample);
-    },
-  });
   const { leadership } = lease;
-  const led = { leadership, clock };
+
+  // Who calls.
+  const resets = createResets({ repository: nodeRepository, storeNow: store.now, clock });
+  const tokens = await createTokens({
+    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs, rings: secrets.rings },
+  });
+
+  // The features: those further down are built of those further up.
+  const paging = createPaging(secrets.pageTokenKey);
+  const shared = { store, clock, paging, leadership, metrics };
+  const openForJoining = createOpenForJoining(poolRepository, clock);
   const disruption = createDisruption({
-    ...led,
-    pools,
-    nodes: repository,
+    ...{ pools: poolRepository, nodes: nodeRepository, leadership, clock },
     lostAfterMs: lostAfterMs(heartbeat, heartbeat.intervalMs),
     gauge: metrics.poolsDisrupted,
     log: log.module("disruption"),
   });
-  const follower = createFollower(sessions);
-  const feed = createFeed({
-    log: nodeLog,
-    repository,
-    clock,
-    heard: async (chunk) => {
-      disruption.heard(chunk);
-      used.heard(chunk.entries);
-      await Promise.all([follower.heard(chunk), resets.heard(chunk.entries)]);
+  const resources = await createResources({
+    ...{ ...shared, nodes: nodeRepository, settings: resourceSettings, log: log.module("resources") },
+    pools: {
+      find: poolRepository.find,
+      disrupted: async () => (await poolRepository.disrupted()).map(({ _id }) => _id),
     },
   });
-  const watch = createWatch({ repository, log: nodeLog, feed, paging, clock });
-  const expire = createExpire({ repository, clock, withholdsLoss: disruption.withholdsLoss });
-  const reconciler = createReconciler({ ...led, repository, log: log.module("reconciler") });
-  const judging = { repository, expire, storeNow: store.now, clock, timing: heartbeat };
-  const sweeper = createSweeper({ ...judging, ...roster, sessions, replicaId, log: log.module("sweeper") });
-  const orphans = createOrphans({
-    ...judging,
-    leadership,
-    look: roster.look,
-    forgetReplica: roster.forget,
-    log: log.module("orphans"),
-  });
-  const findPool = createFindPool(pools, clock);
-  const membership = createMembership({ repository, findPool, now: clock.now, random });
-  const resets = createResets({ repository, storeNow: store.now, clock });
-  const strays = createStrays({ ...led, pools, nodes: repository, membership, log: log.module("pools") });
-  const tokens = await createTokens({
-    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs },
-    rings: secrets.rings,
-    onRevoked: (jti) => {
-      for (const streams of [sessions, watch]) streams.endToken(jti, unauthenticated("The token was revoked"));
+  const nodes = await createNodes({
+    ...{ ...shared, repository: nodeRepository, resets, tokens, coordination, roster, replicaId, random, log },
+    ...{ findPool: openForJoining, withholdsLoss: disruption.withholdsLoss, takeSample: resources.take },
+    ...{ addressProblem, maskAddress, vault: createVault(secrets.encryptionKey), challengeKey: secrets.challengeKey },
+    settings: {
+      ...heartbeat,
+      metricsIntervalMs: resourceSettings.collectionIntervalMs,
+      payoutAddressCooldownMs: settings.payoutAddressCooldownMs,
     },
   });
-  // A store that is away now is waited for: nobody is let in before, and nothing says ready.
-  await Promise.all([tokens.load(), feed.begin()]).catch(ifUnavailable);
+  nodes.feed.chunks.listen(({ entries }) => resources.heard(entries));
+  const pools = createPools({
+    ...{ ...shared, repository: poolRepository, nodes: nodeRepository, disruption, log },
+    ...{ membership: nodes.membership, feed: nodes.feed, lastSamples: resources.lastSamples },
+  });
   const poot = await createPoot({
-    store,
-    nodes: repository,
-    hasPool: async (poolId) => (await findPool(poolId)) !== null,
-    challengeKey: secrets.pootChallengeKey,
-    leadership,
-    paging,
-    clock,
-    metrics,
-    log: log.module("poot"),
+    ...{ ...shared, nodes: nodeRepository, challengeKey: secrets.pootChallengeKey, log: log.module("poot") },
+    hasPool: async (poolId) => (await openForJoining(poolId)) !== null,
     settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
   });
-  const enrollment = createEnrollment({
-    ...{ repository, clock },
-    ...{ spend: tokens.spendChallenge, key: secrets.challengeKey },
-  });
-
-  // What nodes use.
-  const used = await createResources({
-    ...led,
-    ...{ store, nodes: repository, paging, metrics, settings: resources, log: log.module("resources") },
-    pools: { find: pools.find, disrupted: async () => (await pools.disrupted()).map(({ _id }) => _id) },
-  });
-
-  repository.listen((node) => {
-    resets.note(node);
-    sessions.nodeChanged(node);
-    used.nodeChanged(node);
-    nodeLog.wake(node._id);
-  });
-
-  // How the service stands.
   const healthState = createHealthState(services.map(({ typeName }) => typeName));
-  const setReady = (ready: boolean) => {
-    const names = ["", "readiness", ...services.map(({ typeName }) => typeName)];
-    for (const name of names) healthState.set(name, ready ? "SERVING" : "NOT_SERVING");
-  };
-  const health = createHealth({
-    store,
-    coordination,
-    clock,
-    fetch,
-    countActive: async () => ({
-      active: await repository.countByStatus("active"),
-      connected: await repository.countOf({ status: "active", connectivity: "connected" }),
-    }),
-    samples: () => {
-      const connected = sessions.counts().streams;
-      // Nobody connected, nothing to miss: the wait for a sample begins with the first stream.
-      if (connected === 0) lastSampleAt = clock.now();
-      return { connected, lastAt: lastSampleAt };
-    },
+  const streams = () => nodes.sessions.counts().streams;
+  const admin = createAdmin({
+    ...{ store, coordination, clock, tokens, ttlMaxMs: settings.tokenTtlMaxMs, log: log.module("health") },
+    ...{ standing: resets.standing, countReplicas: roster.countAlive, countActive: nodes.countActive },
+    ...{ fetch: createOutbound().fetch, externalUrls: settings.externalHealthUrls },
+    samples: () => ({ connected: streams(), lastAt: resources.lastSampleAt(streams()) }),
+    metricsIntervalMs: resourceSettings.collectionIntervalMs,
     machine: async () => machineUsage(await collector.sample(), metrics),
-    externalUrls: settings.externalHealthUrls,
-    metricsIntervalMs: resources.collectionIntervalMs,
-    log: log.module("health"),
     onRound: ({ ready, active }) => {
-      setReady(ready);
+      healthState.setReady(ready);
       if (active !== undefined) metrics.activeNodes.set(active);
-      metrics.heartbeatStreams.set(sessions.counts().streams);
+      metrics.heartbeatStreams.set(streams());
+    },
+    facts: {
+      ...{ service, version, environment, replicaId, startedAt },
+      ...{ storage: store.engine, coordination: coordination.engine },
     },
   });
-  const reports = healthReports(health, { service, version }, clock);
 
   // Between the port and the features.
   assertPolicies(services, policies);
@@ -264,106 +173,46 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const shutdown = new AbortController();
   const proxies = createProxies(settings.trustedProxies);
   const gate = createGate({
-    policies,
-    verify: tokens.verify,
-    hit: coordination.hit,
-    nowMs: clock.monotonicMs,
-    random,
+    ...{ policies, verify: tokens.verify, hit: coordination.hit, nowMs: clock.monotonicMs, random },
     limits: settings.rateLimit.enabled ? rateLimits(settings) : undefined,
   });
   const adapter = createAdapter({
     routes: createRoutes({
-      resources: used.handlers,
-      nodes: createNodeHandler({
-        repository,
-        membership,
-        log: nodeLog,
-        watch,
-        sessions,
-        reconciler,
-        enrollment,
-        paging,
-        vault: createVault(secrets.encryptionKey),
-        clock,
-        addressProblem,
-        maskAddress,
-        issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
-        storeNow: store.now,
-        enrollmentToken: async (header) => {
-          const token = bearerToken(header);
-          return token === undefined ? undefined : tokens.enrollment(token);
-        },
-        operations: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
-        unknownMessages: metrics.unknownMessages,
-        skew: createSkewWatch({ repository, clock, log: log.module("heartbeats") }),
-        settings: {
-          ...heartbeat,
-          metricsIntervalMs: resources.collectionIntervalMs,
-          payoutAddressCooldownMs: settings.payoutAddressCooldownMs,
-        },
-      }),
-      pools: createPoolHandler({
-        ...{ repository: pools, nodes: repository, membership, paging, clock },
-        lastSamples: used.lastSamples,
-      }),
-      poot: poot.handler,
-      admin: createAdminHandler({
-        ...{ tokens, health, clock, standing: resets.standing, ttlMaxMs: settings.tokenTtlMaxMs },
-        facts: {
-          ...{ service, version, environment, replicaId, startedAt },
-          ...{ storage: store.engine, coordination: coordination.engine },
-        },
-        countReplicas: roster.countAlive,
-      }),
+      ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
+      ...{ poot: poot.handler, admin: admin.handler },
     }),
     gate,
     interceptors: [gate.credentials, validation.interceptor, selfInterceptor(policies)],
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
-    http: createHealthRoutes(reports, clock),
+    http: createHealthRoutes(admin.reports, clock),
     cors: createCors(settings.corsAllowedOrigins),
     reflection: settings.reflectionEnabled,
     readMaxBytes: pootReadMaxBytes(settings.maxRequestBytes),
     shutdownSignal: shutdown.signal,
-    clock,
-    proxies,
+    ...{ clock, proxies },
   });
 
-  // Long-lived work, then the ports.
-  const listen: Task = async (signal) => {
-    // Each by itself: Redis may refuse one channel and not the other.
-    await Promise.all([sessions.listen(signal), coordination.subscribe(logChannel, feed.wake, signal)]);
-  };
+  // Long-lived work. A store that is away now is waited for: nobody is let in before, and nothing says ready.
+  await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
   await join(new AbortController().signal).catch(ifUnavailable);
-  const joining = untilDone(join, clock);
   // Before the work that only a leader does begins, or it would wait a turn.
   await lease.take().catch(ifUnavailable);
-  const tasks = runTasks([
-    ...[
-      joining,
-      listen,
-      lease.task,
-      roster.task,
-      sweeper.task,
-      orphans.task,
-      disruption.task,
-      strays.task,
-      reconciler.task,
-    ],
-    ...[nodeLog.task, feed.task, poot.task, tokens.task, health.task, ...used.tasks],
-  ]);
+  const tasks = runTasks(
+    Object.values({
+      ...{ joining: untilDone(join, clock), lease: lease.task, roster: roster.task, tokens: tokens.task },
+      ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks },
+    }),
+  );
   undo.defer(tasks.stop);
-  await health.first();
-  const tls = settings.tls && {
-    certFile: settings.tls.certFile,
-    keyFile: settings.tls.keyFile,
-    ...(settings.tls.clientCaFile === undefined ? {} : { clientCaFile: settings.tls.clientCaFile }),
-  };
-  const { host, port, connectionsPerAddressMax } = settings;
+  await admin.health.first();
+
+  // The ports.
+  const { host, port, connectionsPerAddressMax, metricsHost } = settings;
   const listener = undo.use(
     createListener({
-      ...{ host, port, handler: adapter, tls, log: log.module("listener") },
+      ...{ host, port, handler: adapter, tls: settings.tls, log: log.module("listener") },
       limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...overrides.listenerLimits },
       isProxy: proxies.trusts,
       closed: (reason) => metrics.connectionsClosed.inc({ reason }),
@@ -371,52 +220,40 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   );
   const probes = undo.use(
     createMetricsServer({
-      host: settings.metricsHost,
-      port: settings.metricsPort,
-      registry: metrics.registry,
-      health: healthState,
-      reports,
-      shutdownSignal: shutdown.signal,
-      clock,
-      log: log.module("metrics"),
+      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health: healthState },
+      ...{ reports: admin.reports, shutdownSignal: shutdown.signal, clock, log: log.module("metrics") },
     }),
   );
   await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
-  const { metricsPort, metricsHost } = settings;
-  const probing = { portName: "METRICS_PORT", port: metricsPort, hostName: "METRICS_HOST", host: metricsHost };
+  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
   await probes.listen().catch(cannotListen(probing));
   log.info("Serving", { port: listener.port, metrics_port: probes.port, storage: store.engine, replica_id: replicaId });
 
-  const standing = undo.move();
-  const stopOnce = async (): Promise<void> => {
-    log.info("Shutting down", { streams: sessions.counts().streams });
-    health.drain();
-    setReady(false);
-    watch.drain();
-    await sessions.drain(settings.drainWindowMs, new AbortController().signal);
+  const built = undo.move();
+  const stop = once(async () => {
+    log.info("Shutting down", { streams: streams() });
+    admin.health.drain();
+    healthState.setReady(false);
+    await nodes.drain(settings.drainWindowMs);
     await listener.drain(callsGraceMs);
     shutdown.abort(new ConnectError("The service is shutting down", Code.Unavailable));
-    await standing.disposeAsync();
+    await built.disposeAsync();
     log.info("Stopped");
-  };
-  let stopping: Promise<void> | undefined;
-  const stop = () => {
-    stopping ??= stopOnce();
-    return stopping;
-  };
+  });
   return {
-    port: listener.port,
-    metricsPort: probes.port,
-    metrics,
-    log,
-    failed: tasks.ended,
-    stop,
-    [Symbol.asyncDispose]: stop,
+    ...{ port: listener.port, metricsPort: probes.port, metrics, log },
+    ...{ failed: tasks.ended, stop, [Symbol.asyncDispose]: stop },
   };
 }
 
-/** A wake-up call: the log of nodes has grown. */
-const logChannel = "node-log";
+/** The work, done once however often it is asked for; all who ask wait for the same end. */
+function once(work: () => Promise<void>): () => Promise<void> {
+  let working: Promise<void> | undefined;
+  return () => {
+    working ??= work();
+    return working;
+  };
+}
 
 const ifUnavailable = (error: unknown): void => {
   if (!(error instanceof StoreUnavailableError)) throw error;

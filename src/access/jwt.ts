@@ -1,9 +1,11 @@
 // Tokens as signed text: JWT (RFC 7519) with HS256 and nothing else. Other Lucid services that share the secret may sign
 // their own. With a privileged key ring set, only that one signs and verifies what grants power: payers, admins, refresh
 // and enrolment tokens.
+
 import { randomUUID } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
 import { unauthenticated } from "../failure.js";
+import type { SigningKey } from "./keyring.js";
 import { nodeRoles, privilegedRoles, type Role, serviceRoles } from "./permission.js";
 
 export const tokenTypes = [
@@ -25,11 +27,6 @@ export interface Claims {
   readonly expiresAt: Date;
   /** Of a node's token: the enrolment it belongs to. Absent where another service made it. */
   readonly enrollmentEpoch?: number | undefined;
-}
-
-export interface SigningKey {
-  readonly kid: string;
-  readonly secret: string;
 }
 
 export interface KeyRings {

@@ -4,10 +4,10 @@ import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { hmac } from "../crypto.js";
-import { isEncryptionKey, keyRingWeakness } from "../settings/settings.js";
 import { StartError } from "../start-error.js";
 import { createStateFile, makeFolder, parseStateFile, readStateFile } from "../state-file.js";
-import type { KeyRings, SigningKey } from "./jwt.js";
+import type { KeyRings } from "./jwt.js";
+import { isEncryptionKey, keyRingWeakness, parseKeyRing } from "./keyring.js";
 
 export interface Secrets {
   readonly rings: KeyRings;
@@ -30,7 +30,6 @@ export interface SecretSettings {
   readonly secretsGroupReadable?: boolean;
   /** Makes new keys although there is a store whose texts and tokens came from others. */
   readonly newSecretsAllowed?: boolean;
-  readonly parseKeyRing: (ring: string) => SigningKey[];
 }
 
 interface Kept {
@@ -40,7 +39,6 @@ interface Kept {
 
 /** @throws StartError when the kept keys cannot be used; they stay as they are */
 export function loadSecrets(settings: SecretSettings): Secrets {
-  const { parseKeyRing } = settings;
   const incomplete = settings.jwtSecretKey === undefined || settings.encryptionKey === undefined;
   const kept = incomplete ? keep(settings) : undefined;
   const common = parseKeyRing(settings.jwtSecretKey ?? kept?.jwt_secret_key ?? "");

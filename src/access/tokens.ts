@@ -1,4 +1,5 @@
 // Tokens and what became of them: issued, verified (and remembered for a while), refreshed once, spent, revoked.
+import { type Announcement, createAnnouncer } from "../announcement.js";
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
 import { unauthenticated, unavailable } from "../failure.js";
@@ -79,11 +80,10 @@ export async function createTokens(parts: {
   readonly resets: EnrollmentResets;
   /** The longest that a token lives which is issued here. */
   readonly ttlMaxMs: number;
-  /** Told of each revoked jti, here or on another replica, within seconds. */
-  readonly onRevoked: (jti: string) => void;
 }) {
   const { clock, rings } = parts;
   const documents: Collection<TokenDocument> = await parts.store.collection<TokenDocument>(tokensCollection);
+  const revocations = createAnnouncer<string>();
   const revoked = new Set<string>();
   const verified = new Map<string, { claims: Claims; untilMs: number }>();
   let loaded = false;
@@ -168,7 +168,7 @@ export async function createTokens(parts: {
     const jti = document._id.slice("revoked:".length);
     if (revoked.has(jti)) return;
     revoked.add(jti);
-    parts.onRevoked(jti);
+    revocations.announce(jti);
   };
 
   /** Takes in what was revoked elsewhere since the last look. */
@@ -193,6 +193,8 @@ export async function createTokens(parts: {
 
   return {
     task,
+    /** Each jti that was revoked, here or, within seconds, on another replica. */
+    revocations: revocations as Announcement<string>,
 
     /** @throws Failure 4011 for anything but a valid access or enrolment token */
     verify: async (token: string): Promise<Caller> => {

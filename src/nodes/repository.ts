@@ -1,5 +1,6 @@
 // What is remembered of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
 // so that no change can be without its event. Beats are no changes: they move last_heartbeat under the session's epoch.
+import { type Announcement, createAnnouncer } from "../announcement.js";
 import { nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import { notFenced } from "../replicas/lease.js";
@@ -13,7 +14,6 @@ import {
   type Update,
 } from "../storage/collection.js";
 import { updateMarked } from "../storage/marked.js";
-import { createChanges } from "./changes.js";
 import type { Change, NodeDocument, Patch } from "./node.js";
 
 export const nodesCollection: CollectionDefinition = {
@@ -105,7 +105,7 @@ const attemptsMax = 50;
 
 export async function createNodeRepository(store: Store) {
   const nodes = await store.collection<NodeDocument>(nodesCollection);
-  const changes = createChanges();
+  const changes = createAnnouncer<NodeDocument>();
 
   const find = (nodeId: string): Promise<NodeDocument | null> => nodes.findOne({ _id: nodeId, live: true });
 
@@ -189,8 +189,11 @@ export async function createNodeRepository(store: Store) {
     });
 
   return {
-    /** See changes.ts. Beats, sessions and scores are no changes and are not announced. */
-    listen: changes.listen,
+    /**
+     * Each node that was inserted or changed here, as the write left it. A listener touches memory only, for the caller of
+     * the change waits for it. Beats, sessions and scores are no changes; what other replicas change is heard from the log.
+     */
+    changes: changes as Announcement<NodeDocument>,
     get,
     find,
     change,

@@ -20,13 +20,13 @@ import type { Paging } from "../conventions/paging.js";
 import { checkVersion, maskedPaths } from "../conventions/update.js";
 import { Failure, malformed, wrongStatus } from "../failure.js";
 import { newPoolId } from "../ids.js";
-import type { FindPool, Membership } from "../nodes/membership.js";
+import type { Membership } from "../nodes/membership.js";
 import type { Json } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/context.js";
 import { type LastSample, poolFigures } from "./figures.js";
-import { closedMsMax, maxNodesDefault, type PoolDocument } from "./pool.js";
+import { maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";
 
 export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Policy>> = {
@@ -213,20 +213,6 @@ const withoutUndefined = <T extends object>(fields: T): Told<T> =>
 
 const tooFew = (poolId: string, inside: number, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);
-
-/** What joining needs to know; a pool that is being deleted is as good as gone. */
-export function createFindPool(repository: PoolRepository, clock: Pick<Clock, "now">): FindPool {
-  const findPool: FindPool = async (poolId) => {
-    const pool = await repository.find(poolId);
-    if (pool === null) return null;
-    if (pool.closed_at === undefined) return { maxNodes: pool.max_nodes };
-    if (clock.now().getTime() - pool.closed_at.getTime() <= closedMsMax) return null;
-    // Opened in the store before anybody joins, so that a deletion that is merely slow cannot remove it any more.
-    await repository.reopen(poolId, pool.closed_at);
-    return findPool(poolId);
-  };
-  return findPool;
-}
 
 function newPool(request: CreatePoolRequest, now: Date): PoolDocument {
   return {

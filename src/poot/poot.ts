@@ -75,7 +75,7 @@ export async function createPoot(parts: {
     findNodes,
     findMembers: async (poolId) => ((await parts.hasPool(poolId)) ? nodes.membersOf(poolId) : null),
   });
-  return { handler, task: counting.task };
+  return { handler, tasks: { counting: counting.task } };
 }
 
 function createWitness(metrics: Metrics, log: Log): ProofWitness {

@@ -7,7 +7,7 @@ export interface TlsFiles {
   readonly certFile: string;
   readonly keyFile: string;
   /** When present, every client must show a certificate that one of these has signed. */
-  readonly clientCaFile?: string;
+  readonly clientCaFile?: string | undefined;
 }
 
 export interface TlsMaterial {

@@ -1,8 +1,10 @@
 // What this folder consists of, put together for the composition root.
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
-import type { Json, NodeDocument } from "../nodes/node.js";
+import type { NodeId } from "../ids.js";
+import type { Json } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
+import type { Sample } from "../nodes/sessions/session.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Store } from "../storage/collection.js";
 import type { Log } from "../telemetry/log.js";
@@ -66,13 +68,26 @@ export async function createResources(parts: {
     ...{ ...parts, ...settings, resources, alerts, gauge: metrics.resourceAlertsActive },
     storeNow: () => store.now(),
   });
+  nodes.changes.listen((node) => {
+    alerter.nodeChanged(node);
+    allocator.nodeChanged(node);
+  });
+  let lastSampleAt = clock.now();
   return {
     /** Takes a sample of a node that is heard here; touches memory only. */
-    take: monitor.take,
-    nodeChanged: (node: NodeDocument): void => {
-      alerter.nodeChanged(node);
-      allocator.nodeChanged(node);
+    take: (nodeId: NodeId, sample: Sample, at: Date): void => {
+      lastSampleAt = at;
+      monitor.take(nodeId, sample);
     },
+    /**
+     * When the last sample came. While no stream is held here there is nothing to miss: the wait for a sample begins with
+     * the first stream.
+     */
+    lastSampleAt: (streams: number): Date => {
+      if (streams === 0) lastSampleAt = clock.now();
+      return lastSampleAt;
+    },
+    /** What the log tells of nodes that were changed on other replicas. */
     heard: alerter.heard,
     lastSamples: lastSamples(resources, clock, collectionIntervalMs),
     handlers: resourceHandlers({
@@ -83,6 +98,6 @@ export async function createResources(parts: {
         return pool && { disrupted: pool.disrupted_since !== undefined };
       },
     }),
-    tasks: [monitor.task, retention.task],
+    tasks: { monitor: monitor.task, retention: retention.task },
   };
 }

@@ -7,6 +7,8 @@ export type HealthStatus = "SERVING" | "NOT_SERVING";
 
 export interface HealthState {
   set(service: string, status: HealthStatus): void;
+  /** Whether the process should be sent traffic: `""`, `readiness` and all services at once. */
+  setReady(ready: boolean): void;
   /** Undefined for a service that is not known. */
   get(service: string): HealthStatus | undefined;
   all(): ReadonlyMap<string, HealthStatus>;
@@ -19,16 +21,19 @@ export interface HealthState {
  * until told.
  */
 export function createHealthState(serviceNames: readonly string[]): HealthState {
-  const statuses = new Map<string, HealthStatus>(
-    ["", "readiness", ...serviceNames].map((name): [string, HealthStatus] => [name, "NOT_SERVING"]),
-  );
+  const readyNames = ["", "readiness", ...serviceNames];
+  const statuses = new Map(readyNames.map((name): [string, HealthStatus] => [name, "NOT_SERVING"]));
   statuses.set("liveness", "SERVING");
   const watchers = new Set<() => void>();
+  const set = (service: string, status: HealthStatus): void => {
+    if (statuses.get(service) === status) return;
+    statuses.set(service, status);
+    for (const changed of watchers) changed();
+  };
   return {
-    set: (service, status) => {
-      if (statuses.get(service) === status) return;
-      statuses.set(service, status);
-      for (const changed of watchers) changed();
+    set,
+    setReady: (ready) => {
+      for (const name of readyNames) set(name, ready ? "SERVING" : "NOT_SERVING");
     },
     get: (service) => statuses.get(service),
     all: () => statuses,

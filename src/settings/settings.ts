@@ -5,6 +5,7 @@ import { existsSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
+import { isEncryptionKey, keyRingWeakness, sharesSecret } from "../access/keyring.js";
 import { isRange } from "../port/proxies.js";
 import { StartError } from "../start-error.js";
 import { readStateFile } from "../state-file.js";
@@ -254,11 +255,6 @@ function relationProblems(settings: Settings): string[] {
   return problems;
 }
 
-const sharesSecret = (one: string | undefined, other: string | undefined): boolean => {
-  const secrets = new Set(one === undefined ? [] : parseKeyRing(one).map(({ secret }) => secret));
-  return other !== undefined && parseKeyRing(other).some(({ secret }) => secrets.has(secret));
-};
-
 /** Under TOR_ONLY every outbound URL must go through the proxy, to an onion, or stay inside the cluster. */
 function torProblems(settings: Settings): string[] {
   const { mongodb, redisUrl, torProxyUrl, externalHealthUrls } = settings;
@@ -294,32 +290,6 @@ const mongodbHosts = (url: string): string[] => {
   const hosts = /^mongodb(?:[+]srv)?:[/][/](?:[^@/]*@)?([^/?#@]+)(?:[/?].*)?$/.exec(url)?.[1]?.split(",") ?? [];
   return hosts.every((host) => host !== "" && URL.canParse(`mongodb://${host}`)) ? hosts : [];
 };
-
-export const isEncryptionKey = (text: string): boolean => /^[A-Za-z0-9+/]{43}=$/.test(text);
-
-/** Key rings are `kid:secret` pairs joined by commas; a bare secret has kid 1. Undefined when nothing is wrong. */
-export function keyRingWeakness(ring: string): string | undefined {
-  for (const { secret } of parseKeyRing(ring)) {
-    if (Buffer.byteLength(secret) < 32) return "needs 32 bytes or more in each secret";
-    if (new Set(secret).size < 8 || /^(change|secret|password|your)/i.test(secret)) return "is a known or weak secret";
-  }
-  return undefined;
-}
-
-interface RingKey {
-  readonly kid: string;
-  readonly secret: string;
-}
-
-/** The first key signs, all verify. */
-export function parseKeyRing(ring: string): RingKey[] {
-  return ring.split(",").map((part) => {
-    const pair = /^([A-Za-z0-9._-]{1,32}):(.+)$/.exec(part.trim());
-    return pair?.[1] !== undefined && pair[2] !== undefined
-      ? { kid: pair[1], secret: pair[2] }
-      : { kid: "1", secret: part.trim() };
-  });
-}
 
 function createReader(environment: Environment) {
   const problems: string[] = [];

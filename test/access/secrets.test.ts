@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { loadSecrets } from "../../src/access/secrets.js";
-import { parseKeyRing } from "../../src/settings/settings.js";
 import { startChild } from "../support/fleet/child.js";
 import { openWorld } from "../support/world/world.js";
 
@@ -16,8 +15,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
 
 const unset = { jwtSecretKey: undefined, jwtPrivilegedSecretKey: undefined, encryptionKey: undefined };
-const load = (tweaks: Partial<Parameters<typeof loadSecrets>[0]> = {}) =>
-  loadSecrets({ dataDir, ...unset, parseKeyRing, ...tweaks });
+const load = (tweaks: Partial<Parameters<typeof loadSecrets>[0]> = {}) => loadSecrets({ dataDir, ...unset, ...tweaks });
 
 describe("secrets", () => {
   test("are made once, kept for their owner only, and the same after a restart", () => {

@@ -45,7 +45,7 @@ async function openReplica(mongo: GivenMongo, name: string) {
   const repository = await createNodeRepository(store);
   const pools = await createPoolRepository(store);
   const poot = await createPootRepository(store);
-  const log = await createNodeLog({ store, repository, clock, appended: () => undefined });
+  const log = await createNodeLog({ store, repository, clock });
   const highestFence = async () => Math.max(await repository.highestFence(), await pools.highestFence());
   const lease = await createLease({
     ...{ store, clock, name: "fleet", owner: name, exclusive: false, highestFence },

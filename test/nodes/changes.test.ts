@@ -15,7 +15,7 @@ const event = { type: "updated", reason: "renamed", actor: "test" } as const;
 async function announcing(store: Parameters<typeof createNodeRepository>[0]) {
   const repository = await createNodeRepository(store);
   const told: NodeDocument[] = [];
-  repository.listen((node) => told.push(node));
+  repository.changes.listen((node) => void told.push(node));
   return { repository, told, versions: () => told.map(({ version }) => version) };
 }
 

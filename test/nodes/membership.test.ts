@@ -60,7 +60,7 @@ test("a node that is turned back is told of as it stands then", async () => {
   const told: NodeDocument[] = [];
   const pools = [{ maxNodes: 1 }, null];
   const repository = await createNodeRepository(world.store);
-  repository.listen((node) => told.push(node));
+  repository.changes.listen((node) => void told.push(node));
   const membership = createMembership({
     repository,
     findPool: async () => pools.shift() ?? null,

@@ -43,7 +43,7 @@ const oneTurn = async (task: Task): Promise<void> => {
 
 it("the history of nodes", async () => {
   const repository = await createNodeRepository(store);
-  const log = await createNodeLog({ store, repository, clock, appended: () => undefined });
+  const log = await createNodeLog({ store, repository, clock });
   const entries = await store.collection<LogEntry>(nodeLogCollection);
   for (const place of [1, 2, 3]) {
     const change = { change: place, type: "updated", status: "active", connectivity: "connected" } as const;
@@ -66,7 +66,7 @@ it("the history of nodes, at the embedded engine, although the one clock there i
   const { store: steady } = await own.open();
   try {
     const repository = await createNodeRepository(steady);
-    const log = await createNodeLog({ store: steady, repository, clock, appended: () => undefined });
+    const log = await createNodeLog({ store: steady, repository, clock });
     const entries = await steady.collection<LogEntry>(nodeLogCollection);
     for (const place of [1, 2, 3]) {
       const change = { change: place, type: "updated", status: "active", connectivity: "connected" } as const;

@@ -1,10 +1,11 @@
 // Settings: each variable with its default, a good value and bad ones; where values come from; what production asks for.
+
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { parseKeyRing } from "../../src/access/keyring.js";
 import {
-  parseKeyRing,
   parseSettings,
   readClientTokens,
   readEnvironment,

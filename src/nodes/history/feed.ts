@@ -1,5 +1,6 @@
 // The tail of the log as this replica follows it: read once, told to all who follow. What was changed on another replica
 // comes this way, too; a message between replicas only makes it come sooner.
+import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
 import { StoreUnavailableError } from "../../storage/collection.js";
 import type { Task } from "../../task.js";
@@ -34,10 +35,9 @@ export function createFeed(parts: {
   readonly log: Pick<NodeLog, "after" | "tail">;
   readonly repository: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
-  /** Told of each new chunk in order; again where the store was away. What else it rejects with ends the task. */
-  readonly heard: (chunk: Chunk) => Promise<void>;
 }) {
   const { log, repository, clock } = parts;
+  const chunks = createAnnouncer<Chunk, Promise<void> | void>();
   const kept: Chunk[] = [];
   let place: number | undefined;
   let woken = false;
@@ -80,7 +80,7 @@ export function createFeed(parts: {
     }
     const chunk = chunkOf(place, await log.after(place, chunkMax));
     if (chunk.entries.length === 0) return false;
-    await parts.heard(chunk);
+    await Promise.all(chunks.announce(chunk));
     place = chunk.to;
     keep(chunk);
     for (const wake of [...waiting]) wake();
@@ -101,6 +101,11 @@ export function createFeed(parts: {
 
   return {
     task,
+    /**
+     * Each new chunk, in order; the same one again where a listener met an outage of the store. What else a listener rejects
+     * with ends the task.
+     */
+    chunks: chunks as Announcement<Chunk, Promise<void> | void>,
     /** Takes the place from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
     begin,
     /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */

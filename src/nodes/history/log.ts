@@ -1,6 +1,7 @@
 // The history of nodes: one dense log over all of them. A change is written into its node's document first, in the same
 // write that makes it; any replica then moves it here, where its number is its place. A crash in between loses nothing:
 // the change still stands in the document, and a second move of it is refused by the unique (node, change).
+import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
 import type { Task } from "../../task.js";
@@ -42,11 +43,10 @@ export async function createNodeLog(parts: {
   readonly store: Store;
   readonly repository: NodeRepository;
   readonly clock: Clock;
-  /** Told when entries have been appended here. */
-  readonly appended: () => void;
 }) {
   const { store, repository, clock } = parts;
   const log = await store.collection<LogEntry>(nodeLogCollection);
+  const appended = createAnnouncer<void>();
   const own = new Set<string>();
   /**
    * By node: the last of its changes that the log holds, kept until the node's document has dropped its own copy of them.
@@ -108,7 +108,7 @@ export async function createNodeLog(parts: {
     const forgotten = await repository.markLogged(logged, clock.now());
     if (forgotten) for (const { nodeId } of logged) partly.delete(nodeId);
     while (partly.size > partlyMax) partly.delete(partly.keys().next().value as string);
-    if (nodes.length > 0) parts.appended();
+    if (nodes.length > 0) appended.announce();
     const more = waiting.filter(({ changes }) => changes.length > changesMax);
     for (const { node } of more) own.add(node._id);
     return more.length > 0;
@@ -187,6 +187,8 @@ export async function createNodeLog(parts: {
 
   return {
     task,
+    /** Entries have been appended by this replica. */
+    appended: appended as Announcement<void>,
     /** Says that a node was changed here, so that its history moves on soon. */
     wake: (nodeId: string): void => {
       own.add(nodeId);

@@ -68,10 +68,10 @@ test("a replica that cannot take in the log by a mistake of its own ends instead
     log: { tail: async () => 0, after: async (place) => (place === 0 ? [{ _id: "1" } as LogEntry] : []) },
     repository: { findMany: async () => new Map() },
     clock,
-    heard: async () => {
-      told++;
-      if (failure !== undefined) throw failure;
-    },
+  });
+  feed.chunks.listen(async () => {
+    told++;
+    if (failure !== undefined) throw failure;
   });
   await feed.begin();
   const ended = feed.task(new AbortController().signal).catch((error: unknown) => error);

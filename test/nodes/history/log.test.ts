@@ -42,7 +42,7 @@ async function replica(store = world.store) {
   const repository = await createNodeRepository(store);
   return {
     repository,
-    log: await createNodeLog({ store, repository, clock: createTestClock(), appended: () => undefined }),
+    log: await createNodeLog({ store, repository, clock: createTestClock() }),
   };
 }
 const entriesOf = async (log: Collection<LogEntry>) => (await log.page({}, { index: "_id_", limit: 1000 })).items;
@@ -117,7 +117,7 @@ describe("one busy node over a slow store", () => {
     // Each read takes 1 ms, each write 20.
     const store = behind(world.store, (operation) => delay(isRead(operation) ? 1 : 20));
     const repository = await createNodeRepository(store);
-    const log = await createNodeLog({ store, repository, clock: systemClock, appended: () => undefined });
+    const log = await createNodeLog({ store, repository, clock: systemClock });
     await repository.insert(aDocument("node_busy", 150));
     await repository.insert(aDocument("node_calm", 1));
     const running = log.task(ended.signal);

@@ -130,7 +130,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await nodes.markLogged([{ nodeId: "node_1", change: 1, deleted: false }], now);
   await nodes.markLogged([{ nodeId: "node_29", change: 1, deleted: true }], now);
 
-  const log = named("log", await createNodeLog({ store, repository: nodes, clock, appended: () => undefined }));
+  const log = named("log", await createNodeLog({ store, repository: nodes, clock }));
   await log.eventsOf("node_1", { since: now, descending: true, limit: 5, skip: 0 });
   await log.countOf("node_1", now);
   await log.tail();
@@ -256,10 +256,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
 
   const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
   const resets = createResets({ repository: nodes, storeNow: store.now, clock });
-  const tokens = named(
-    "tokens",
-    await createTokens({ store, clock, rings, resets, ttlMaxMs: 86_400_000, onRevoked: () => undefined }),
-  );
+  const tokens = named("tokens", await createTokens({ store, clock, rings, resets, ttlMaxMs: 86_400_000 }));
   await tokens.revoke("jti");
   await tokens.load();
   await tokens.spendChallenge("hash", now);

@@ -8,7 +8,7 @@ import type { Db } from "mongodb";
 import { newJti, signToken } from "../../../src/access/jwt.js";
 import { loadSecrets } from "../../../src/access/secrets.js";
 import { createLucidClient, type LucidClient } from "../../../src/client/client.js";
-import { parseKeyRing, parseSettings } from "../../../src/settings/settings.js";
+import { parseSettings } from "../../../src/settings/settings.js";
 import { commandLine } from "../../e2e/built.js";
 import { type Program, startProgram } from "../../e2e/process.js";
 import { hasMongoProgram, type MongoUnderTest, startMongo } from "../engines/mongo.js";
@@ -124,7 +124,7 @@ const engines = (mongo: MongoUnderTest, redis: RedisUnderTest, database: string)
 /** Who talks to the service from outside. */
 async function openSurroundings(environment: Environment, address: string) {
   const closing = new AsyncDisposableStack();
-  const { rings } = loadSecrets({ ...parseSettings(environment), parseKeyRing });
+  const { rings } = loadSecrets(parseSettings(environment));
   const issuedAt = new Date();
   const adminToken = await signToken(rings, {
     subject: "admin-1",

@@ -14,7 +14,7 @@ import { loadSecrets } from "../../../src/access/secrets.js";
 import { type Clock, systemClock } from "../../../src/clock.js";
 import type { Collector } from "../../../src/machine/machine.js";
 import { type Overrides, type RunningServer, startServer } from "../../../src/server.js";
-import { parseKeyRing, parseSettings } from "../../../src/settings/settings.js";
+import { parseSettings } from "../../../src/settings/settings.js";
 import { type Store, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { silentLog } from "../../../src/telemetry/log.js";
 import { type Engines, onProductionEngines, openEngines, sharedEngines } from "../engines/engines.js";
@@ -135,7 +135,7 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { port } = run.server;
   const baseUrl = `http://127.0.0.1:${port}`;
   const sessionManager = new Http2SessionManager(baseUrl);
-  const { rings } = loadSecrets({ ...run.settings, parseKeyRing });
+  const { rings } = loadSecrets(run.settings);
 
   const token = (role: Role, claims: Partial<Claims> = {}): Promise<string> => {
     const issuedAt = clock.now();

@@ -1,0 +1,28 @@
+// What AdminService consists of, put together: tokens for callers, and what the service says of itself.
+import type { Tokens } from "../access/tokens.js";
+import type { Clock } from "../clock.js";
+import { createAdminHandler, type NodeStanding, type ServiceFacts } from "./handler.js";
+import { createHealth, type HealthParts } from "./health.js";
+import { healthReports } from "./reports.js";
+
+export function createAdmin(
+  parts: HealthParts & {
+    readonly tokens: Tokens;
+    readonly standing: NodeStanding;
+    readonly facts: ServiceFacts;
+    readonly clock: Clock;
+    /** The longest that a token may live. */
+    readonly ttlMaxMs: number;
+    /** Replicas that live, this one among them. */
+    readonly countReplicas: () => Promise<number>;
+  },
+) {
+  const { clock, facts } = parts;
+  const health = createHealth(parts);
+  return {
+    handler: createAdminHandler({ ...parts, health }),
+    health,
+    reports: healthReports(health, { service: facts.service, version: facts.version }, clock),
+    tasks: { health: health.task },
+  };
+}

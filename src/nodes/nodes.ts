@@ -1,0 +1,162 @@
+// What the feature of nodes consists of, put together: from the log of changes up to the sessions, the judges of silence and
+// the RPCs. A part that must hear of another one built before it listens to what that one announces.
+import type { Tokens } from "../access/tokens.js";
+import type { Clock } from "../clock.js";
+import type { Paging } from "../conventions/paging.js";
+import type { Coordination } from "../coordination/coordination.js";
+import type { Vault } from "../crypto.js";
+import { unauthenticated } from "../failure.js";
+import type { NodeId } from "../ids.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Roster } from "../replicas/roster.js";
+import { bearerToken } from "../rpc/gate.js";
+import type { Store } from "../storage/collection.js";
+import type { Task } from "../task.js";
+import type { Log } from "../telemetry/log.js";
+import type { Metrics } from "../telemetry/metrics.js";
+import { createEnrollment } from "./enrollment.js";
+import { createNodeHandler } from "./handler.js";
+import { createFeed } from "./history/feed.js";
+import { createNodeLog } from "./history/log.js";
+import { createWatch } from "./history/watch.js";
+import { createMembership, type FindPool } from "./membership.js";
+import { createReconciler } from "./reconciler.js";
+import type { NodeRepository } from "./repository.js";
+import { type Resets, tokenGrant } from "./resets.js";
+import { createFollower } from "./sessions/follower.js";
+import type { Sample } from "./sessions/session.js";
+import { createSessions, type SessionSettings } from "./sessions/sessions.js";
+import { createSkewWatch } from "./sessions/skew.js";
+import { createExpire } from "./silence/expire.js";
+import { createOrphans } from "./silence/orphans.js";
+import { createSweeper } from "./silence/sweeper.js";
+
+export type Nodes = Awaited<ReturnType<typeof createNodes>>;
+
+/** A wake-up call between replicas: the log has grown. */
+const logChannel = "node-log";
+
+export async function createNodes(parts: {
+  readonly store: Store;
+  readonly repository: NodeRepository;
+  readonly resets: Resets;
+  readonly tokens: Tokens;
+  readonly coordination: Coordination;
+  readonly roster: Roster;
+  readonly leadership: () => Leadership | undefined;
+  readonly replicaId: string;
+  readonly findPool: FindPool;
+  /** See createExpire. */
+  readonly withholdsLoss: (poolId: string) => Promise<number | undefined>;
+  /** What is wrong with a payout address; undefined when it is fine. */
+  readonly addressProblem: (address: string) => string | undefined;
+  readonly maskAddress: (address: string) => string;
+  /** Takes the samples of nodes that are heard here; touches memory only. */
+  readonly takeSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
+  readonly paging: Paging;
+  readonly vault: Vault;
+  /** Signs enrolment challenges; every replica must have the same. */
+  readonly challengeKey: Uint8Array;
+  readonly clock: Clock;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  readonly settings: SessionSettings & {
+    readonly commandTimeoutMs: number;
+    readonly payoutAddressCooldownMs: number;
+  };
+}) {
+  const { store, repository, resets, tokens, coordination, roster, leadership, clock, random, metrics, settings } =
+    parts;
+
+  // History: what was changed, in one order for all replicas.
+  const log = await createNodeLog({ store, repository, clock });
+  const feed = createFeed({ log, repository, clock });
+  const watch = createWatch({ repository, log, feed, paging: parts.paging, clock });
+  repository.changes.listen(({ _id }) => log.wake(_id));
+  log.appended.listen(() => {
+    feed.wake();
+    void coordination.publish(logChannel, "").catch(() => undefined);
+  });
+  feed.chunks.listen(({ entries }) => resets.heard(entries));
+
+  // Sessions: who is heard here.
+  const sessions = createSessions({
+    ...{ repository, coordination, clock, random, settings, replicaId: parts.replicaId },
+    isRevoked: tokens.isRevoked,
+    follows: feed.follows,
+    metrics: {
+      ...{ beats: metrics.heartbeats, sequenceGaps: metrics.heartbeatSequenceGaps },
+      sessionOpened: (outcome) => metrics.heartbeatSessions.inc({ outcome }),
+    },
+    onSample: parts.takeSample,
+  });
+  repository.changes.listen((node) => {
+    resets.note(node);
+    sessions.nodeChanged(node);
+  });
+  feed.chunks.listen(createFollower(sessions).heard);
+  tokens.revocations.listen((jti) => {
+    for (const streams of [sessions, watch]) streams.endToken(jti, unauthenticated("The token was revoked"));
+  });
+
+  // Silence: who is judged, and by whom.
+  const expire = createExpire({ repository, clock, withholdsLoss: parts.withholdsLoss });
+  const judging = { repository, expire, storeNow: store.now, clock, timing: settings };
+  const sweeper = createSweeper({
+    ...judging,
+    ...{ report: roster.report, leave: roster.leave, sessions, replicaId: parts.replicaId },
+    log: parts.log.module("sweeper"),
+  });
+  const orphans = createOrphans({
+    ...judging,
+    ...{ leadership, look: roster.look, forgetReplica: roster.forget },
+    log: parts.log.module("orphans"),
+  });
+
+  // What callers do to nodes, and what time does.
+  const reconciler = createReconciler({ repository, clock, leadership, log: parts.log.module("reconciler") });
+  const membership = createMembership({ repository, findPool: parts.findPool, now: clock.now, random });
+  const enrollment = createEnrollment({
+    ...{ repository, clock, key: parts.challengeKey, spend: tokens.spendChallenge },
+  });
+  const handler = createNodeHandler({
+    ...{ repository, membership, log, watch, sessions, reconciler, enrollment, paging: parts.paging, clock, settings },
+    ...{ vault: parts.vault, addressProblem: parts.addressProblem, maskAddress: parts.maskAddress },
+    storeNow: store.now,
+    issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
+    enrollmentToken: async (header) => {
+      const token = bearerToken(header);
+      return token === undefined ? undefined : tokens.enrollment(token);
+    },
+    operations: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
+    unknownMessages: metrics.unknownMessages,
+    skew: createSkewWatch({ repository, clock, log: parts.log.module("heartbeats") }),
+  });
+
+  /** What other replicas say at once, each channel by itself: Redis may refuse one and not the other. */
+  const listen: Task = async (signal) => {
+    await Promise.all([sessions.listen(signal), coordination.subscribe(logChannel, feed.wake, signal)]);
+  };
+
+  return {
+    handler,
+    sessions,
+    membership,
+    feed,
+    tasks: {
+      ...{ listen, sweeper: sweeper.task, orphans: orphans.task },
+      ...{ reconciler: reconciler.task, log: log.task, feed: feed.task },
+    },
+    countActive: async () => ({
+      active: await repository.countByStatus("active"),
+      connected: await repository.countOf({ status: "active", connectivity: "connected" }),
+    }),
+    /** Ends all streams OK within the window: those of nodes are told to reconnect. */
+    drain: async (windowMs: number): Promise<void> => {
+      watch.drain();
+      await sessions.drain(windowMs, new AbortController().signal);
+    },
+  };
+}

@@ -1,0 +1,23 @@
+// Whether a pool may be joined. A deletion closes its pool first; one that was cut off after that must not keep the pool
+// closed for ever.
+import type { Clock } from "../clock.js";
+import type { FindPool } from "../nodes/membership.js";
+import { closedMsMax } from "./pool.js";
+import type { PoolRepository } from "./repository.js";
+
+/**
+ * What joining needs to know of a pool; null for a pool that is gone or is being deleted. A pool that has been closed for
+ * longer than any deletion takes is opened in the store before the answer, so that a deletion that is merely slow cannot
+ * remove it any more.
+ */
+export function createOpenForJoining(repository: PoolRepository, clock: Pick<Clock, "now">): FindPool {
+  const openForJoining: FindPool = async (poolId) => {
+    const pool = await repository.find(poolId);
+    if (pool === null) return null;
+    if (pool.closed_at === undefined) return { maxNodes: pool.max_nodes };
+    if (clock.now().getTime() - pool.closed_at.getTime() <= closedMsMax) return null;
+    await repository.reopen(poolId, pool.closed_at);
+    return openForJoining(poolId);
+  };
+  return openForJoining;
+}

@@ -1,0 +1,36 @@
+// What the feature of pools consists of, put together. What nodes need to know of pools (createJoining, createDisruption) is
+// made before them; the rest, which needs nodes, is made here.
+import type { Clock } from "../clock.js";
+import type { Paging } from "../conventions/paging.js";
+import type { Feed } from "../nodes/history/feed.js";
+import type { Membership } from "../nodes/membership.js";
+import type { NodeRepository } from "../nodes/repository.js";
+import type { Leadership } from "../replicas/lease.js";
+import type { Log } from "../telemetry/log.js";
+import type { Disruption } from "./disruption.js";
+import type { LastSample } from "./figures.js";
+import { createPoolHandler } from "./handler.js";
+import type { PoolRepository } from "./repository.js";
+import { createStrays } from "./strays.js";
+
+export function createPools(parts: {
+  readonly repository: PoolRepository;
+  readonly disruption: Disruption;
+  readonly nodes: NodeRepository;
+  readonly membership: Membership;
+  readonly feed: Pick<Feed, "chunks">;
+  /** Of these nodes, at most 1000, the last samples that are young enough. */
+  readonly lastSamples: (nodeIds: readonly string[]) => Promise<readonly LastSample[]>;
+  readonly leadership: () => Leadership | undefined;
+  readonly paging: Paging;
+  readonly clock: Clock;
+  readonly log: Log;
+}) {
+  const { repository, disruption, nodes, membership, feed, leadership, clock, log } = parts;
+  const strays = createStrays({ pools: repository, nodes, membership, leadership, clock, log: log.module("pools") });
+  feed.chunks.listen(disruption.heard);
+  return {
+    handler: createPoolHandler({ ...parts, repository, nodes }),
+    tasks: { disruption: disruption.task, strays: strays.task },
+  };
+}
