@@ -33,7 +33,7 @@ import { createLease } from "./replicas/lease.js";
 import { createRoster } from "./replicas/roster.js";
 import { createResources } from "./resources/resources.js";
 import { createRoutes, policies, services } from "./routes.js";
-import { createGate, selfInterceptor } from "./rpc/gate.js";
+import { createGate } from "./rpc/gate.js";
 import { createHealthState } from "./rpc/health.js";
 import { createMetricsServer } from "./rpc/metrics-server.js";
 import { createObserver } from "./rpc/observe.js";
@@ -181,8 +181,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
       ...{ poot: poot.handler, admin: admin.handler },
     }),
-    gate,
-    interceptors: [gate.credentials, validation.interceptor, selfInterceptor(policies)],
+    ...{ gate, validation },
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
     http: createHealthRoutes(admin.reports, clock),

@@ -13,6 +13,7 @@ import { type NodeRole, nodeRoles, type Policy, type Role } from "../access/perm
 import type { TokenPair, Tokens } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
 import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure.js";
+import { callOf } from "../rpc/context.js";
 import { charge } from "../rpc/gate.js";
 import type { Health, HealthLevel } from "./health.js";
 
@@ -113,7 +114,7 @@ export function createAdminHandler(parts: {
       pairToWire(
         await tokens.refresh(
           refreshToken,
-          (subject) => charge(context, subject),
+          (subject) => charge(callOf(context), subject),
           async (nodeId, token) => {
             const { role, banned, enrollmentEpoch, outdates } = await requireNode(nodeId);
             if (banned) throw notAllowed("The node is banned");

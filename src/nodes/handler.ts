@@ -18,7 +18,7 @@ import { dateOf } from "../conventions/time.js";
 import { checkVersion, maskedPaths } from "../conventions/update.js";
 import type { Vault } from "../crypto.js";
 import { malformed } from "../failure.js";
-import { callerOf, peerKey } from "../rpc/context.js";
+import { callerOf, callOf } from "../rpc/context.js";
 import { charge } from "../rpc/gate.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
 import type { NodeLog } from "./history/log.js";
@@ -305,13 +305,13 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       const bring = () => parts.enrollmentToken(context.requestHeader);
       const { challenge, expiresAt } = await enrollment.begin(nodeId, publicKey, bring);
       // That the key is pinned proves nothing yet, for keys are public: one who asks for others must not use up their limit.
-      await charge(context, `${nodeId} at ${context.values.get(peerKey).address}`);
+      await charge(callOf(context), `${nodeId} at ${callOf(context).peer.address}`);
       return { challenge, expiresAt: timestampFromDate(expiresAt) };
     },
     completeEnrollment: ({ nodeId, challenge, signature }, context) =>
       counted("enroll", async () => {
         const bring = () => parts.enrollmentToken(context.requestHeader);
-        const proven = () => charge(context, nodeId);
+        const proven = () => charge(callOf(context), nodeId);
         const node = await enrollment.complete(nodeId, challenge, signature, bring, proven);
         const { accessToken, refreshToken, expiresAt } = await parts.issueNodeTokens(node);
         return { accessToken, refreshToken, expiresAt: timestampFromDate(expiresAt) };

@@ -47,6 +47,15 @@ export function peerOf(
   };
 }
 
+/** In place of a peer that nobody has asked for. */
+export const nobody: Peer = {
+  address: "unknown",
+  turnedAway: () => undefined,
+  letIn: () => undefined,
+  closeConnection: () => undefined,
+  resetStream: () => undefined,
+};
+
 /** IPv4 as IPv4: a socket that listens on IPv6 sees `::ffff:192.0.2.1`. */
 export function addressOf(remoteAddress: string | undefined): string {
   if (remoteAddress === undefined) return "unknown";

@@ -1,27 +1,26 @@
-// What is known of a call beside its message: put into the call's context at the port and by the gate, read by handlers.
-import { type ContextKey, type ContextValues, createContextKey } from "@connectrpc/connect";
+// How handlers reach the call behind their message: it rides in the context of the transport.
+import { type ContextKey, type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { Caller } from "../access/caller.js";
 import { unauthenticated } from "../failure.js";
-import type { Peer } from "../port/peer.js";
+import { type Call, createCall } from "./call.js";
 
-export const callerKey: ContextKey<Caller | undefined> = createContextKey<Caller | undefined>(undefined, {
-  description: "caller",
-});
-export const peerKey: ContextKey<Peer> = createContextKey<Peer>(
-  {
-    address: "unknown",
-    turnedAway: () => undefined,
-    letIn: () => undefined,
-    closeConnection: () => undefined,
-    resetStream: () => undefined,
-  },
-  { description: "peer" },
+/** What a handler is given beside its message. */
+interface Context {
+  readonly values: ContextValues;
+}
+
+const callKey: ContextKey<Call> = createContextKey<Call>(
+  createCall({ requestId: "", endpoint: "unmatched", method: undefined, headers: new Headers() }),
+  { description: "call" },
 );
-export const requestIdKey: ContextKey<string> = createContextKey<string>("", { description: "request id" });
+
+export const contextOf = (call: Call): ContextValues => createContextValues().set(callKey, call);
+
+export const callOf = ({ values }: Context): Call => values.get(callKey);
 
 /** The caller of an RPC that is not open; an assertion, since the gate has let it pass. */
-export function callerOf(context: { readonly values: ContextValues }): Caller {
-  const caller = context.values.get(callerKey);
+export function callerOf(context: Context): Caller {
+  const { caller } = callOf(context);
   if (!caller) throw unauthenticated("A token is required");
   return caller;
 }

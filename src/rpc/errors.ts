@@ -1,12 +1,10 @@
 // The one place where a refusal becomes a gRPC status with its details.
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
-import { Code, ConnectError, type Interceptor, type StreamResponse, type UnaryResponse } from "@connectrpc/connect";
+import { Code } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
-import type { Clock } from "../clock.js";
 import { Failure, type Reason } from "../failure.js";
-import { untilAborted } from "./connect/stream.js";
-import { requestIdKey } from "./context.js";
-import { procedureOf } from "./policies.js";
+import { StoreUnavailableError } from "../storage/collection.js";
 
 export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5000: Code.Internal,
@@ -34,7 +32,7 @@ export function codeOfFailure({ reason, outOfRange, failedPrecondition }: Failur
   return failedPrecondition ? Code.FailedPrecondition : codeOf[reason];
 }
 
-/** For errors that Connect itself raises after decoding: they keep their code and get the nearest reason. */
+/** For errors that a library raises after decoding. */
 const reasonOfCode: Partial<Record<Code, Reason>> = {
   [Code.InvalidArgument]: "LUCID_ERR_4001",
   [Code.Unauthenticated]: "LUCID_ERR_4011",
@@ -42,7 +40,11 @@ const reasonOfCode: Partial<Record<Code, Reason>> = {
   [Code.Unavailable]: "LUCID_ERR_5031",
 };
 
-type Detail = NonNullable<ConstructorParameters<typeof ConnectError>[3]>[number];
+/** A message of google.rpc and its fields. */
+export interface Detail {
+  readonly desc: DescMessage;
+  readonly value: MessageInitShape<DescMessage>;
+}
 
 const domain = "node.lucid";
 const storeRetryMs = 1_000;
@@ -58,77 +60,51 @@ export interface ErrorContext {
   readonly now: Date;
 }
 
-/** Any thrown value as the error that the wire may carry; `cause` is what lies behind it, for the log alone. */
-export function toConnectError(thrown: unknown, context: ErrorContext): ConnectError {
+/** What a call is answered with that fails, whatever protocol spells it. */
+export interface Status {
+  readonly code: Code;
+  readonly message: string;
+  readonly details: readonly Detail[];
+  /** What lies behind it, for the log alone. */
+  readonly cause: unknown;
+}
+
+/** Any thrown value as the status that the wire may carry. */
+export function toStatus(thrown: unknown, context: ErrorContext): Status {
   if (thrown instanceof Failure) return fromFailure(thrown, context, thrown.cause);
-  if (thrown instanceof ConnectError && !thrown.isWireError) return fromConnect(thrown, context);
-  if (isCancellation(thrown)) return fromConnect(new ConnectError("The call was cancelled", Code.Canceled), context);
-  if (thrown instanceof Error && thrown.name === "StoreUnavailableError") {
+  if (thrown instanceof StoreUnavailableError) {
     const failure = new Failure("LUCID_ERR_5031", "The store is not available", { retryAfterMs: storeRetryMs });
     return fromFailure(failure, context, thrown);
   }
   return fromFailure(new Failure("LUCID_ERR_5999", "Internal server error"), context, thrown);
 }
 
-/** The reason an error of `toConnectError` carries. */
-export function reasonOf(error: ConnectError): string | undefined {
-  return error.findDetails(ErrorInfoSchema)[0]?.reason;
-}
-
 /**
- * Turns what handlers and inner interceptors throw into what the wire may carry, also in the middle of streams.
- * A unary call ends when its signal aborts, so that deadlines and shutdown hold for handlers that do not look at it;
- * a request stream ends with it too.
+ * A status that a library gave without a reason of ours: it keeps its code and gets the nearest reason. `details` are those
+ * that it brings.
  */
-export function errorInterceptor(clock: Clock): Interceptor {
-  return (next) => async (request) => {
-    const convert = (thrown: unknown) =>
-      toConnectError(thrown, {
-        requestId: request.contextValues.get(requestIdKey),
-        path: procedureOf(request.method),
-        now: clock.now(),
-      });
-    try {
-      if (!request.stream) return await orAborted(next(request), request.signal);
-      const response = await next({ ...request, message: untilAborted(request.message, request.signal) });
-      return response.stream ? { ...response, message: converted(response.message, convert) } : response;
-    } catch (thrown) {
-      throw convert(thrown);
-    }
-  };
-}
-
-async function orAborted(
-  answer: Promise<UnaryResponse | StreamResponse>,
-  signal: AbortSignal,
-): Promise<UnaryResponse | StreamResponse> {
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([answer, aborted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
+export function withReason(status: Status, context: ErrorContext): Status {
+  const details = [...status.details, errorInfo(reasonOfCode[status.code] ?? "LUCID_ERR_5000", context)];
+  if (status.code === Code.Unavailable && !details.some(({ desc }) => desc === RetryInfoSchema)) {
+    details.push(retryInfo(storeRetryMs));
   }
+  return { ...status, message: status.message.slice(0, messageCharsMax), details };
 }
 
-async function* converted<T>(messages: AsyncIterable<T>, convert: (thrown: unknown) => ConnectError) {
-  try {
-    yield* messages;
-  } catch (thrown) {
-    throw convert(thrown);
-  }
+/** The reason that a status carries. */
+export function reasonOf({ details }: Status): string | undefined {
+  const info = details.find(({ desc }) => desc === ErrorInfoSchema)?.value;
+  return info && "reason" in info && typeof info.reason === "string" ? info.reason : undefined;
 }
 
-function fromFailure(failure: Failure, context: ErrorContext, cause: unknown): ConnectError {
+function fromFailure(failure: Failure, context: ErrorContext, cause: unknown): Status {
   const details: Detail[] = [errorInfo(failure.reason, context)];
   if (failure.violations.length > 0) {
     const fieldViolations = shortened(failure.violations);
     details.push({ desc: BadRequestSchema, value: { fieldViolations } });
   }
   if (failure.retryAfterMs !== undefined) details.push(retryInfo(failure.retryAfterMs));
-  return new ConnectError(failure.message.slice(0, messageCharsMax), codeOfFailure(failure), undefined, details, cause);
+  return { code: codeOfFailure(failure), message: failure.message.slice(0, messageCharsMax), details, cause };
 }
 
 function shortened(violations: Failure["violations"]): { field: string; description: string }[] {
@@ -138,22 +114,6 @@ function shortened(violations: Failure["violations"]): { field: string; descript
     field: field.slice(0, violationCharsMax),
     description: description.slice(0, descriptionCharsMax),
   }));
-}
-
-function fromConnect(error: ConnectError, context: ErrorContext): ConnectError {
-  if (reasonOf(error) !== undefined) return error;
-  const given = error.details.filter((detail): detail is Detail => "desc" in detail);
-  const details = [...given, errorInfo(reasonOfCode[error.code] ?? "LUCID_ERR_5000", context)];
-  if (error.code === Code.Unavailable && error.findDetails(RetryInfoSchema).length === 0) {
-    details.push(retryInfo(storeRetryMs));
-  }
-  return new ConnectError(error.rawMessage.slice(0, messageCharsMax), error.code, error.metadata, details, error.cause);
-}
-
-/** The client has gone: its stream was reset, or the connection broke while its message was read. */
-function isCancellation(thrown: unknown): boolean {
-  if (!(thrown instanceof Error)) return false;
-  return thrown.name === "AbortError" || ("code" in thrown && thrown.code === "ERR_STREAM_PREMATURE_CLOSE");
 }
 
 function errorInfo(reason: Reason, context: ErrorContext): Detail {

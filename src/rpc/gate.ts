@@ -1,7 +1,6 @@
 // Who may come in, judged from the headers alone, before a byte of the body is read.
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { createContextKey, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import type { Caller } from "../access/caller.js";
 import { type Policy, permissionsOf } from "../access/permission.js";
 import type { Hit } from "../coordination/coordination.js";
@@ -9,7 +8,7 @@ import { Failure, notAllowed, tooMany, unauthenticated, unavailable } from "../f
 import { addressKey } from "../port/address.js";
 import { type Budget, type BudgetRate, createBudget } from "../port/budget.js";
 import type { Peer } from "../port/peer.js";
-import { callerKey, peerKey } from "./context.js";
+import type { Call } from "./call.js";
 import { type Policies, procedureOf } from "./policies.js";
 
 /** Calls a window, by who calls and what. */
@@ -38,15 +37,18 @@ export interface GateOptions {
   readonly random: () => number;
 }
 
-/** For Connect's requestGate, by way of createAdapter. Throws Failures. */
+/** Every transport asks it in this order. Throws Failures. */
 export interface Gate {
   /** Whether a call without a token may reach the handler, so that its body must be small. */
   isOpen(method: DescMethod): boolean;
-  admit(context: HandlerContext): Promise<void>;
+  /** Before a byte of the body is read. */
+  admit(call: Call): Promise<void>;
   /** For RPCs that ask for no token and are not the service's own: health and reflection. Counted per address, in this process. */
-  admitOutsider(context: HandlerContext): Promise<void>;
-  /** For policies of the tier `credential`: counts what turned out to be no good. Inside the error interceptor. */
-  readonly credentials: Interceptor;
+  admitOutsider(call: Call): Promise<void>;
+  /** Behind validation of a unary request: for policies with nodeToken `self`, a node's token reaches its own node alone. */
+  admitMessage(call: Call, message: object): void;
+  /** Told what a handler threw: for policies of the tier `credential` it counts what turned out to be no good. */
+  refused(call: Call, thrown: unknown): Promise<void>;
   /** Counts what comes without good credentials against its address. @throws Failure 4291 */
   limitStranger(peer: Peer): Promise<void>;
 }
@@ -58,12 +60,13 @@ export function createGate(options: GateOptions): Gate {
   const unproven = createBudget(unprovenBudget);
   const streams = new Map<string, number>();
   /** A stream without a token ends when its client likes: an address has so many of them. @throws Failure 4291 */
-  const holdStream = ({ signal, values }: HandlerContext, address: string): void => {
-    // Over already, by a deadline of nothing: no end would be told.
-    if (values.get(heldKey) || signal.aborted) return;
+  const holdStream = (call: Call, address: string): void => {
+    const { signal } = call;
+    // Over already, by a deadline of nothing: no end would be told. Reflection asks again for each question of a stream.
+    if (call.held || signal.aborted) return;
     const count = streams.get(address) ?? 0;
     if (count >= outsiderStreamsMax) throw tooMany("Too many streams without a token from this address", 10_000);
-    values.set(heldKey, true);
+    call.held = true;
     streams.set(address, count + 1);
     signal.addEventListener("abort", () => {
       const left = (streams.get(address) ?? 1) - 1;
@@ -71,39 +74,38 @@ export function createGate(options: GateOptions): Gate {
       else streams.set(address, left);
     });
   };
-  const admit = async (context: HandlerContext) => {
-    const policy = options.policies.get(procedureOf(context.method));
+  const policyOf = ({ method }: Call): Policy | undefined => method && options.policies.get(procedureOf(method));
+  const admit = async (call: Call) => {
+    const policy = policyOf(call);
     if (!policy) throw new Failure("LUCID_ERR_5999", "Internal server error", { cause: new Error("no policy stated") });
-    if (policy.permission === "open") return admitOpen(options, policy, context, unproven);
-    const caller = await identify(options, policy, context);
-    await limitCaller(options, policy, caller, context);
+    if (policy.permission === "open") return admitOpen(options, policy, call, unproven);
+    const caller = await identify(options, policy, call);
+    await limitCaller(options, policy, caller, call);
     assertAllowed(policy, caller);
-    context.values.set(callerKey, caller);
-    context.values.get(peerKey).letIn();
+    call.caller = caller;
+    call.peer.letIn();
   };
   return {
     isOpen: (method) => (options.policies.get(procedureOf(method))?.permission ?? "open") === "open",
     admit,
-    admitOutsider: async (context) => {
+    admitOutsider: async (call) => {
       if (!options.limits) return;
-      const peer = context.values.get(peerKey);
+      const { peer } = call;
       const waitMs = outsiders.take(addressKey(peer.address), options.nowMs());
-      if (waitMs === 0 && context.method.methodKind !== "unary") return holdStream(context, addressKey(peer.address));
+      if (waitMs === 0 && call.method?.methodKind !== "unary") return holdStream(call, addressKey(peer.address));
       if (waitMs === 0) return;
       peer.turnedAway();
       throw tooMany("Too many calls without a token from this address", waitMs);
     },
-    credentials: (next) => async (request) => {
-      const charge = request.contextValues.get(chargeKey);
-      try {
-        return await next(request);
-      } catch (error) {
-        // A good credential may meet a ban or a node that is gone; it is counted by then.
-        if (charge && !charge.proven && isBadCredential(error)) {
-          await limitPeer(options, request.contextValues.get(peerKey));
-        }
-        throw error;
-      }
+    admitMessage: (call, message) => {
+      const own = call.caller?.nodeId;
+      if (own === undefined || policyOf(call)?.nodeToken !== "self") return;
+      const asked = "nodeId" in message ? message.nodeId : undefined;
+      if (asked !== own) throw notAllowed("A node's token reaches only its own node");
+    },
+    refused: async ({ charge, peer }, thrown) => {
+      // A good credential may meet a ban or a node that is gone; it is counted by then.
+      if (charge && !charge.proven && isBadCredential(thrown)) await limitPeer(options, peer);
     },
     limitStranger: (peer) => limitPeer(options, peer),
   };
@@ -117,8 +119,6 @@ const outsiderBudget = { perSecond: 100, burst: 1_000 };
 
 /** Watches of health and streams of reflection that an address may have open. */
 const outsiderStreamsMax = 200;
-/** Reflection asks again for each question of a stream, which is held once. */
-const heldKey = createContextKey(false, { description: "held stream" });
 
 /**
  * Requests that are their own credential, from one address and before they are judged: a fleet behind one address refreshes
@@ -126,64 +126,50 @@ const heldKey = createContextKey(false, { description: "held stream" });
  */
 const unprovenBudget: BudgetRate = { perSecond: 100, burst: 1_000 };
 
-/** What a call of the tier `credential` is counted by. */
-interface Charge {
-  proven: boolean;
-  readonly good: (subject: string) => Promise<void>;
-}
-
-const chargeKey = createContextKey<Charge | undefined>(undefined, { description: "charge" });
-
 /**
  * Counts a call against the subject that its credential has proved, before it has any effect.
  * @throws Failure 4291
  */
-export async function charge({ values }: Pick<HandlerContext, "values">, subject: string): Promise<void> {
-  const found = values.get(chargeKey);
-  if (!found) return;
-  found.proven = true;
-  await found.good(subject);
+export async function charge({ charge }: Pick<Call, "charge">, subject: string): Promise<void> {
+  if (!charge) return;
+  charge.proven = true;
+  await charge.good(subject);
 }
 
 const isBadCredential = (error: unknown) =>
   error instanceof Failure && ["LUCID_ERR_4011", "LUCID_ERR_4031", "LUCID_ERR_5001"].includes(error.reason);
 
 /** An RPC without credentials: a token only says against whom the call counts, so that NAT does not bundle callers. */
-async function admitOpen(
-  options: GateOptions,
-  policy: Policy,
-  context: HandlerContext,
-  unproven: Budget,
-): Promise<void> {
+async function admitOpen(options: GateOptions, policy: Policy, call: Call, unproven: Budget): Promise<void> {
   if (policy.tier === "none" || !options.limits) return;
-  const token = bearerToken(context.requestHeader);
+  const token = bearerToken(call.headers);
   const caller = token === undefined ? undefined : await options.verify(token).catch(() => undefined);
-  const peer = context.values.get(peerKey);
-  if (caller) return limitCaller(options, policy, caller, context);
+  const { peer } = call;
+  if (caller) return limitCaller(options, policy, caller, call);
   if (policy.tier !== "credential") return limitPeer(options, peer);
   const waitMs = unproven.take(addressKey(peer.address), options.nowMs());
   if (waitMs > 0) throw tooMany("Too many credentials from this address at once", spread(options, waitMs, 10_000));
   const { authenticated: max, windowMs } = options.limits;
-  context.values.set(chargeKey, {
+  call.charge = {
     proven: false,
-    good: (subject) => limit(options, `rate:credential:${subject}`, max, windowMs, policy, context.method),
-  });
+    good: (subject) => limit(options, `rate:credential:${subject}`, max, windowMs, policy, call.method),
+  };
 }
 
 /** When to come again: not before, and not all at the same moment. */
 const spread = ({ random }: GateOptions, waitMs: number, overMs: number) => waitMs + random() * overMs;
 
 /** The caller; a call without a good token counts against its address, which bounds guessing. */
-async function identify(options: GateOptions, policy: Policy, context: HandlerContext): Promise<Caller> {
+async function identify(options: GateOptions, policy: Policy, call: Call): Promise<Caller> {
   try {
-    const token = bearerToken(context.requestHeader);
+    const token = bearerToken(call.headers);
     if (token === undefined) throw unauthenticated("A token is required");
     const caller = await options.verify(token);
     if (caller.tokenType === "node_enrollment") throw unauthenticated("An enrolment token serves to enrol only");
     return caller;
   } catch (error) {
     const refused = error instanceof Failure && error.reason === "LUCID_ERR_4011";
-    if (refused && policy.tier !== "none") await limitPeer(options, context.values.get(peerKey));
+    if (refused && policy.tier !== "none") await limitPeer(options, call.peer);
     throw error;
   }
 }
@@ -198,7 +184,7 @@ function assertAllowed(policy: Policy, caller: Caller): void {
   }
 }
 
-async function limitCaller(options: GateOptions, policy: Policy, caller: Caller, context: HandlerContext) {
+async function limitCaller(options: GateOptions, policy: Policy, caller: Caller, call: Call) {
   const usual = caller.role === "admin" ? "admin" : "authenticated";
   const tier = policy.tier === undefined || policy.tier === "credential" ? usual : policy.tier;
   if (tier === "none" || !options.limits) return;
@@ -210,7 +196,7 @@ async function limitCaller(options: GateOptions, policy: Policy, caller: Caller,
     options.limits[tier],
     options.limits.windowMs,
     policy,
-    context.method,
+    call.method,
   );
 }
 
@@ -246,19 +232,6 @@ function failsClosed(policy: Policy | undefined, method: DescMethod | undefined)
 }
 
 /** The token of `authorization: Bearer <token>`, the scheme in any case; undefined when there is none. */
-export function bearerToken(headers: Headers): string | undefined {
+export function bearerToken(headers: Pick<Headers, "get">): string | undefined {
   return /^bearer +([\x21-\x7e]+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
-}
-
-/** For policies with nodeToken `self`: a node's token reaches only requests that name its node. Runs after validation. */
-export function selfInterceptor(policies: Policies): Interceptor {
-  return (next) => (request) => {
-    const policy = policies.get(procedureOf(request.method));
-    const own = request.contextValues.get(callerKey)?.nodeId;
-    if (policy?.nodeToken === "self" && own !== undefined && !request.stream) {
-      const asked = "nodeId" in request.message ? request.message.nodeId : undefined;
-      if (asked !== own) throw notAllowed("A node's token reaches only its own node");
-    }
-    return next(request);
-  };
 }

@@ -1,46 +1,18 @@
 // Counts, times and logs every request once, when its response is over: so that what never reaches an interceptor (a
 // refusal by the gate, a body that cannot be decoded) and what ends without a word (a client that vanishes) count too.
-import type { DescMethod } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ContextKey,
-  type ContextValues,
-  createContextKey,
-  type Interceptor,
-} from "@connectrpc/connect";
+import { Code } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
 import { addressKey } from "../port/address.js";
 import { createBudget } from "../port/budget.js";
 import { type WireRequest, type WireResponse, watchGrpcStatus } from "../port/exchange.js";
 import type { Log, LogFields } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";
-import { callerKey, peerKey } from "./context.js";
-import { reasonOf } from "./errors.js";
-
-/** 0 is OK, as on the wire. */
-type Outcome = Code | 0;
-
-/** What is known of one request while it is served. */
-export interface Call {
-  readonly requestId: string;
-  /** Procedure or fixed route; "unmatched" for any other path. */
-  readonly endpoint: string;
-  readonly method: DescMethod | undefined;
-  values: ContextValues | undefined;
-  outcome: Outcome | undefined;
-  error: ConnectError | undefined;
-  /** Whether the client took the whole answer; known when the response is over. */
-  readonly delivered: () => boolean;
-}
-
-export const callKey: ContextKey<Call | undefined> = createContextKey<Call | undefined>(undefined, {
-  description: "call",
-});
+import { type Call, createCall, type Outcome } from "./call.js";
+import { reasonOf, type Status } from "./errors.js";
 
 export interface Observer {
   /** Begins to watch a request; it is counted when its response is over. */
-  begin(request: WireRequest, response: WireResponse, target: Pick<Call, "requestId" | "endpoint" | "method">): Call;
+  begin(request: WireRequest, response: WireResponse, target: Parameters<typeof createCall>[0]): Call;
 }
 
 export interface ObserverOptions {
@@ -92,42 +64,6 @@ const outcomeOfStatus: Readonly<Record<number, Outcome>> = {
 
 const methods = new Set(["GET", "HEAD", "POST", "OPTIONS"]);
 
-/** Notes how a call ended, for the observer; outermost, so that it sees what the wire sees. */
-export const outcomeInterceptor: Interceptor = (next) => async (request) => {
-  const call = request.contextValues.get(callKey);
-  try {
-    const response = await next(request);
-    if (response.stream) return { ...response, message: noted(response.message, call, request.signal) };
-    noteSuccess(call, request.signal);
-    return response;
-  } catch (error) {
-    noteError(call, error);
-    throw error;
-  }
-};
-
-/** A handler that returns after its call was aborted may do so because of that; the wire knows what came of it. */
-function noteSuccess(call: Call | undefined, signal: AbortSignal): void {
-  if (call && !signal.aborted) call.outcome = 0;
-}
-
-/** Notes the error a call is answered with. */
-export function noteError(call: Call | undefined, error: unknown): void {
-  if (!call) return;
-  call.error = ConnectError.from(error, Code.Internal);
-  call.outcome = call.error.code;
-}
-
-async function* noted<T>(messages: AsyncIterable<T>, call: Call | undefined, signal: AbortSignal) {
-  try {
-    yield* messages;
-    noteSuccess(call, signal);
-  } catch (error) {
-    noteError(call, error);
-    throw error;
-  }
-}
-
 export function createObserver(options: ObserverOptions): Observer {
   const count = createCounting(options.metrics);
   const log = options.log.module("rpc");
@@ -135,12 +71,12 @@ export function createObserver(options: ObserverOptions): Observer {
   return {
     begin: (request, response, target) => {
       const delivered = deliveryOf(response);
-      const call: Call = { ...target, values: undefined, outcome: undefined, error: undefined, delivered };
+      const call = createCall(target);
       const startedMs = options.clock.monotonicMs();
       let wireStatus: Outcome | undefined;
       if (call.method) watchGrpcStatus(response, (status) => (wireStatus = status as Outcome));
       response.once("close", () => {
-        const outcome = judge(call, response, wireStatus);
+        const outcome = judge(call, response, delivered(), wireStatus);
         const durationMs = options.clock.monotonicMs() - startedMs;
         count(call, outcome, request.method ?? "", response.statusCode, durationMs);
         if (call.method) logCall(log, lines, call, outcome, durationMs, options.quiet);
@@ -154,9 +90,9 @@ export function createObserver(options: ObserverOptions): Observer {
  * What the interceptors noted; else what went out on the wire, unless the client was gone before that: then the call is
  * canceled, whatever the handler thought.
  */
-function judge(call: Call, response: WireResponse, wireStatus: Outcome | undefined): Outcome {
+function judge(call: Call, response: WireResponse, delivered: boolean, wireStatus: Outcome | undefined): Outcome {
   if (call.outcome !== undefined && call.outcome !== 0) return call.outcome;
-  if (!call.delivered() || !response.writableEnded) return Code.Canceled;
+  if (!delivered || !response.writableEnded) return Code.Canceled;
   return call.outcome ?? wireStatus ?? outcomeOfStatus[response.statusCode] ?? unstated(response.statusCode);
 }
 
@@ -242,25 +178,24 @@ function logCall(
   quiet?: ReadonlySet<string>,
 ): void {
   if (outcome === 0 && (quiet?.has(call.endpoint) || !log.enabled("DEBUG"))) return;
-  const caller = call.values?.get(callerKey);
-  const address = call.values?.get(peerKey).address ?? "unknown";
+  const { caller, peer } = call;
   // Those who have shown who they are may be asked; and what we get wrong ourselves is always told.
-  if (outcome !== 0 && !isOurs(outcome) && caller === undefined && !lines.allow(address)) return;
+  if (outcome !== 0 && !isOurs(outcome) && caller === undefined && !lines.allow(peer.address)) return;
   const fields = {
     request_id: call.requestId,
     path: call.endpoint,
     code: outcome === 0 ? "OK" : Code[outcome],
     duration_ms: Math.round(durationMs * 10) / 10,
-    peer: call.values && address,
+    peer: peer.address,
     subject: caller?.subject,
   };
   if (outcome === 0) log.debug("call", fields);
   else logFailure(log, outcome, call.error, fields);
 }
 
-function logFailure(log: Log, outcome: Code, error: ConnectError | undefined, fields: LogFields): void {
+function logFailure(log: Log, outcome: Code, error: Status | undefined, fields: LogFields): void {
   const reason = error && reasonOf(error);
-  const failed = { ...fields, error_code: reason, reason: error?.rawMessage.slice(0, reasonCharsMax) };
+  const failed = { ...fields, error_code: reason, reason: error?.message.slice(0, reasonCharsMax) };
   const cause = error?.cause;
   if (isOurs(outcome)) log.error("call failed", { ...failed, ...(cause instanceof Error ? { error: cause } : {}) });
   // A flood that the limits turn away must not come back as a flood of lines; the metrics count it.

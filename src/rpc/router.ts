@@ -3,35 +3,33 @@
 import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  type ContextValues,
-  createContextValues,
-  type HandlerContext,
-  type Interceptor,
-} from "@connectrpc/connect";
+import { Code, type ConnectRouter, type HandlerContext, type Interceptor } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
-import { Failure, malformed } from "../failure.js";
 import { addressKey } from "../port/address.js";
 import type { Cors } from "../port/cors.js";
 import { answerHttpError, pathOf, type WireHandler, type WireRequest, type WireResponse } from "../port/exchange.js";
 import type { HttpRoutes } from "../port/http-routes.js";
 import { mediaTypeOf } from "../port/media-type.js";
-import type { Peer } from "../port/peer.js";
 import { peerOf } from "../port/peer.js";
 import type { Proxies } from "../port/proxies.js";
-import { BodyFault } from "./body/fault.js";
 import type { ReaderLimits } from "./body/reader.js";
+import { type Call, createCall, noteError } from "./call.js";
 import { askedOf, type CallHooks, createRpcs } from "./connect/adapter.js";
-import { peerKey, requestIdKey } from "./context.js";
-import { errorInterceptor, toConnectError } from "./errors.js";
+import { statusOf, toBodyError, toConnectError } from "./connect/errors.js";
+import {
+  credentialInterceptor,
+  errorInterceptor,
+  outcomeInterceptor,
+  ownNodeInterceptor,
+  shapeInterceptor,
+} from "./connect/interceptors.js";
+import { callOf, contextOf } from "./context.js";
 import type { Gate } from "./gate.js";
 import { type HealthState, mountHealth } from "./health.js";
-import { type Call, callKey, noteError, type Observer, outcomeInterceptor } from "./observe.js";
+import type { Observer } from "./observe.js";
 import { procedureOf } from "./policies.js";
 import { mountReflection } from "./reflection.js";
+import type { Validation } from "./validate.js";
 import { createWaitingCalls } from "./waiting.js";
 
 type RpcOptions = NonNullable<Parameters<ConnectRouter["service"]>[2]>;
@@ -40,8 +38,9 @@ export interface AdapterOptions {
   /** The services behind the gate. */
   readonly routes: (router: ConnectRouter) => void;
   readonly gate: Gate;
-  /** Inside the error interceptor, outermost first: validation, then `selfInterceptor`. */
-  readonly interceptors: readonly Interceptor[];
+  readonly validation: Validation;
+  /** Behind all others, outermost first. */
+  readonly interceptors?: readonly Interceptor[];
   readonly observer: Observer;
   readonly health: HealthState;
   /** Answered beside the RPCs. */
@@ -70,7 +69,13 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     routes: (router) => mountAll(router, options),
     ...commonOptions(options),
     readMaxBytesOf: (method) => readMaxBytesOf(method, options),
-    interceptors: [...outerInterceptors(options), ...options.interceptors],
+    interceptors: [
+      ...outerInterceptors(options),
+      credentialInterceptor(options.gate),
+      shapeInterceptor(options.validation),
+      ownNodeInterceptor(options.gate),
+      ...(options.interceptors ?? []),
+    ],
     requestGate: guarded(options, options.gate.admit),
   });
   const waiting = createWaitingCalls();
@@ -80,19 +85,23 @@ export function createAdapter(options: AdapterOptions): WireHandler {
     const path = pathOf(request);
     const method = rpcs.methods.get(path);
     const endpoint = method ? path : (options.http.match(path) ?? "unmatched");
-    const call = options.observer.begin(request, response, { requestId, endpoint, method });
+    const call = options.observer.begin(request, response, {
+      requestId,
+      endpoint,
+      method,
+      headers: headersOf(request),
+    });
     if (options.cors(request, response)) return;
     if (!method) {
       if (endpoint === "unmatched") connection?.turnedAway();
       return answerUnmatched(request, response, options, requestId);
     }
     const asked = askedOf(request, method);
-    const peer = peerOf(request, response, connection, options.proxies);
-    const values = contextOf(peer, call);
-    if (typeof asked === "number") return void answerMisfit(request, response, asked, peer, options, call);
-    const body = waiting.enter(connection ?? peer, addressKey(peer.address));
+    call.peer = peerOf(request, response, connection, options.proxies);
+    if (typeof asked === "number") return void answerMisfit(request, response, asked, options, call);
+    const body = waiting.enter(connection ?? call.peer, addressKey(call.peer.address));
     response.once("close", body.done);
-    const hooks = hooksOf(values, call, response, method, options);
+    const hooks = hooksOf(call, response, method, options);
     rpcs.serve(request, response, path, asked, { ...hooks, begun: body.done, waits: body.waits });
   };
 }
@@ -114,26 +123,22 @@ export function createProbeAdapter(
     const asked = method && askedOf(request, method);
     if (!method || !asked) return answerUnmatched(request, response, options, requestId);
     if (typeof asked === "number") return answerStatus(request, response, asked, options.clock, requestId);
-    rpcs.serve(request, response, path, asked, hooksOf(createContextValues(), undefined, response, method, options));
+    const call = createCall({ requestId, endpoint: path, method, headers: headersOf(request) });
+    rpcs.serve(request, response, path, asked, hooksOf(call, response, method, options));
   };
 }
 
 function hooksOf(
-  values: ContextValues,
-  call: Call | undefined,
+  call: Call,
   response: WireResponse,
   method: DescMethod,
   { clock }: Pick<AdapterOptions, "clock">,
 ): CallHooks {
   return {
-    values,
+    values: contextOf(call),
     refused: (thrown) => {
-      const error = bodyError(thrown, {
-        requestId: call?.requestId ?? "",
-        path: procedureOf(method),
-        now: clock.now(),
-      });
-      noteError(call, error);
+      const error = toBodyError(thrown, { requestId: call.requestId, path: procedureOf(method), now: clock.now() });
+      noteError(call, statusOf(error));
       return error;
     },
     begun: () => undefined,
@@ -141,19 +146,6 @@ function hooksOf(
     // The client has gone, or nothing could be written for another reason: the call is over in either case.
     broken: () => void (response.writableEnded || response.destroy()),
   };
-}
-
-/**
- * What the contract says about a message comes with its details; bytes that are no message at all, and messages that are
- * too large, get the protocol's own code alone.
- */
-function bodyError(thrown: unknown, context: Parameters<typeof toConnectError>[1]): ConnectError {
-  if (thrown instanceof ConnectError) return thrown;
-  if (!(thrown instanceof BodyFault)) return toConnectError(thrown, context);
-  const { field, message: description } = thrown;
-  if (thrown.shape && field !== "") return toConnectError(malformed({ field, description }), context);
-  if (thrown.shape) return toConnectError(new Failure("LUCID_ERR_4001", description), context);
-  return new ConnectError(field === "" ? description : `${field}: ${description}`, Code.InvalidArgument);
 }
 
 function commonOptions(options: Pick<AdapterOptions, "shutdownSignal" | "bodyLimits" | "largeBodiesMaxBytes">) {
@@ -190,7 +182,7 @@ function mountAll(router: ConnectRouter, options: AdapterOptions): void {
   mountHealth(openRouter, options.health);
   if (!options.reflection) return;
   const services = [...new Set(router.handlers.map(({ service }) => service))];
-  mountReflection(openRouter, services, options.gate.admitOutsider);
+  mountReflection(openRouter, services, (context) => options.gate.admitOutsider(callOf(context)));
 }
 
 /** A router that registers each RPC by itself, with the options stated for it. */
@@ -222,23 +214,28 @@ function withOptions(
 }
 
 /** The gate, its refusals shaped and counted like any other error: no interceptor sees them. */
-function guarded({ clock }: AdapterOptions, admit: (context: HandlerContext) => Promise<void>) {
+function guarded({ clock }: AdapterOptions, admit: (call: Call) => Promise<void>) {
   return async (context: HandlerContext) => {
+    const call = callOf(context);
+    call.signal = context.signal;
     try {
-      await admit(context);
+      await admit(call);
     } catch (thrown) {
-      const requestId = context.values.get(requestIdKey);
+      const { requestId } = call;
       const error = toConnectError(thrown, { requestId, path: procedureOf(context.method), now: clock.now() });
-      noteError(context.values.get(callKey), error);
+      noteError(call, statusOf(error));
       throw error;
     }
   };
 }
 
-function contextOf(peer: Peer, call: Call): ContextValues {
-  call.values = createContextValues().set(callKey, call).set(requestIdKey, call.requestId).set(peerKey, peer);
-  return call.values;
-}
+/** The headers that one may give once, as they came. */
+const headersOf = ({ headers }: WireRequest): Call["headers"] => ({
+  get: (name) => {
+    const value = headers[name];
+    return typeof value === "string" ? value : null;
+  },
+});
 
 /** The caller's request id, when it can be logged and echoed as it is; else a new one. */
 function requestIdOf(request: WireRequest): string {
@@ -262,9 +259,8 @@ async function answerMisfit(
   request: WireRequest,
   response: WireResponse,
   status: keyof typeof reasons,
-  peer: Peer,
   { gate, clock }: AdapterOptions,
-  { requestId }: Call,
+  { requestId, peer }: Call,
 ): Promise<void> {
   const limited = await gate.limitStranger(peer).then(
     () => false,

@@ -9,9 +9,7 @@ import {
 } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator, type Validator, type Violation } from "@bufbuild/protovalidate";
-import type { Interceptor } from "@connectrpc/connect";
 import { Failure, type FieldViolation } from "../failure.js";
-import { inspected } from "./connect/stream.js";
 
 /**
  * A check by hand for a message that arrives too often for the general validator.
@@ -20,7 +18,8 @@ import { inspected } from "./connect/stream.js";
 export type PlainCheck = (message: Message) => readonly FieldViolation[] | undefined;
 
 export interface Validation {
-  readonly interceptor: Interceptor;
+  /** @throws Failure 4001 that names each fault, in the schema's words */
+  check(schema: DescMessage, message: Message): void;
   /** Compiles the rules of all request types now; the first message of a type would otherwise wait up to 100 ms. */
   warmUp(services: readonly DescService[]): void;
 }
@@ -40,18 +39,10 @@ export function plainCheck<Desc extends DescMessage>(
 
 export function createValidation(options: ValidationOptions = {}): Validation {
   const validator = createValidator();
-  const check = (schema: DescMessage, message: Message) => {
-    const violations = options.plain?.get(schema.typeName)?.(message) ?? violationsOf(validator, schema, message);
-    if (violations.length > 0) throw refusal(violations);
-  };
   return {
-    interceptor: (next) => (request) => {
-      const schema = request.method.input;
-      if (request.stream) {
-        return next({ ...request, message: inspected(request.message, (message) => check(schema, message)) });
-      }
-      check(schema, request.message);
-      return next(request);
+    check: (schema, message) => {
+      const violations = options.plain?.get(schema.typeName)?.(message) ?? violationsOf(validator, schema, message);
+      if (violations.length > 0) throw refusal(violations);
     },
     warmUp: (services) => {
       for (const { input } of services.flatMap((service) => service.methods)) {

@@ -5,7 +5,9 @@ import { describe, expect, test } from "vitest";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { Failure, malformed, nodeNotFound, poolFull, unavailable } from "../../src/failure.js";
-import { codeOf, toConnectError } from "../../src/rpc/errors.js";
+import { toConnectError } from "../../src/rpc/connect/errors.js";
+import { codeOf } from "../../src/rpc/errors.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import {
   beat,
   Code,
@@ -66,7 +68,7 @@ describe("the table of reasons", () => {
   });
 
   test("a store that is away is UNAVAILABLE for a second, its own words kept inside", () => {
-    const away = Object.assign(new Error("mongodb://user:pw@host refused"), { name: "StoreUnavailableError" });
+    const away = new StoreUnavailableError("mongodb://user:pw@host refused");
     const error = toConnectError(away, context);
     expect(error.code).toBe(Code.Unavailable);
     expect(error.rawMessage).not.toContain("mongodb");

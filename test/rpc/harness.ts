@@ -30,7 +30,7 @@ import { createHealthRoutes, type HealthReports } from "../../src/port/http-rout
 import { createListener, type Listener, type ListenerLimits } from "../../src/port/listener.js";
 import { createProxies } from "../../src/port/proxies.js";
 import type { TlsFiles } from "../../src/port/tls.js";
-import { createGate, type RateLimits, selfInterceptor } from "../../src/rpc/gate.js";
+import { createGate, type RateLimits } from "../../src/rpc/gate.js";
 import { createHealthState, type HealthState } from "../../src/rpc/health.js";
 import { createObserver } from "../../src/rpc/observe.js";
 import { type Policies, procedureOf } from "../../src/rpc/policies.js";
@@ -94,12 +94,8 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
   const handler = createAdapter({
     routes: (router: ConnectRouter) => void router.service(NodeService, { ...stub, ...options.node }),
     gate,
-    interceptors: [
-      gate.credentials,
-      createValidation(options.validation).interceptor,
-      selfInterceptor(policies),
-      ...(options.interceptors ?? []),
-    ],
+    validation: createValidation(options.validation),
+    interceptors: options.interceptors ?? [],
     observer: createObserver({ metrics, log, clock: systemClock }),
     health,
     http: createHealthRoutes({ ...healthy, ...options.reports }, systemClock),

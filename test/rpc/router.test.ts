@@ -1,7 +1,7 @@
 import { connect as connectHttp2 } from "node:http2";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { peerKey } from "../../src/rpc/context.js";
+import { callOf } from "../../src/rpc/context.js";
 import {
   Code,
   clientOf,
@@ -129,9 +129,9 @@ describe("the peer", () => {
     let address = "";
     await using server = await startTestServer({
       node: {
-        getNode: (_, { values }) => {
-          address = values.get(peerKey).address;
-          values.get(peerKey).closeConnection();
+        getNode: (_, context) => {
+          address = callOf(context).peer.address;
+          callOf(context).peer.closeConnection();
           return {};
         },
       },

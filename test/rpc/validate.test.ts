@@ -22,11 +22,9 @@ const hardware = {
 };
 
 /** The violations of a message, by field. */
-async function check<Desc extends DescMessage>(schema: Desc, init: MessageInitShape<Desc>) {
-  const { interceptor } = createValidation();
-  const handler = interceptor(async () => ({}) as never);
+function check<Desc extends DescMessage>(schema: Desc, init: MessageInitShape<Desc>) {
   try {
-    await handler({ stream: false, method: { input: schema }, message: create(schema, init) } as never);
+    createValidation().check(schema, create(schema, init));
     return {};
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -39,24 +37,24 @@ const valid = { name: "worker-1", nodeType: NodeType.WORKER, hardwareInfo: hardw
 
 describe("violations name the field in proto names", () => {
   test("nested", async () => {
-    const found = await check(CreateNodeRequestSchema, { ...valid, hardwareInfo: { ...hardware, cpu: { cores: 0 } } });
+    const found = check(CreateNodeRequestSchema, { ...valid, hardwareInfo: { ...hardware, cpu: { cores: 0 } } });
     expect(Object.keys(found)).toEqual(["hardware_info.cpu.cores"]);
   });
   test("in a list", async () => {
     const network = [{ interface: "eth0", macAddress: "nonsense" }];
-    const found = await check(CreateNodeRequestSchema, { ...valid, hardwareInfo: { ...hardware, network } });
+    const found = check(CreateNodeRequestSchema, { ...valid, hardwareInfo: { ...hardware, network } });
     expect(Object.keys(found)).toEqual(["hardware_info.network[0].mac_address"]);
   });
   test("in a map", async () => {
-    const found = await check(CreateNodeRequestSchema, { ...valid, labels: { "bad key": "x" } });
+    const found = check(CreateNodeRequestSchema, { ...valid, labels: { "bad key": "x" } });
     expect(Object.keys(found)).toEqual(['labels["bad key"]']);
   });
   test("that a rule over several fields blames", async () => {
-    const found = await check(CreatePoolRequestSchema, { name: "pool-1", maxNodes: 5, autoScaling: true });
+    const found = check(CreatePoolRequestSchema, { name: "pool-1", maxNodes: 5, autoScaling: true });
     expect(found).toMatchObject({ scaling_policy: "auto_scaling needs a scaling_policy" });
   });
   test("a good message has none", async () => {
-    expect(await check(CreateNodeRequestSchema, valid)).toEqual({});
+    expect(check(CreateNodeRequestSchema, valid)).toEqual({});
   });
 });
 

@@ -6,7 +6,7 @@ import type { Caller } from "../../access/caller.js";
 import type { Clock } from "../../clock.js";
 import type { Paging } from "../../conventions/paging.js";
 import { Failure, malformed, tooMany, unauthenticated, unavailable } from "../../failure.js";
-import { callerOf, peerKey } from "../../rpc/context.js";
+import { callerOf, callOf } from "../../rpc/context.js";
 import type { Cursor, Page } from "../../storage/collection.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
@@ -167,7 +167,7 @@ export function createWatch(parts: {
     const over = new AbortController();
     void tend(pace, watcher, caller, signal).then(async (stalled) => {
       if (!stalled) await clock.sleep(lingerMs, over.signal);
-      if (!over.signal.aborted) context.values.get(peerKey).resetStream();
+      if (!over.signal.aborted) callOf(context).peer.resetStream();
     });
     try {
       const given = request.resumeToken === "" ? undefined : await resume(request.resumeToken, watched);

@@ -10,7 +10,7 @@ import type { Caller } from "../../access/caller.js";
 import type { Clock } from "../../clock.js";
 import { malformed, notAllowed } from "../../failure.js";
 import type { NodeId } from "../../ids.js";
-import { callerOf, peerKey } from "../../rpc/context.js";
+import { callerOf, callOf } from "../../rpc/context.js";
 import { ackToWire, commandToWire, hardwareToJson, toIncoming, toResult, toSample, toWire } from "../wire.js";
 import { createOutbox } from "./outbox.js";
 import type { Link, Opening, Session } from "./session.js";
@@ -53,7 +53,7 @@ export function heartbeatHandlers(
         if (ending) return;
         ending = true;
         void parts.clock.sleep(lingerMs, over.signal).then(() => {
-          if (!over.signal.aborted) context.values.get(peerKey).resetStream();
+          if (!over.signal.aborted) callOf(context).peer.resetStream();
         });
       };
       const link: Link = {
@@ -62,7 +62,7 @@ export function heartbeatHandlers(
         stalledSinceMs: outbox.stalledSinceMs,
         endConnection: () => {
           end();
-          context.values.get(peerKey).closeConnection();
+          callOf(context).peer.closeConnection();
         },
       };
       const held: Held = { ended: false };

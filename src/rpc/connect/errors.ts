@@ -1,0 +1,42 @@
+// Statuses in Connect's words, and back.
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.js";
+import { Failure, malformed } from "../../failure.js";
+import { BodyFault } from "../body/fault.js";
+import { type Detail, type ErrorContext, type Status, toStatus, withReason } from "../errors.js";
+
+/** Any thrown value as the error that the wire may carry; `cause` is what lies behind it, for the log alone. */
+export function toConnectError(thrown: unknown, context: ErrorContext): ConnectError {
+  const foreign = isCancellation(thrown) ? new ConnectError("The call was cancelled", Code.Canceled) : thrown;
+  if (!(foreign instanceof ConnectError) || foreign.isWireError) return spelled(toStatus(thrown, context));
+  if (foreign.findDetails(ErrorInfoSchema).length > 0) return foreign;
+  return spelled(withReason(statusOf(foreign), context), foreign.metadata);
+}
+
+/**
+ * What the contract says about a message comes with its details; bytes that are no message at all, and messages that are
+ * too large, get the protocol's own code alone.
+ */
+export function toBodyError(thrown: unknown, context: ErrorContext): ConnectError {
+  if (thrown instanceof ConnectError) return thrown;
+  if (!(thrown instanceof BodyFault)) return toConnectError(thrown, context);
+  const { field, message: description } = thrown;
+  if (thrown.shape && field !== "") return toConnectError(malformed({ field, description }), context);
+  if (thrown.shape) return toConnectError(new Failure("LUCID_ERR_4001", description), context);
+  return new ConnectError(field === "" ? description : `${field}: ${description}`, Code.InvalidArgument);
+}
+
+/** The status that an error of Connect's stands for. */
+export function statusOf(error: ConnectError): Status {
+  const details = error.details.filter((detail): detail is Detail => "desc" in detail);
+  return { code: error.code, message: error.rawMessage, details, cause: error.cause };
+}
+
+const spelled = ({ message, code, details, cause }: Status, metadata?: HeadersInit): ConnectError =>
+  new ConnectError(message, code, metadata, [...details], cause);
+
+/** The client has gone: its stream was reset, or the connection broke while its message was read. */
+function isCancellation(thrown: unknown): boolean {
+  if (!(thrown instanceof Error)) return false;
+  return thrown.name === "AbortError" || ("code" in thrown && thrown.code === "ERR_STREAM_PREMATURE_CLOSE");
+}
