@@ -1,17 +1,12 @@
 // Who an agent is: its own Ed25519 key, the node it was enrolled as, and its tokens, in a file only its owner can read.
 // The key never leaves the machine. It alone brings the node back when all tokens have run out.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
+import type { TokenPair } from "../client/tokens.js";
 import { sameBytes } from "../crypto.js";
 import { readChallenge } from "../nodes/challenge-form.js";
 import { signedText } from "../poot/verdict.js";
 import { StartError } from "../start-error.js";
 import { parseStateFile, probeReplaceable, readStateFile, writeStateFile } from "../state-file.js";
-
-export interface NodeTokens {
-  readonly accessToken: string;
-  readonly refreshToken: string;
-  readonly expiresAt: Date;
-}
 
 /** The key signs for these uses only, each with a beginning that no other has. What a service sends is never signed as it is. */
 export interface Identity {
@@ -29,8 +24,8 @@ export class UnfitChallengeError extends Error {
 
 export interface Credentials {
   readonly identity: Identity;
-  tokens(): NodeTokens | undefined;
-  keep(tokens: NodeTokens): void;
+  tokens(): TokenPair | undefined;
+  keep(tokens: TokenPair): void;
 }
 
 interface CredentialsFile {
@@ -61,7 +56,7 @@ function identityOf(nodeId: string, privateKey: KeyObject): Identity {
 }
 
 /** Credentials that live as long as the process. */
-export function createMemoryCredentials(nodeId: string, first?: NodeTokens): Credentials {
+export function createMemoryCredentials(nodeId: string, first?: TokenPair): Credentials {
   let held = first;
   const identity = identityOf(nodeId, generateKeyPairSync("ed25519").privateKey);
   return {

@@ -1,9 +1,9 @@
 // A node's access token, kept fresh: refreshed before it runs out, else won anew by the pinned key, which needs nobody.
-import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import type { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
-import type { Credentials, NodeTokens } from "./credentials.js";
+import { type TokenPair, tokenPairOf } from "../client/tokens.js";
+import type { Credentials } from "./credentials.js";
 
 export interface Passport {
   /** A token that is good for a while yet. Throws a ConnectError when none can be had now. */
@@ -29,24 +29,24 @@ export function createPassport(parts: {
   const { identity } = credentials;
   let refusedToken: string | undefined;
 
-  const isGood = (tokens: NodeTokens | undefined): tokens is NodeTokens =>
+  const isGood = (tokens: TokenPair | undefined): tokens is TokenPair =>
     tokens !== undefined &&
     tokens.accessToken !== refusedToken &&
     tokens.expiresAt.getTime() - parts.now().getTime() > marginMs;
 
-  const refresh = async ({ refreshToken }: NodeTokens): Promise<NodeTokens> =>
-    toTokens(await admin.refreshToken({ refreshToken }, { timeoutMs }));
+  const refresh = async ({ refreshToken }: TokenPair): Promise<TokenPair> =>
+    tokenPairOf(await admin.refreshToken({ refreshToken }, { timeoutMs }));
 
-  const enroll = async (): Promise<NodeTokens> => {
+  const enroll = async (): Promise<TokenPair> => {
     const headers = parts.enrollmentToken === undefined ? {} : { authorization: `Bearer ${parts.enrollmentToken}` };
     const { nodeId, publicKey } = identity;
     const begun = await nodes.beginEnrollment({ nodeId, publicKey }, { headers, timeoutMs });
     const signature = identity.signEnrollment(begun.challenge);
     const { challenge } = begun;
-    return toTokens(await nodes.completeEnrollment({ nodeId, challenge, signature }, { headers, timeoutMs }));
+    return tokenPairOf(await nodes.completeEnrollment({ nodeId, challenge, signature }, { headers, timeoutMs }));
   };
 
-  const renew = async (held: NodeTokens | undefined): Promise<string> => {
+  const renew = async (held: TokenPair | undefined): Promise<string> => {
     const renewed = held === undefined ? await enroll() : await refresh(held).catch(unlessUnauthenticated(enroll));
     credentials.keep(renewed);
     return renewed.accessToken;
@@ -75,13 +75,3 @@ const unlessUnauthenticated =
     if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
     return otherwise();
   };
-
-const toTokens = (answer: {
-  accessToken: string;
-  refreshToken: string;
-  expiresAt?: Timestamp | undefined;
-}): NodeTokens => ({
-  accessToken: answer.accessToken,
-  refreshToken: answer.refreshToken,
-  expiresAt: answer.expiresAt === undefined ? new Date(0) : timestampDate(answer.expiresAt),
-});

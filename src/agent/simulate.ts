@@ -1,11 +1,11 @@
 // Many nodes in one process: each a whole agent with an identity of its own and an invented machine, over few connections.
 
-import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AdminService, Role } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { createSession } from "../client/session.js";
+import { tokenPairOf } from "../client/tokens.js";
 import type { Clock } from "../clock.js";
 import type { MachineSample } from "../machine/machine.js";
 import { eachOf } from "../task.js";
@@ -151,11 +151,7 @@ async function createNode(link: Connection, options: SimulationOptions, place: n
   );
   const nodeId = node?.nodeId ?? "";
   const issued = await link.admin.issueToken({ role: Role.WORKER, nodeId }, { headers, timeoutMs: 30_000 });
-  return createMemoryCredentials(nodeId, {
-    accessToken: issued.accessToken,
-    refreshToken: issued.refreshToken,
-    expiresAt: issued.expiresAt === undefined ? new Date(0) : timestampDate(issued.expiresAt),
-  });
+  return createMemoryCredentials(nodeId, tokenPairOf(issued));
 }
 
 /** Tries until it works or the signal aborts (undefined then), a second apart. */

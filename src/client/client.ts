@@ -1,7 +1,7 @@
 // The client that other services install: typed stubs over gRPC with tokens kept fresh, deadlines, and repeated calls
 // where repeating is safe.
 import type { DescMethod } from "@bufbuild/protobuf";
-import { MethodOptions_IdempotencyLevel, timestampDate } from "@bufbuild/protobuf/wkt";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import {
   type Client,
   Code,
@@ -20,6 +20,7 @@ import { serviceUrl } from "./address.js";
 import { lucidReason, retryAfterMs } from "./errors.js";
 import { pauseMs } from "./pause.js";
 import { createSession } from "./session.js";
+import { type TokenPair, tokenPairOf } from "./tokens.js";
 
 export interface LucidClientOptions {
   /** Such as "http://node-management:8083" or "http://[::1]:8083"; https for TLS. */
@@ -29,7 +30,7 @@ export interface LucidClientOptions {
   /** Used once; the client keeps the ones that follow. */
   readonly refreshToken?: string;
   /** Told of each new pair, to keep it across restarts. */
-  readonly onTokens?: (tokens: { accessToken: string; refreshToken: string; expiresAt: Date }) => void;
+  readonly onTokens?: (tokens: TokenPair) => void;
   /** For a unary call without a timeout of its own; 10,000 ms when absent. */
   readonly timeoutMs?: number;
   /** How often a call that is safe to repeat is repeated, 0 to 10; 3 when absent. */
@@ -96,11 +97,10 @@ function createTokenSource(options: LucidClientOptions, admin: Client<typeof Adm
 
   const renew = async (): Promise<boolean> => {
     if (refreshToken === undefined) return false;
-    const fresh = await admin.refreshToken({ refreshToken });
+    const fresh = tokenPairOf(await admin.refreshToken({ refreshToken }));
     accessToken = fresh.accessToken;
     refreshToken = fresh.refreshToken;
-    const expiresAt = fresh.expiresAt === undefined ? new Date(0) : timestampDate(fresh.expiresAt);
-    options.onTokens?.({ accessToken, refreshToken, expiresAt });
+    options.onTokens?.(fresh);
     return true;
   };
 

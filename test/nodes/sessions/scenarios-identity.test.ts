@@ -1,8 +1,8 @@
 // T16, T17, T18: who a node is, who has been thrown out, and how one comes back.
-import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { createMemoryCredentials } from "../../../src/agent/credentials.js";
 import { createPassport } from "../../../src/agent/passport.js";
+import { tokenPairOf } from "../../src/client/tokens.js";
 import { anIdentity, enroll, enrollmentToken } from "../../support/clients/enroll.js";
 import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
 import { connectionsOf, connectivityOf, nodeOf } from "../../support/fleet/look.js";
@@ -200,8 +200,7 @@ describe("T18 credentials that ran out", () => {
     const credentials = createMemoryCredentials(nodeId);
     const open = world.as(undefined);
     const pair = await enroll(world.as(await enrollmentToken(world, nodeId)), credentials.identity);
-    const expiresAt = pair.expiresAt === undefined ? new Date(0) : timestampDate(pair.expiresAt);
-    credentials.keep({ accessToken: pair.accessToken, refreshToken: pair.refreshToken, expiresAt });
+    credentials.keep(tokenPairOf(pair));
     world.clock.stepWall(3 * 3_600_000);
     const passport = createPassport({ ...open, credentials, enrollmentToken: undefined, now: world.clock.now });
     const token = await passport.token();
