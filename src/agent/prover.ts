@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { PoOTService, PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
-import { retryAfterMs } from "../client/errors.js";
+import { retryAfterMs, retryReason } from "../client/errors.js";
 import { pauseMs } from "../client/pause.js";
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
@@ -84,7 +84,7 @@ async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTV
       if (validation === undefined) throw new ConnectError("The service answered without a verdict", Code.Internal);
       return validation;
     } catch (error) {
-      if (attempt === attemptsMax || signal.aborted || !mayHaveBeenLost(error)) throw error;
+      if (attempt === attemptsMax || signal.aborted || retryReason(error) === undefined) throw error;
       await clock.sleep(pauseMs(retryAfterMs(error), backoffMs(attempt, options.random), options.random()), signal);
     }
   }
@@ -117,14 +117,6 @@ async function called<Answer>(
     return attempt(await token());
   }
 }
-
-const lostBy: ReadonlySet<Code> = new Set([
-  ...[Code.Unavailable, Code.DeadlineExceeded, Code.Aborted, Code.ResourceExhausted],
-  ...[Code.Canceled, Code.Internal, Code.Unknown],
-]);
-
-/** A connection that breaks shows as Canceled, Internal or Unknown, too. */
-const mayHaveBeenLost = (error: unknown): boolean => lostBy.has(ConnectError.from(error).code);
 
 /** Digests of the built-in work; 32 bytes each, enough for a new node's first proof to be valid. */
 const digests = 512;

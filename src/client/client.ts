@@ -17,7 +17,7 @@ import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
 import { serviceUrl } from "./address.js";
-import { lucidReason, retryAfterMs } from "./errors.js";
+import { lucidReason, retryAfterMs, retryReason } from "./errors.js";
 import { pauseMs } from "./pause.js";
 import { createSession } from "./session.js";
 import { type TokenPair, tokenPairOf } from "./tokens.js";
@@ -157,9 +157,9 @@ function isSafe({ method, message }: UnaryRequest): boolean {
 
 const proofs = new Set<DescMethod>([PoOTService.method.validatePoOT, PoOTService.method.batchValidatePoOT]);
 
-const isPassing = (error: unknown): boolean => {
-  const { code } = ConnectError.from(error);
-  // A connection that breaks is ABORTED without a reason; ABORTED by the service has one.
-  if (code === Code.Aborted) return lucidReason(error) === undefined;
-  return code === Code.Unavailable || (code === Code.ResourceExhausted && retryAfterMs(error) !== undefined);
-};
+/** Only what surely passes: its caller hears of anything else at once, and decides. */
+function isPassing(error: unknown): boolean {
+  const reason = retryReason(error);
+  if (reason === "ended") return lucidReason(error) === undefined;
+  return reason === "away" || (reason === "limited" && retryAfterMs(error) !== undefined);
+}

@@ -8,7 +8,7 @@ import type {
   WatchNodesResponse,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { type Clock, systemClock } from "../clock.js";
-import { retryAfterMs } from "./errors.js";
+import { retryAfterMs, retryReason } from "./errors.js";
 import { pauseMs } from "./pause.js";
 
 export interface WatchOptions {
@@ -54,7 +54,7 @@ export async function* watchNodes(
       if (code === Code.OutOfRange) resumeToken = "";
       // The client has renewed its token by now, if it can.
       else if (code === Code.Unauthenticated && !refused) refused = true;
-      else if (!isPassing(code)) throw error;
+      else if (!isCut(error)) throw error;
       const backoffMs = random() * Math.min(backoffMaxMs, backoffMinMs * 2 ** failures++);
       await clock.sleep(pauseMs(retryAfterMs(error), 0, random()) + backoffMs, signal);
     } finally {
@@ -63,6 +63,5 @@ export async function* watchNodes(
   }
 }
 
-/** What a cut looks like. A peer that goes in the middle of an answer may leave any of the last three. */
-const isPassing = (code: Code): boolean =>
-  [Code.Unavailable, Code.ResourceExhausted, Code.Aborted, Code.Canceled, Code.Internal, Code.Unknown].includes(code);
+/** A watch has no deadline of its own: one that its caller has set ends it. */
+const isCut = (error: unknown): boolean => ![undefined, "late"].includes(retryReason(error));
