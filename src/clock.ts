@@ -22,3 +22,6 @@ export const systemClock: Clock = {
     }
   },
 };
+
+/** Chance, in [0, 1): an argument wherever it decides something, so that a test can choose it. */
+export const systemRandom: () => number = Math.random;

@@ -232,6 +232,13 @@ describe("the house", () => {
     expect(wrong.map(([file]) => file)).toEqual([]);
   });
 
+  it("takes chance as an argument", () => {
+    // The composition root hands it out.
+    const edge = ["src/clock.ts", "src/server.ts"];
+    const wrong = [...source].filter(([file, text]) => !edge.includes(file) && /\bMath\.random\b/.test(text));
+    expect(wrong.map(([file]) => file)).toEqual([]);
+  });
+
   it("has no room or file without a name of its own", () => {
     expect(files.filter((file) => /\/(utils?|common|helpers?|misc)(\/|\.ts$)/.test(file))).toEqual([]);
   });

@@ -16,7 +16,7 @@ import { createPassport } from "../agent/passport.js";
 import { hashChain, type ProverOptions, runProver } from "../agent/prover.js";
 import { createServiceTime, wordsOfSkew } from "../agent/service-time.js";
 import { createSession } from "../client/session.js";
-import { type Clock, systemClock } from "../clock.js";
+import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
 import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
@@ -130,7 +130,7 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
   const transport = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: agentReadMaxBytes });
   const [nodes, admin] = [createClient(NodeService, transport), createClient(AdminService, transport)];
   const { clock = systemClock } = options;
-  const means = { clock, random: Math.random };
+  const means = { clock, random: systemRandom };
   const { identity } = rest.credentials;
   const serviceTime = createServiceTime(clock, (aheadMs) => options.onSkew?.(aheadMs));
   const { now } = serviceTime;

@@ -2,7 +2,7 @@
 import { isatty } from "node:tty";
 import { parseArgs } from "node:util";
 import { simulate as runSimulation, type SimulationCounts } from "../agent/simulate.js";
-import { systemClock } from "../clock.js";
+import { systemClock, systemRandom } from "../clock.js";
 import { readClientTokens } from "../settings/settings.js";
 import { standardSink } from "../telemetry/sink.js";
 import { visible } from "../telemetry/visible.js";
@@ -35,7 +35,7 @@ export const simulate: Command = {
         prefix: values.prefix,
         streamsPerConnection: wholeNumber("streams-per-connection", values["streams-per-connection"], 1, 1000),
         clock: systemClock,
-        random: Math.random,
+        random: systemRandom,
         onCounts: (counts) => show(counts),
       },
       untilSignalled(),

@@ -15,7 +15,7 @@ import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
-import { type Clock, systemClock } from "../clock.js";
+import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { serviceUrl } from "./address.js";
 import { lucidReason, retryAfterMs, retryReason } from "./errors.js";
 import { pauseMs } from "./pause.js";
@@ -54,7 +54,7 @@ const readMaxBytes = 4 * 1024 * 1024;
 
 /** One HTTP/2 connection, dialled at the first call. Dispose closes it. @throws TypeError when baseUrl is no address */
 export function createLucidClient(options: LucidClientOptions): LucidClient {
-  const { clock = systemClock, random = Math.random, timeoutMs = timeoutDefaultMs } = options;
+  const { clock = systemClock, random = systemRandom, timeoutMs = timeoutDefaultMs } = options;
   const baseUrl = serviceUrl(options.baseUrl);
   if (baseUrl === undefined) {
     throw new TypeError(

@@ -7,7 +7,7 @@ import type {
   WatchNodesRequestSchema,
   WatchNodesResponse,
 } from "../../gen/lucid/node/v1/node_service_pb.js";
-import { type Clock, systemClock } from "../clock.js";
+import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { retryAfterMs, retryReason } from "./errors.js";
 import { pauseMs } from "./pause.js";
 
@@ -30,7 +30,7 @@ const backoffMaxMs = 30_000;
 export async function* watchNodes(
   nodes: Pick<Client<typeof NodeService>, "watchNodes">,
   request: MessageInitShape<typeof WatchNodesRequestSchema> = {},
-  { signal = new AbortController().signal, clock = systemClock, random = Math.random }: WatchOptions = {},
+  { signal = new AbortController().signal, clock = systemClock, random = systemRandom }: WatchOptions = {},
 ): AsyncGenerator<WatchNodesResponse, void, undefined> {
   let { resumeToken = "" } = request;
   let failures = 0;

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { createMemoryCredentials } from "../../../src/agent/credentials.js";
 import { createPassport } from "../../../src/agent/passport.js";
-import { tokenPairOf } from "../../src/client/tokens.js";
+import { tokenPairOf } from "../../../src/client/tokens.js";
 import { anIdentity, enroll, enrollmentToken } from "../../support/clients/enroll.js";
 import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
 import { connectionsOf, connectivityOf, nodeOf } from "../../support/fleet/look.js";
