@@ -2,7 +2,6 @@
 import { randomUUID } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
-import type { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import {
   type Command,
   type HardwareInfoSchema,
@@ -14,21 +13,22 @@ import { lucidReason, retryAfterMs } from "../client/errors.js";
 import { pauseMs } from "../client/pause.js";
 import type { Clock } from "../clock.js";
 import { shownMax, streamSpacingMs } from "./bounds.js";
-import { type Credentials, UnfitChallengeError } from "./credentials.js";
-import { createPassport, type Passport } from "./passport.js";
-import { createServiceTime, type ServiceTime } from "./service-time.js";
+import { UnfitChallengeError } from "./credentials.js";
+import type { Passport } from "./passport.js";
+import type { ServiceTime } from "./service-time.js";
 import { holdStream } from "./stream.js";
 
 export type AgentState = "connecting" | "connected" | "waiting" | "left" | "refused";
 
 export interface AgentOptions {
   readonly nodes: Client<typeof NodeService>;
-  readonly admin: Client<typeof AdminService>;
-  readonly credentials: Credentials;
-  readonly enrollmentToken?: string;
-  /** Its tokens and its view of the service's time, where the agent shares them with others that speak for the node. */
-  readonly passport?: Passport;
-  readonly serviceTime?: ServiceTime;
+  readonly nodeId: string;
+  /**
+   * The node's tokens, and the service's time that dates them. There is one of each for a node, whatever speaks for it:
+   * a refresh token serves once, and a token that was refused to one is no good for the other.
+   */
+  readonly passport: Passport;
+  readonly serviceTime: ServiceTime;
   readonly clock: Clock;
   readonly random: () => number;
   readonly agentVersion: string;
@@ -52,10 +52,7 @@ const describeMs = 3_000;
 
 /** Runs until the signal aborts (it leaves then) or the service refuses the node for good. */
 export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<AgentEnd> {
-  const { clock, random } = options;
-  const serviceTime = options.serviceTime ?? createServiceTime(clock, () => undefined);
-  const passport =
-    options.passport ?? createPassport({ ...options, enrollmentToken: options.enrollmentToken, now: serviceTime.now });
+  const { clock, random, nodeId, passport, serviceTime } = options;
   const bootId = randomUUID();
   const tell = options.onState ?? (() => undefined);
   const described = describing(options);
@@ -68,7 +65,6 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     tell("connecting", "");
     try {
       token = await passport.token();
-      const { nodeId } = options.credentials.identity;
       const end = await holdStream(
         {
           ...options,

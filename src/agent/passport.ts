@@ -64,7 +64,8 @@ export function createPassport(parts: {
       return renewing;
     },
     refused: (token) => {
-      refusedToken = token;
+      // A late word on a former token says nothing of the one that is held now.
+      if (token === credentials.tokens()?.accessToken) refusedToken = token;
     },
   };
 }

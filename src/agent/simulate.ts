@@ -13,6 +13,8 @@ import { type AgentState, runAgent } from "./agent.js";
 import { agentReadMaxBytes } from "./bounds.js";
 import { type Credentials, createMemoryCredentials } from "./credentials.js";
 import { sampleToWire } from "./machine.js";
+import { createPassport } from "./passport.js";
+import { createServiceTime } from "./service-time.js";
 
 export interface SimulationOptions {
   readonly baseUrl: string;
@@ -84,11 +86,14 @@ export async function simulate(options: SimulationOptions, signal: AbortSignal):
     );
     if (credentials === undefined) return;
     created++;
+    const serviceTime = createServiceTime(clock, () => undefined);
     void agents.push(
       runAgent(
         {
-          ...link,
-          credentials,
+          nodes: link.nodes,
+          nodeId: credentials.identity.nodeId,
+          passport: createPassport({ ...link, credentials, enrollmentToken: undefined, now: serviceTime.now }),
+          serviceTime,
           clock,
           random: options.random,
           agentVersion: "simulate/1.0.0",

@@ -125,16 +125,15 @@ const wordsOf = ({ isValid, score, outputSize, validationId, errors }: PoOTValid
 
 /** Runs an agent that reports this machine. */
 export async function runMachineAgent(options: MachineAgentOptions, signal: AbortSignal): Promise<AgentEnd> {
-  const { baseUrl, prove, ...rest } = options;
+  const { baseUrl, credentials, prove, clock = systemClock } = options;
   const sessionManager = createSession(baseUrl, { pingIntervalMs: 30_000 });
   const transport = createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: agentReadMaxBytes });
   const [nodes, admin] = [createClient(NodeService, transport), createClient(AdminService, transport)];
-  const { clock = systemClock } = options;
   const means = { clock, random: systemRandom };
-  const { identity } = rest.credentials;
+  const { identity } = credentials;
   const serviceTime = createServiceTime(clock, (aheadMs) => options.onSkew?.(aheadMs));
   const { now } = serviceTime;
-  const passport = createPassport({ ...rest, now, nodes, admin, enrollmentToken: options.enrollmentToken });
+  const passport = createPassport({ credentials, now, nodes, admin, enrollmentToken: options.enrollmentToken });
   const over = new AbortController();
   let desired: NodeStatus = NodeStatus.UNSPECIFIED;
   const proving = prove && {
@@ -152,12 +151,12 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
   try {
     return await runAgent(
       {
-        ...rest,
         ...means,
         nodes,
-        admin,
+        nodeId: identity.nodeId,
         passport,
         serviceTime,
+        onState: options.onState,
         onDesired: (status) => {
           desired = status;
         },

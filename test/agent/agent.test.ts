@@ -5,6 +5,8 @@ import { Connectivity, NodeStatus } from "../../gen/lucid/node/v1/node_service_p
 import { type AgentEnd, type AgentState, backoffMs, runAgent } from "../../src/agent/agent.js";
 import { type Credentials, createMemoryCredentials } from "../../src/agent/credentials.js";
 import { descriptionToWire, sampleToWire } from "../../src/agent/machine.js";
+import { createPassport } from "../../src/agent/passport.js";
+import { createServiceTime } from "../../src/agent/service-time.js";
 import { systemClock } from "../../src/clock.js";
 import { aNode } from "../support/world/builders.js";
 import { until, within } from "../support/world/until.js";
@@ -21,6 +23,7 @@ interface RunningAgent {
 function startAgent(world: World, credentials: Credentials, enrollmentToken?: string): RunningAgent {
   const control = new AbortController();
   const clients = world.as(undefined);
+  const serviceTime = createServiceTime(systemClock, () => undefined);
   const agent: RunningAgent = {
     states: [],
     acks: 0,
@@ -29,9 +32,9 @@ function startAgent(world: World, credentials: Credentials, enrollmentToken?: st
     end: runAgent(
       {
         nodes: clients.nodes,
-        admin: clients.admin,
-        credentials,
-        ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
+        nodeId: credentials.identity.nodeId,
+        passport: createPassport({ ...clients, credentials, enrollmentToken, now: serviceTime.now }),
+        serviceTime,
         clock: systemClock,
         random: () => 0,
         agentVersion: "test/1",

@@ -16,8 +16,10 @@ import {
   reconnectBounds,
   waitingMax,
 } from "../../src/agent/bounds.js";
-import { createMemoryCredentials, UnfitChallengeError } from "../../src/agent/credentials.js";
+import { type Credentials, createMemoryCredentials, UnfitChallengeError } from "../../src/agent/credentials.js";
+import { createPassport } from "../../src/agent/passport.js";
 import { createQueue } from "../../src/agent/queue.js";
+import { createServiceTime } from "../../src/agent/service-time.js";
 import { runMachineAgent } from "../../src/cli/agent.js";
 import { createLucidClient } from "../../src/client/client.js";
 import { type Clock, systemClock } from "../../src/clock.js";
@@ -34,15 +36,22 @@ afterEach(async () => {
   for (const leave of leaving.splice(0)) await leave();
 });
 
-function startAgent(service: MaliciousService, given: Partial<AgentOptions> = {}) {
+function startAgent(
+  service: MaliciousService,
+  { credentials = withTokens(systemClock), ...given }: Partial<AgentOptions> & { credentials?: Credentials } = {},
+) {
   const control = new AbortController();
   const said: string[] = [];
-  const day = new Date(systemClock.now().getTime() + 86_400_000);
+  const { nodes, admin } = service.clients;
+  const { clock = systemClock } = given;
+  const serviceTime = createServiceTime(clock, () => undefined);
   const end = runAgent(
     {
-      ...service.clients,
-      credentials: createMemoryCredentials(nodeId, { accessToken: "a", refreshToken: "b", expiresAt: day }),
-      clock: systemClock,
+      nodes,
+      nodeId,
+      passport: createPassport({ nodes, admin, credentials, enrollmentToken: undefined, now: serviceTime.now }),
+      serviceTime,
+      clock,
       random: () => 0,
       agentVersion: "test/1",
       sample: async () => undefined,
@@ -59,6 +68,14 @@ function startAgent(service: MaliciousService, given: Partial<AgentOptions> = {}
   });
   return { said };
 }
+
+/** Tokens that are good for a day. */
+const withTokens = (clock: Clock): Credentials =>
+  createMemoryCredentials(nodeId, {
+    accessToken: "a",
+    refreshToken: "b",
+    expiresAt: new Date(clock.now().getTime() + 86_400_000),
+  });
 
 const span = (ms: number) => durationFromMs(ms);
 const welcomeOf = (intervalMs: number): Answer => ({
@@ -146,12 +163,10 @@ describe("an agent", () => {
   test("told to beat again in ten million years beats within hours", async () => {
     const service = await openMaliciousService({ answers: beatsAnswered(tenMillionYearsMs) });
     const clock = createTestClock();
-    const day = new Date(clock.now().getTime() + 86_400_000);
-    const credentials = createMemoryCredentials(nodeId, { accessToken: "a", refreshToken: "b", expiresAt: day });
     let acks = 0;
     startAgent(service, {
       clock,
-      credentials,
+      credentials: withTokens(clock),
       onAck: () => {
         acks++;
       },
@@ -186,9 +201,7 @@ describe("an agent", () => {
       ],
     });
     const clock = createTestClock();
-    const day = new Date(clock.now().getTime() + 86_400_000);
-    const credentials = createMemoryCredentials(nodeId, { accessToken: "a", refreshToken: "b", expiresAt: day });
-    const { said } = startAgent(service, { clock, credentials });
+    const { said } = startAgent(service, { clock, credentials: withTokens(clock) });
     await until(() => said.some((line) => line.startsWith("connected")), "connected");
     await until(async () => {
       await clock.advance(0);

@@ -4,6 +4,8 @@ import { MetricType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { type AgentOptions, runAgent } from "../../src/agent/agent.js";
 import { createMemoryCredentials } from "../../src/agent/credentials.js";
 import { sampleToWire } from "../../src/agent/machine.js";
+import { createPassport } from "../../src/agent/passport.js";
+import { createServiceTime } from "../../src/agent/service-time.js";
 import { systemClock } from "../../src/clock.js";
 import type { MachineSample } from "../../src/machine/machine.js";
 import { enrollmentToken } from "../support/clients/enroll.js";
@@ -24,15 +26,18 @@ afterEach(async () => {
 async function startAgent(world: World, machine: Pick<AgentOptions, "sample" | "describe">) {
   const { nodeId } = await aNode(world.nodes);
   const control = new AbortController();
-  const { nodes, admin } = world.as(undefined);
+  const clients = world.as(undefined);
+  const serviceTime = createServiceTime(systemClock, () => undefined);
+  const credentials = createMemoryCredentials(nodeId);
+  const token = await enrollmentToken(world, nodeId);
   const counted = { acks: 0 };
   const end = runAgent(
     {
       ...machine,
-      nodes,
-      admin,
-      credentials: createMemoryCredentials(nodeId),
-      enrollmentToken: await enrollmentToken(world, nodeId),
+      nodes: clients.nodes,
+      nodeId,
+      passport: createPassport({ ...clients, credentials, enrollmentToken: token, now: serviceTime.now }),
+      serviceTime,
       clock: systemClock,
       random: () => 0,
       agentVersion: "test/1",
