@@ -19,9 +19,10 @@ import { createSession } from "../client/session.js";
 import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
-import { type Command, serverOption, UsageError, untilSignalled } from "./command.js";
+import { type Command, serverOption, UsageError } from "./command.js";
 import { complain, say } from "./output.js";
 import { outputOf } from "./produce.js";
+import { untilSignalled } from "./service.js";
 
 export const agent: Command = {
   summary: "make this machine a node: enrol once, then stay connected",

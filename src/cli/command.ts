@@ -13,18 +13,6 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** Aborts at the first SIGINT or SIGTERM; a second one, whichever of them, ends the process at once. */
-export function untilSignalled(): AbortSignal {
-  const control = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    process.on(signal, () => {
-      if (control.signal.aborted) process.exit(130);
-      control.abort();
-    });
-  }
-  return control.signal;
-}
-
 /** The URL that --server gives. @throws UsageError */
 export function serverOption(text: string | undefined): string {
   if (text === undefined) throw new UsageError("--server is required");

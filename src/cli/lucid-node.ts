@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // The command line: finds the subcommand and turns what it throws into a message and an exit code.
 import "../base64.js";
-import { StartError } from "../start-error.js";
 import { type Command, UsageError } from "./command.js";
 import { answer, complain, endOnFaults, say } from "./output.js";
+import { isExpected } from "./service.js";
 
 const commands: Readonly<Record<string, () => Promise<Command>>> = {
   serve: async () => (await import("./serve.js")).serve,
@@ -27,7 +27,7 @@ async function dispatch([name = "help", ...rest]: readonly string[]): Promise<nu
     return await command.run(rest);
   } catch (error) {
     const misused = error instanceof UsageError || isOptionsError(error);
-    if (!misused && !(error instanceof StartError)) throw error;
+    if (!misused && !isExpected(error)) throw error;
     for (const line of `${error.message}${misused ? `\nusage: ${command.usage}` : ""}`.split("\n")) complain(line);
     return misused ? 2 : 1;
   }

@@ -2,10 +2,9 @@
 import { migrateStore } from "../engines.js";
 import { parseSettings, readEnvironment } from "../settings/settings.js";
 import { checkStoreDir } from "../start-check.js";
-import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
 import { createLogger } from "../telemetry/log.js";
 import type { Command } from "./command.js";
-import { complain, say } from "./output.js";
+import { say } from "./output.js";
 
 export const migrate: Command = {
   summary: "make collections and indexes as this version wants them, then end; serve does it, too",
@@ -14,15 +13,8 @@ export const migrate: Command = {
     const settings = parseSettings(readEnvironment());
     const log = createLogger({ ...settings.log, service: settings.serviceName, version: settings.version });
     checkStoreDir(settings);
-    try {
-      const names = await migrateStore(settings, log);
-      say(`ready: ${names.join(", ")}`);
-      return 0;
-    } catch (error) {
-      const expected = [StoreUnavailableError, DuplicateKeyError].some((kind) => error instanceof kind);
-      if (!expected) throw error;
-      complain((error as Error).message);
-      return 1;
-    }
+    const names = await migrateStore(settings, log);
+    say(`ready: ${names.join(", ")}`);
+    return 0;
   },
 };

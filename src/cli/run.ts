@@ -11,8 +11,9 @@ import { systemClock } from "../clock.js";
 import { type RunningServer, startServer } from "../server.js";
 import { parseSettings, readEnvironment, type Settings } from "../settings/settings.js";
 import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
-import { type Command, untilSignalled } from "./command.js";
+import type { Command } from "./command.js";
 import { complain, say } from "./output.js";
+import { runUntil, untilSignalled } from "./service.js";
 import { signLocally } from "./sign.js";
 
 export const run: Command = {
@@ -26,25 +27,14 @@ export const run: Command = {
     const agent = runHere(settings, server, agentLeaves.signal).catch((error: unknown) => {
       complain(`The agent ended: ${String(error)}`);
     });
-    const failure = await Promise.race([
-      server.failed.then(undefined, (error: unknown) => ({ error })),
-      signalled(signal),
-    ]);
-    if (failure !== undefined) server.log.error("The service cannot go on", failure);
-    say("");
-    say("Stopping: the agent leaves, streams end, the store closes.");
-    agentLeaves.abort();
-    await agent;
-    await server.stop();
-    return failure === undefined ? 0 : 1;
+    return await runUntil(signal, server, async () => {
+      say("");
+      say("Stopping: the agent leaves, streams end, the store closes.");
+      agentLeaves.abort();
+      await agent;
+    });
   },
 };
-
-const signalled = (signal: AbortSignal): Promise<undefined> =>
-  new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    else signal.addEventListener("abort", () => resolve(undefined), { once: true });
-  });
 
 type Ports = Pick<RunningServer, "port" | "metricsPort">;
 

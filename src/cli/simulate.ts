@@ -6,7 +6,8 @@ import { systemClock, systemRandom } from "../clock.js";
 import { readClientTokens } from "../settings/settings.js";
 import { standardSink } from "../telemetry/sink.js";
 import { visible } from "../telemetry/visible.js";
-import { type Command, serverOption, UsageError, untilSignalled, wholeNumber } from "./command.js";
+import { type Command, serverOption, UsageError, wholeNumber } from "./command.js";
+import { untilSignalled } from "./service.js";
 
 export const simulate: Command = {
   summary: "run many simulated nodes in one process",

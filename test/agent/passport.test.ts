@@ -12,7 +12,7 @@ import { createMemoryCredentials } from "../../src/agent/credentials.js";
 import { createPassport } from "../../src/agent/passport.js";
 import { runMachineAgent } from "../../src/cli/agent.js";
 import { systemClock } from "../../src/clock.js";
-import { until, within } from "../support/until.js";
+import { until, within } from "../support/world/until.js";
 
 const inADay = () => new Date(systemClock.now().getTime() + 86_400_000);
 const pairOf = (number: number) => ({
