@@ -239,6 +239,15 @@ describe("the house", () => {
     expect(wrong.map(([file]) => file)).toEqual([]);
   });
 
+  it("answers for help without loading what commands do", () => {
+    const loaded = new Set(["src/cli/lucid-node.ts"]);
+    for (const file of loaded)
+      for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) loaded.add(to);
+    const light =
+      /^src\/(base64|start-error|cli\/(lucid-node|commands|output|service|usage|version)|client\/address|rpc\/permission|storage\/collection|telemetry\/(redact|sink|visible))\.ts$/;
+    expect([...loaded].filter((file) => !light.test(file))).toEqual([]);
+  });
+
   it("has no room or file without a name of its own", () => {
     expect(files.filter((file) => /\/(utils?|common|helpers?|misc)(\/|\.ts$)/.test(file))).toEqual([]);
   });

@@ -1,7 +1,4 @@
 // lucid-node agent: makes this machine a node.
-import { homedir } from "node:os";
-import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { decodeJwt } from "jose";
@@ -19,55 +16,47 @@ import { createSession } from "../client/session.js";
 import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
-import { type Command, serverOption, UsageError } from "./command.js";
 import { complain, say } from "./output.js";
 import { outputOf } from "./produce.js";
 import { untilSignalled } from "./service.js";
+import { UsageError } from "./usage.js";
+import { packageVersion } from "./version.js";
 
-export const agent: Command = {
-  summary: "make this machine a node: enrol once, then stay connected",
-  usage:
-    "lucid-node agent --server URL [--enrollment-token TOKEN] [--credentials FILE] [--prove] [--prove-command COMMAND]\n" +
-    "The token may come in the environment as LUCID_ENROLLMENT_TOKEN, where the list of processes does not show it.\n" +
-    "--prove signs and submits a proof of output every minute: what COMMAND prints, at most 1 MiB, else work of its own.",
-  run: async (arguments_) => {
-    const { values } = parseArgs({
-      args: [...arguments_],
-      options: {
-        server: { type: "string" },
-        "enrollment-token": { type: "string" },
-        credentials: { type: "string", default: join(homedir(), ".config", "lucid-node", "agent.json") },
-        prove: { type: "boolean", default: false },
-        "prove-command": { type: "string" },
-      },
-    });
-    const baseUrl = serverOption(values.server);
-    const enrollmentToken = values["enrollment-token"] ?? readClientTokens().enrollmentToken;
-    const credentials = openCredentials(values.credentials, enrollmentToken, {
-      groupReadable: readSecretsGroupReadable(),
-      onUnsaved: complain,
-    });
-    if (new URL(baseUrl).protocol === "http:") {
-      say(`The connection to ${baseUrl} is without TLS: this agent trusts the network between it and the service.`);
-    }
-    say(`node ${credentials.identity.nodeId}, credentials in ${values.credentials}`);
-    const end = await runMachineAgent(
-      {
-        baseUrl,
-        credentials,
-        ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
-        onState: (state, detail) => say(`${state}${detail === "" ? "" : `: ${detail}`}`),
-        onSkew: (aheadMs) => complain(wordsOfSkew(aheadMs)),
-        ...(values.prove || values["prove-command"] !== undefined
-          ? { prove: proveAloud(values["prove-command"], say) }
-          : {}),
-      },
-      untilSignalled(),
-    );
-    if (end.end === "refused") complain(`The service refuses this node: ${end.message}`);
-    return end.end === "left" ? 0 : 1;
-  },
-};
+export interface AgentCommandOptions {
+  readonly server: string;
+  /** That of the environment when absent. */
+  readonly enrollmentToken?: string | undefined;
+  readonly credentials: string;
+  readonly prove: boolean;
+  /** Proves, too. */
+  readonly proveCommand?: string | undefined;
+}
+
+/** Answers the exit code: 1 when the service refuses the node. @throws UsageError, StartError */
+export async function agent(options: AgentCommandOptions): Promise<number> {
+  const { server: baseUrl, proveCommand, enrollmentToken = readClientTokens().enrollmentToken } = options;
+  const credentials = openCredentials(options.credentials, enrollmentToken, {
+    groupReadable: readSecretsGroupReadable(),
+    onUnsaved: complain,
+  });
+  if (new URL(baseUrl).protocol === "http:") {
+    say(`The connection to ${baseUrl} is without TLS: this agent trusts the network between it and the service.`);
+  }
+  say(`node ${credentials.identity.nodeId}, credentials in ${options.credentials}`);
+  const end = await runMachineAgent(
+    {
+      baseUrl,
+      credentials,
+      ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
+      onState: (state, detail) => say(`${state}${detail === "" ? "" : `: ${detail}`}`),
+      onSkew: (aheadMs) => complain(wordsOfSkew(aheadMs)),
+      ...(options.prove || proveCommand !== undefined ? { prove: proveAloud(proveCommand, say) } : {}),
+    },
+    untilSignalled(),
+  );
+  if (end.end === "refused") complain(`The service refuses this node: ${end.message}`);
+  return end.end === "left" ? 0 : 1;
+}
 
 /** The credentials kept, or new ones for the node that the enrolment token names. @throws UsageError, StartError */
 export function openCredentials(file: string, enrollmentToken: string | undefined, rules: FileRules = {}): Credentials {
@@ -161,7 +150,7 @@ export async function runMachineAgent(options: MachineAgentOptions, signal: Abor
         onDesired: (status) => {
           desired = status;
         },
-        agentVersion: "lucid-node/1.0.0",
+        agentVersion: `lucid-node/${packageVersion()}`,
         sample: async () => sampleToWire(await systemCollector.sample()),
         describe: async () => descriptionToWire(await systemCollector.describe()),
       },

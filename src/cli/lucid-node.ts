@@ -1,49 +1,62 @@
 #!/usr/bin/env node
-// The command line: finds the subcommand and turns what it throws into a message and an exit code.
+// The command line: runs the command, and turns what it throws into a message and an exit code.
 import "../base64.js";
-import { type Command, UsageError } from "./command.js";
-import { answer, complain, endOnFaults, say } from "./output.js";
+import { CommanderError } from "@commander-js/extra-typings";
+import { createProgram, usageOf } from "./commands.js";
+import { answer, complain, endOnFaults } from "./output.js";
 import { isExpected } from "./service.js";
+import { UsageError } from "./usage.js";
+import { packageVersion } from "./version.js";
 
-const commands: Readonly<Record<string, () => Promise<Command>>> = {
-  serve: async () => (await import("./serve.js")).serve,
-  migrate: async () => (await import("./migrate.js")).migrate,
-  agent: async () => (await import("./agent.js")).agent,
-  simulate: async () => (await import("./simulate.js")).simulate,
-  token: async () => (await import("./token.js")).token,
-  health: async () => (await import("./health.js")).health,
-  run: async () => (await import("./run.js")).run,
-};
-
-async function dispatch([name = "help", ...rest]: readonly string[]): Promise<number> {
-  const load = commands[name];
-  if (load === undefined) return help(name);
-  const command = await load();
-  if (rest.includes("--help")) {
-    for (const line of command.usage.split("\n")) say(line);
-    return answer(command.summary);
-  }
+async function dispatch(given: readonly string[]): Promise<number> {
+  let code = 0;
+  let text = "";
+  const program = createProgram({
+    version: packageVersion(),
+    write: (piece) => {
+      text += piece;
+    },
+    end: (ended) => {
+      code = ended;
+    },
+  });
+  const commands = new Map(program.commands.map((command) => [command.name(), command]));
+  const words = wordsOf(given, [...commands.keys(), "help"]);
   try {
-    return await command.run(rest);
+    await program.parseAsync(words, { from: "user" });
+    return code;
   } catch (error) {
-    const misused = error instanceof UsageError || isOptionsError(error);
-    if (!misused && !isExpected(error)) throw error;
-    for (const line of `${error.message}${misused ? `\nusage: ${command.usage}` : ""}`.split("\n")) complain(line);
-    return misused ? 2 : 1;
+    if (error instanceof CommanderError && error.exitCode === 0) return answer(text.trimEnd());
+    if (error instanceof CommanderError || error instanceof UsageError) {
+      for (const line of sentenceOf(error).split("\n")) complain(line);
+      const command = commands.get(words[0] ?? "");
+      const usage = command === undefined ? program.helpInformation().trimEnd() : `usage: ${usageOf(command)}`;
+      for (const line of usage.split("\n")) complain(line);
+      return 2;
+    }
+    if (!isExpected(error)) throw error;
+    for (const line of error.message.split("\n")) complain(line);
+    return 1;
   }
 }
 
-/** What parseArgs says of options that it does not know. */
-const isOptionsError = (error: unknown): error is TypeError =>
-  error instanceof TypeError && "code" in error && String(error.code).startsWith("ERR_PARSE_ARGS");
+/**
+ * The words as the library is to see them: nothing asks for help, "help token" for that of token, and a command that does
+ * not exist is refused whatever follows it, --help included.
+ */
+function wordsOf([first = "--help", ...rest]: readonly string[], known: readonly string[]): string[] {
+  const words = first === "help" ? [rest[0] ?? "--help", "--help"] : [first, ...rest];
+  const [name = ""] = words;
+  return name.startsWith("-") || known.includes(name) ? words : [name];
+}
 
-async function help(name: string): Promise<number> {
-  const known = ["help", "--help", "-h"].includes(name);
-  const out = known ? say : complain;
-  if (!known) out(`There is no command ${name}.`);
-  out("usage: lucid-node COMMAND");
-  for (const [command, load] of Object.entries(commands)) out(`  ${command.padEnd(10)}${(await load()).summary}`);
-  return known ? 0 : 2;
+/** The error as a sentence of ours, without what may be a secret: the value of an unknown option, or words too many. */
+function sentenceOf({ message }: Error): string {
+  const words = message
+    .replace(/^error: /, "")
+    .replace(/^(unknown option '[^'=]+=).*'/s, "$1…'")
+    .replace(/^(too many arguments.* but got \d+): .*/s, "$1.");
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 endOnFaults();

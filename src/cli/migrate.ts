@@ -3,18 +3,14 @@ import { migrateStore } from "../engines.js";
 import { parseSettings, readEnvironment } from "../settings/settings.js";
 import { checkStoreDir } from "../start-check.js";
 import { createLogger } from "../telemetry/log.js";
-import type { Command } from "./command.js";
 import { say } from "./output.js";
 
-export const migrate: Command = {
-  summary: "make collections and indexes as this version wants them, then end; serve does it, too",
-  usage: "lucid-node migrate",
-  run: async () => {
-    const settings = parseSettings(readEnvironment());
-    const log = createLogger({ ...settings.log, service: settings.serviceName, version: settings.version });
-    checkStoreDir(settings);
-    const names = await migrateStore(settings, log);
-    say(`ready: ${names.join(", ")}`);
-    return 0;
-  },
-};
+/** Answers the exit code. @throws StartError, StoreUnavailableError, DuplicateKeyError */
+export async function migrate(): Promise<number> {
+  const settings = parseSettings(readEnvironment());
+  const log = createLogger({ ...settings.log, service: settings.serviceName, version: settings.version });
+  checkStoreDir(settings);
+  const names = await migrateStore(settings, log);
+  say(`ready: ${names.join(", ")}`);
+  return 0;
+}

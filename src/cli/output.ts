@@ -12,9 +12,13 @@ export const say = (line: string): void => standardSink(1).write(`${visible(line
 /** Like `say`, on standard error. */
 export const complain = (line: string): void => standardSink(2).write(`${visible(line)}\n`);
 
-/** Says what the command was run for; the exit code is 1 when it cannot be written, for then the command has failed. */
+/**
+ * Says what the command was run for, a line or more; the exit code is 1 when it cannot be written, for then the command has
+ * failed.
+ */
 export function answer(text: string): number {
-  say(text);
+  // At once, so that a reader of the first lines alone, such as head, has taken them all.
+  standardSink(1).write(`${text.split("\n").map(visible).join("\n")}\n`);
   if (standardSink(1).flush(answerLimitMs)) return 0;
   complain("The answer could not be written to standard output: look at its disk or its reader");
   return 1;

@@ -11,30 +11,26 @@ import { systemClock } from "../clock.js";
 import { type RunningServer, startServer } from "../server.js";
 import { parseSettings, readEnvironment, type Settings } from "../settings/settings.js";
 import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
-import type { Command } from "./command.js";
 import { complain, say } from "./output.js";
 import { runUntil, untilSignalled } from "./service.js";
 import { signLocally } from "./sign.js";
 
-export const run: Command = {
-  summary: "run the service and an agent of this machine together, to look at",
-  usage: "lucid-node run",
-  run: async () => {
-    const signal = untilSignalled();
-    const settings = parseSettings({ LOG_LEVEL: "WARNING", LOG_FORMAT: "standard", ...readEnvironment() });
-    const server = await startServer(settings);
-    const agentLeaves = new AbortController();
-    const agent = runHere(settings, server, agentLeaves.signal).catch((error: unknown) => {
-      complain(`The agent ended: ${String(error)}`);
-    });
-    return await runUntil(signal, server, async () => {
-      say("");
-      say("Stopping: the agent leaves, streams end, the store closes.");
-      agentLeaves.abort();
-      await agent;
-    });
-  },
-};
+/** Answers the exit code. @throws StartError */
+export async function run(): Promise<number> {
+  const signal = untilSignalled();
+  const settings = parseSettings({ LOG_LEVEL: "WARNING", LOG_FORMAT: "standard", ...readEnvironment() });
+  const server = await startServer(settings);
+  const agentLeaves = new AbortController();
+  const agent = runHere(settings, server, agentLeaves.signal).catch((error: unknown) => {
+    complain(`The agent ended: ${String(error)}`);
+  });
+  return await runUntil(signal, server, async () => {
+    say("");
+    say("Stopping: the agent leaves, streams end, the store closes.");
+    agentLeaves.abort();
+    await agent;
+  });
+}
 
 type Ports = Pick<RunningServer, "port" | "metricsPort">;
 

@@ -120,6 +120,61 @@ describe("bad usage ends with code 2 and the usage", () => {
   });
 });
 
+describe("help", () => {
+  test("and the version are printed, with exit code 0", async () => {
+    const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+    expect(await lucid(["--version"])).toEqual({ code: 0, stdout: `${version}\n`, stderr: "" });
+    const all = await lucid(["--help"]);
+    expect(all).toMatchObject({
+      code: 0,
+      stderr: "",
+      stdout: expect.stringMatching(/^ {2}token {2,}print an access/m),
+    });
+    for (const words of [[], ["help"], ["-h"]]) expect(await lucid(words)).toEqual(all);
+    const one = await lucid(["token", "--help"]);
+    expect(one).toMatchObject({ code: 0, stderr: "", stdout: expect.stringContaining("--ttl <seconds>") });
+    for (const words of [
+      ["help", "token"],
+      ["token", "-h"],
+    ])
+      expect(await lucid(words)).toEqual(one);
+  }, 30_000);
+
+  test.each([
+    ["serv", "serve"],
+    ["help tokn", "token"],
+    ["helth --help", "health"],
+    ["token --rol admin", "--role"],
+    ["token --role admin --enrolment", "--enrollment"],
+    ["agent --sever http://127.0.0.1:1", "--server"],
+  ])("is at hand for lucid-node %s: %s is suggested", async (words, meant) => {
+    const { code, stdout, stderr } = await lucid(words.split(" "));
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toContain(`(Did you mean ${meant}?)`);
+    expect(stderr).toContain("usage: lucid-node");
+  });
+
+  test.each(["serve now", "serve --port 1", "nothing --help", "health --service"])(
+    "is printed for lucid-node %s, which does nothing",
+    async (words) => {
+      const { code, stdout, stderr } = await lucid(words.split(" "));
+      expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+      expect(stderr).toContain("usage: lucid-node");
+    },
+  );
+
+  test.each([
+    "agent --enrolment-token=hunter2",
+    "agent --prove=hunter2'",
+    "agent hunter2",
+    "agent --server http://a hunter2",
+  ])("does not repeat what may be a secret: lucid-node %s", async (words) => {
+    const { code, stdout, stderr } = await lucid(words.split(" "));
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).not.toContain("hunter2");
+  });
+});
+
 describe("health", () => {
   test("ends with 0 for a service that serves, by its URL and by the settings", async () => {
     const { url, port } = await serve();

@@ -1,21 +1,13 @@
-// What a subcommand is.
+// What the command line takes: values of options as people write them, and the error for anything else.
 import { serviceUrl } from "../client/address.js";
 
-export interface Command {
-  /** One line for the list of commands. */
-  readonly summary: string;
-  readonly usage: string;
-  /** Answers the exit code. A UsageError ends in the usage and exit code 2. */
-  run(arguments_: readonly string[]): Promise<number>;
-}
-
+/** The command line is not what the command takes: the message and the command's usage are printed, with exit code 2. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** The URL that --server gives. @throws UsageError */
-export function serverOption(text: string | undefined): string {
-  if (text === undefined) throw new UsageError("--server is required");
+/** The URL that --server gives. What is refused is not repeated, for it may hold a password. @throws UsageError */
+export function serverUrl(text: string): string {
   const url = serviceUrl(text);
   if (url === undefined) {
     throw new UsageError(
@@ -23,6 +15,12 @@ export function serverOption(text: string | undefined): string {
     );
   }
   return url;
+}
+
+/** The value of an option that has to be given. @throws UsageError */
+export function needed<Value>(option: string, value: Value | undefined): Value {
+  if (value === undefined) throw new UsageError(`${option} is required`);
+  return value;
 }
 
 /** A whole number of a command line. @throws UsageError */

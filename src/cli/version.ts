@@ -1,0 +1,10 @@
+// Which version of the package this is.
+import { readFileSync } from "node:fs";
+import { findPackageJSON } from "node:module";
+
+/** Such as "1.0.0", as package.json says: that of the clone, or of the installed package. */
+export function packageVersion(): string {
+  const file = findPackageJSON(import.meta.url);
+  if (file === undefined) throw new Error("The package has no package.json");
+  return JSON.parse(readFileSync(file, "utf8")).version;
+}
