@@ -1,9 +1,11 @@
-// The commands and their options, said once: help and the tables in docs/operations.md come from here. What a
-// command does is loaded when it runs, so that help answers at once.
+// The commands and their options, said once: help, completion and the tables in docs/operations.md come from here. What a
+// command does is loaded when it runs, so that help and completion answer at once.
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
+import { Argument, Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { nodeRoles, serviceRoles } from "../access/permission.js";
+import { completionOf, shells } from "./completion.js";
+import { answer } from "./output.js";
 import { needed, serverUrl, wholeNumber } from "./usage.js";
 
 export interface CommandLine {
@@ -48,7 +50,7 @@ export function createProgram({ version, write, end }: CommandLine) {
       getErrHasColors: () => false,
     })
     .exitOverride()
-    .addHelpText("after", examples("lucid-node run", "lucid-node help agent"));
+    .addHelpText("after", examples("lucid-node run", "lucid-node help agent", "source <(lucid-node completion bash)"));
 
   program
     .command("serve")
@@ -173,6 +175,19 @@ export function createProgram({ version, write, end }: CommandLine) {
     .addHelpText("after", examples("lucid-node run", "PORT=8183 METRICS_PORT=9190 DATA_DIR=/tmp/lucid lucid-node run"))
     .action(async () => end(await (await import("./run.js")).run()));
 
+  program
+    .command("completion")
+    .description("print a script that completes these commands in a shell")
+    .addArgument(new Argument("<shell>", "the shell").choices(shells))
+    .addHelpText(
+      "after",
+      examples(
+        "source <(lucid-node completion bash)   # in ~/.bashrc",
+        "source <(lucid-node completion zsh)    # in ~/.zshrc",
+      ),
+    )
+    .action((shell) => end(answer(completionOf(shell, program))));
+
   return program;
 }
 
@@ -191,5 +206,6 @@ const parenthesised = (text: string): string => (text === "" ? "" : `(${text})`)
 export function usageOf(command: CommandUnknownOpts): string {
   if (command.parent === null) return `${command.name()} ${command.usage()}`;
   const options = command.options.map((option) => (sourceOf(option) === required ? option.flags : `[${option.flags}]`));
-  return [command.parent.name(), command.name(), ...options].join(" ");
+  const places = command.registeredArguments.map((argument) => `<${argument.name()}>`);
+  return [command.parent.name(), command.name(), ...places, ...options].join(" ");
 }

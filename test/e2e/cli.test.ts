@@ -154,7 +154,7 @@ describe("help", () => {
     expect(stderr).toContain("usage: lucid-node");
   });
 
-  test.each(["serve now", "serve --port 1", "nothing --help", "health --service"])(
+  test.each(["serve now", "serve --port 1", "nothing --help", "completion fish", "health --service"])(
     "is printed for lucid-node %s, which does nothing",
     async (words) => {
       const { code, stdout, stderr } = await lucid(words.split(" "));
@@ -172,6 +172,17 @@ describe("help", () => {
     const { code, stdout, stderr } = await lucid(words.split(" "));
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).not.toContain("hunter2");
+  });
+});
+
+describe("completion", () => {
+  test("of the command that prints it works in bash", async () => {
+    const asked = `lucid-node() { "${process.execPath}" "${commandLine}" "$@"; }
+      source <(lucid-node completion bash)
+      COMP_WORDS=(lucid-node token --role op) COMP_CWORD=3
+      _lucid_node
+      echo "\${COMPREPLY[@]}"`;
+    expect(await runProgram("bash", ["-c", asked])).toEqual({ code: 0, stdout: "operator\n", stderr: "" });
   });
 });
 

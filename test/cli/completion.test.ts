@@ -1,0 +1,110 @@
+// Completion as a shell asks for it: the script is sourced, and its function is called with the words so far.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { createProgram } from "../../src/cli/commands.js";
+import { completionOf } from "../../src/cli/completion.js";
+
+const program = createProgram({ version: "1.2.3", write: () => undefined, end: () => undefined });
+const names = program.commands.map((command) => command.name());
+const directory = mkdtempSync(join(tmpdir(), "lucid-completion-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+const scriptOf = (shell: "bash" | "zsh"): string => {
+  const path = join(directory, shell);
+  writeFileSync(path, completionOf(shell, program));
+  return path;
+};
+
+/** What bash suggests for the last of the words, as bash itself cuts the line into words. */
+function suggested(...words: string[]): string[] {
+  const asked = `source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lucid_node; printf "%s\\n" "\${COMPREPLY[@]}"`;
+  const given = ["-u", "-c", asked, scriptOf("bash"), "lucid-node", ...words];
+  return execFileSync("bash", given, { encoding: "utf8", cwd: directory })
+    .split("\n")
+    .filter((line) => line !== "");
+}
+
+describe("completion in bash", () => {
+  test("is registered for the command", () => {
+    const registered = execFileSync("bash", ["-c", 'source "$0"; complete -p lucid-node', scriptOf("bash")]);
+    expect(String(registered)).toBe("complete -F _lucid_node lucid-node\n");
+  });
+
+  test("knows every command, and every option of each", () => {
+    expect(suggested("")).toEqual([...names, "help", "--version", "--help"]);
+    for (const command of program.commands.filter((found) => found.registeredArguments.length === 0)) {
+      const options = command.options.map(({ long }) => long);
+      expect(suggested(command.name(), "")).toEqual([...options, "--help"]);
+      expect(suggested(command.name(), "--server", "http://h", "")).toEqual([...options, "--help"]);
+    }
+  });
+
+  test.each<[string[], string[]]>([
+    [["tok"], ["token"]],
+    [["token", "--e"], ["--enrollment"]],
+    [
+      ["token", "--role", ""],
+      ["worker", "validator", "storage", "compute", "operator", "payer", "admin"],
+    ],
+    [["token", "--enrollment", "--role", "st"], ["storage"]],
+    [["token", "--role", "=", "ad"], ["admin"]],
+    [
+      ["token", "--role", "="],
+      ["worker", "validator", "storage", "compute", "operator", "payer", "admin"],
+    ],
+    [["token", "--ttl", ""], []],
+    [
+      ["completion", ""],
+      ["bash", "zsh"],
+    ],
+    [["completion", "bash", "-"], ["--help"]],
+    [["help", "si"], ["simulate"]],
+    [["nothing", ""], []],
+  ])("after %j suggests %j", (words, expected) => {
+    expect(suggested(...words)).toEqual(expected);
+  });
+
+  test("completes names of files where a file is wanted, blanks and all", () => {
+    for (const name of ["agent one.json", "agent two.json", "other"]) writeFileSync(join(directory, name), "");
+    expect(suggested("agent", "--credentials", "agent").sort()).toEqual(["agent one.json", "agent two.json"]);
+  });
+});
+
+/** Undefined where there is none. */
+function zsh(): string | undefined {
+  try {
+    return execFileSync("sh", ["-c", "command -v zsh"], { encoding: "utf8" }).trim();
+  } catch {
+    return undefined;
+  }
+}
+const shell = zsh();
+if (shell === undefined) console.warn("NOT TESTED, FOR THIS MACHINE HAS NO zsh: its own view of its completion");
+
+describe("completion in zsh", () => {
+  test.runIf(shell !== undefined)("is a script that zsh can read", () => {
+    execFileSync(shell ?? "", ["-n", scriptOf("zsh")]);
+  });
+
+  test("names every command and every option, each with what it means", () => {
+    const script = completionOf("zsh", program);
+    expect(script.split("\n")[0]).toBe("#compdef lucid-node");
+    for (const command of program.commands) {
+      expect(script).toContain(`'${command.name()}:${command.description()}'`);
+      const [, own = ""] = new RegExp(`^ +${command.name()}\\) (.*) ;;$`, "m").exec(script) ?? [];
+      for (const { long, description, required } of command.options) {
+        const means = description.replaceAll("'", "'\\''").replaceAll(/[[\]:]/g, "\\$&");
+        expect(own).toContain(`'${long}${required ? "=" : ""}[${means}]`);
+      }
+    }
+  });
+
+  test("opens and closes its quotes, brackets and blocks", () => {
+    const script = completionOf("zsh", program);
+    // What bash reads without a complaint has these in pairs; it runs nothing of it.
+    execFileSync("bash", ["-n", scriptOf("zsh")]);
+    expect(script.match(/\bcase /g)?.length).toBe(script.match(/\besac\b/g)?.length);
+  });
+});
