@@ -128,6 +128,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       feed.wake();
       void coordination.publish(logChannel, "").catch(() => undefined);
     },
+    logger: log.module("history"),
   });
   const changed = (node: NodeDocument): void => {
     resets.note(node);
@@ -175,6 +176,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
       used.heard(chunk.entries);
       await Promise.all([follower.heard(chunk), resets.heard(chunk.entries)]);
     },
+    logger: log.module("history"),
   });
   const watch = createWatch({ repository, log: nodeLog, feed, paging, clock });
   const expire = createExpire({ repository, clock, changed, withholdsLoss: disruption.withholdsLoss });

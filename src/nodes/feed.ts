@@ -1,8 +1,8 @@
 // The tail of the log as this replica follows it: read once, told to all who follow. What was changed on another replica
 // comes this way, too; a message between replicas only makes it come sooner.
 import type { Clock } from "../clock.js";
-import { StoreUnavailableError } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { type Next, outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import { type LogEntry, type NodeLog, placeOf } from "./log.js";
 import type { NodeDocument } from "./node.js";
 import type { NodeRepository } from "./repository.js";
@@ -17,12 +17,6 @@ export interface Chunk {
   nodes(): Promise<ReadonlyMap<string, NodeDocument>>;
 }
 
-/** Nothing more at once while the store is away, of which others tell. A replica that misses bans by a mistake must end. */
-const unlessAway = (error: unknown): false => {
-  if (!(error instanceof StoreUnavailableError)) throw error;
-  return false;
-};
-
 export type Feed = ReturnType<typeof createFeed>;
 
 const chunkMax = 500;
@@ -36,12 +30,11 @@ export function createFeed(parts: {
   readonly clock: Clock;
   /** Told of each new chunk in order; again where the store was away. What else it rejects with ends the task. */
   readonly heard: (chunk: Chunk) => Promise<void>;
+  readonly logger: Pick<Log, "info" | "warn">;
 }) {
   const { log, repository, clock } = parts;
   const kept: Chunk[] = [];
   let place: number | undefined;
-  let woken = false;
-  let wakeTask: (() => void) | undefined;
   const waiting = new Set<() => void>();
 
   const chunkOf = (from: number, entries: readonly LogEntry[]): Chunk => {
@@ -52,10 +45,10 @@ export function createFeed(parts: {
       to: last === undefined ? from : placeOf(last),
       entries,
       nodes: () => {
-        nodes ??= repository.findMany([...new Set(entries.map(({ node_id }) => node_id))]);
-        // A store that was away must not be remembered as the answer.
-        nodes.catch(() => {
+        // A failure must not be remembered as the answer.
+        nodes ??= repository.findMany([...new Set(entries.map(({ node_id }) => node_id))]).catch((error: unknown) => {
           nodes = undefined;
+          throw error;
         });
         return nodes;
       },
@@ -72,44 +65,35 @@ export function createFeed(parts: {
     place ??= await log.tail();
   };
 
-  /** Reads on; true when there may be more at once. */
-  const advance = async (): Promise<boolean> => {
+  const readOn = async (): Promise<Next> => {
     if (place === undefined) {
       await begin();
-      return false;
+      return undefined;
     }
     const chunk = chunkOf(place, await log.after(place, chunkMax));
-    if (chunk.entries.length === 0) return false;
+    if (chunk.entries.length === 0) return undefined;
     await parts.heard(chunk);
     place = chunk.to;
     keep(chunk);
     for (const wake of [...waiting]) wake();
-    return chunk.entries.length === chunkMax;
+    return chunk.entries.length === chunkMax ? "at once" : undefined;
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      woken = false;
-      const more = await advance().catch(unlessAway);
-      if (more || woken) continue;
-      const control = new AbortController();
-      wakeTask = () => control.abort();
-      await clock.sleep(pollMs, AbortSignal.any([signal, control.signal]));
-      wakeTask = undefined;
-    }
-  };
+  const away = outage({
+    log: parts.logger,
+    began: "What other replicas do to nodes is not read now",
+    ended: "What other replicas do to nodes is read again",
+  });
+  const loop = turns({ clock, everyMs: pollMs, turn: readOn, away });
 
   return {
-    task,
+    task: loop.task,
     /** Takes the place from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
     begin,
     /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */
     follows: (): boolean => place !== undefined,
     /** Says that there is something new in the log. */
-    wake: (): void => {
-      woken = true;
-      wakeTask?.();
-    },
+    wake: loop.wake,
 
     /**
      * What stands behind that place, waiting for it up to `waitMs`; undefined when nothing came.

@@ -6,13 +6,14 @@ import type { Clock } from "../clock.js";
 import type { Coordination } from "../coordination/coordination.js";
 import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthenticated, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
+import { isOutage, unless } from "../task.js";
 import { createAdmission } from "./admission.js";
 import { createDoubts } from "./doubts.js";
 import { createEnding } from "./ending.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "./heartbeat.js";
 import { desiredStatus, type NodeDocument, type Patch, pendingCommands, predatesReset } from "./node.js";
 import { callerGone, createOpenings, enrollmentReset, superseded } from "./opening.js";
-import { type NodeRepository, unaryReplica } from "./repository.js";
+import { isNodeGone, type NodeRepository, unaryReplica } from "./repository.js";
 import {
   type AckMessage,
   type Beat,
@@ -253,7 +254,7 @@ export function createSessions(parts: {
     session.lastCountedMs = nowMs;
     session.lastHeardAt = clock.now();
     dirty.add(session);
-    if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
+    if (session.connectivity !== "connected") void restore(session).catch(unless(isOutage, isNodeGone));
     return true;
   };
 

@@ -15,6 +15,7 @@ import { createLease } from "../../src/replicas/lease.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo.js";
 import { runTasks } from "../../src/task.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { aNodeDocument } from "../support/documents.js";
 import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/mongo-given.js";
 import { randomFrom } from "../support/random.js";
@@ -45,7 +46,7 @@ async function openReplica(mongo: GivenMongo, name: string) {
   const repository = await createNodeRepository(store);
   const pools = await createPoolRepository(store);
   const poot = await createPootRepository(store);
-  const log = await createNodeLog({ store, repository, clock, appended: () => undefined });
+  const log = await createNodeLog({ store, repository, clock, appended: () => undefined, logger: silentLog });
   const highestFence = async () => Math.max(await repository.highestFence(), await pools.highestFence());
   const lease = await createLease({
     ...{ store, clock, name: "fleet", owner: name, exclusive: false, highestFence },

@@ -4,6 +4,7 @@ import { systemClock } from "../../src/clock.js";
 import { createFeed } from "../../src/nodes/feed.js";
 import { type LogEntry, nodeLogCollection } from "../../src/nodes/log.js";
 import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../src/storage/collection.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { aNode } from "../support/builders.js";
 import { createTestClock } from "../support/clock.js";
 import { sharedEngines } from "../support/engines.js";
@@ -72,6 +73,7 @@ test("a replica that cannot take in the log by a mistake of its own ends instead
       told++;
       if (failure !== undefined) throw failure;
     },
+    logger: silentLog,
   });
   await feed.begin();
   const ended = feed.task(new AbortController().signal).catch((error: unknown) => error);

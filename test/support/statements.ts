@@ -21,6 +21,7 @@ import {
   resourceMetricsCollection,
 } from "../../src/resources/repository.js";
 import type { CollectionDefinition, Store } from "../../src/storage/collection.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { createTestClock } from "./clock.js";
 import { until } from "./until.js";
 
@@ -130,7 +131,10 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await nodes.markLogged([{ nodeId: "node_1", change: 1, deleted: false }], now);
   await nodes.markLogged([{ nodeId: "node_29", change: 1, deleted: true }], now);
 
-  const log = named("log", await createNodeLog({ store, repository: nodes, clock, appended: () => undefined }));
+  const log = named(
+    "log",
+    await createNodeLog({ store, repository: nodes, clock, appended: () => undefined, logger: silentLog }),
+  );
   await log.eventsOf("node_1", { since: now, descending: true, limit: 5, skip: 0 });
   await log.countOf("node_1", now);
   await log.tail();
