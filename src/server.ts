@@ -195,7 +195,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const resets = createResets({ repository, storeNow: store.now, clock });
   const strays = createStrays({ ...led, pools, nodes: repository, membership, log: log.module("pools") });
   const tokens = await createTokens({
-    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs },
+    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs, log: log.module("tokens") },
     rings: secrets.rings,
     onRevoked: (jti) => {
       for (const streams of [sessions, watch]) streams.endToken(jti, unauthenticated("The token was revoked"));

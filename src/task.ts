@@ -127,16 +127,6 @@ export const untilDone =
     }
   };
 
-/**
- * What comes of a turn that failed and is tried again soon. That the store is away is told of by those who write heartbeats;
- * anything else is a mistake of this program, which would repeat in silence.
- */
-export const turnFailed =
-  (log: { error(message: string, context: Record<string, unknown>): void }, what: string) =>
-  (error: unknown): void => {
-    if (!(error instanceof StoreUnavailableError)) log.error(`${what} failed by a mistake of this program`, { error });
-  };
-
 /** Does the work for each item, so many at a time, in the order of the items. Rejects with the first failure. */
 export async function eachOf<Item>(
   items: readonly Item[],

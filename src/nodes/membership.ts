@@ -137,21 +137,27 @@ export function createMembership(parts: {
     leaving,
 
     /**
-     * A leader's word that the node, as it was read, must leave its pool. False: it has changed since, or a later leader has
-     * spoken. Where its name is taken among nodes without a pool it gets one of its own.
+     * A leader's word that the node, as it was read, must leave its pool. Where its name is taken among nodes without a pool
+     * it gets one of its own. False: it has changed since, a later leader has spoken, or that name is taken as well.
      */
     takeOut: async (node: NodeDocument, fence: number): Promise<boolean> => {
       const patch = leaving("system");
       const write = (chosen: Patch) => repository.compareAndSet(node, chosen, now(), { fence });
-      const changed = await write(patch).catch((error: unknown) => {
-        if (!(error instanceof DuplicateKeyError && error.index === "idx_name_scope")) throw error;
-        return write(renamed(node, patch));
-      });
+      const changed = await write(patch)
+        .catch(ifNameTaken(() => write(renamed(node, patch))))
+        .catch(ifNameTaken(() => null));
       if (changed !== null) parts.changed(changed);
       return changed !== null;
     },
   };
 }
+
+const ifNameTaken =
+  <Result>(instead: () => Result) =>
+  (error: unknown): Result => {
+    if (!(error instanceof DuplicateKeyError && error.index === "idx_name_scope")) throw error;
+    return instead();
+  };
 
 const nameMax = 100;
 

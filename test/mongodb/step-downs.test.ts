@@ -50,10 +50,10 @@ async function openReplica(mongo: GivenMongo, name: string) {
   const highestFence = async () => Math.max(await repository.highestFence(), await pools.highestFence());
   const lease = await createLease({
     ...{ store, clock, name: "fleet", owner: name, exclusive: false, highestFence },
-    log: { info: () => undefined },
+    log: silentLog,
   });
   const counting = createCounting({
-    ...{ repository: poot, leadership: lease.leadership, clock, log: { warn: () => undefined } },
+    ...{ repository: poot, leadership: lease.leadership, clock, log: silentLog },
     setNodeScore: repository.setPootScore,
   });
   const tasks = runTasks([log.task, lease.task, counting.task]);

@@ -10,6 +10,7 @@ import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { aName, aNode, aPool } from "../support/builders.js";
 import { createTestClock } from "../support/clock.js";
 import { historyOf, nodeOf } from "../support/look.js";
+import { within } from "../support/until.js";
 import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world.js";
 
 const membersOf = async (world: World, poolId: string): Promise<string[]> =>
@@ -101,7 +102,7 @@ describe("the leader's look", () => {
   /** Pools of one replica that leads, with as many members each as `counts` says; what it does is noted. */
   function aLook(counts: Map<string, number>, maxNodes = 2) {
     const clock = createTestClock();
-    const [counted, read, errors]: [number[], string[], unknown[]] = [[], [], []];
+    const [counted, read, told]: [number[], string[], string[]] = [[], [], []];
     let failure: Error | undefined;
     const { task } = createStrays({
       pools: { find: async () => ({ max_nodes: maxNodes }) as PoolDocument },
@@ -122,14 +123,16 @@ describe("the leader's look", () => {
       membership: { takeOut: async () => true },
       leadership: () => ({ token: 1, holds: () => true }),
       clock,
-      log: { warn: () => undefined, error: (message, context) => errors.push([message, context.error]) },
+      log: { warn: (message) => told.push(message), info: (message) => told.push(message) },
     });
     const control = new AbortController();
     const running = task(control.signal);
+    const ended = running.catch((error: unknown) => error);
     return {
       counted,
       read,
-      errors,
+      told,
+      ended,
       fail: (error: Error | undefined) => {
         failure = error;
       },
@@ -138,7 +141,7 @@ describe("the leader's look", () => {
       },
       [Symbol.asyncDispose]: async () => {
         control.abort();
-        await running;
+        await ended;
       },
     };
   }
@@ -168,17 +171,18 @@ describe("the leader's look", () => {
     expect(look.read).not.toEqual([]);
   });
 
-  test("logs a mistake of the program as an error and goes on, and says nothing of a store that is away", async () => {
+  test("outlasts a store that is away, which it tells of once, and ends by a mistake of the program", async () => {
     await using look = aLook(new Map([["over", 5]]));
     look.fail(new StoreUnavailableError("away"));
-    await look.pass(15);
-    expect(look.errors).toEqual([]);
+    await look.pass(25);
+    expect(look.told).toEqual(["Nodes that their pool cannot hold are not looked for now"]);
+    look.fail(undefined);
+    await look.pass(60);
+    expect(look.told[1]).toBe("Nodes that their pool cannot hold are looked for again");
+    expect(look.read).not.toEqual([]);
     const mistake = new TypeError("a mistake");
     look.fail(mistake);
     await look.pass(15);
-    expect(look.errors[0]).toEqual([expect.stringContaining("mistake of this program"), mistake]);
-    look.fail(undefined);
-    await look.pass(60);
-    expect(look.read).not.toEqual([]);
+    expect(await within(look.ended, "the task ends")).toBe(mistake);
   });
 });

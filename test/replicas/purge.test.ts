@@ -106,7 +106,7 @@ it("samples", async () => {
     ...{ resources, alerts, nodes, clock, storeNow: store.now, retentionDays: 90, cleanupIntervalMs: 1000 },
     leadership: () => ({ token: 1, holds: () => true }),
     gauge: { set: () => undefined },
-    log: { warn: (message, context) => expect.unreachable(`${message} ${context.error}`) },
+    log: { ...silentLog, warn: (message, fields) => expect.unreachable(`${message} ${fields?.error}`) },
   });
   const buckets = async () => (await resources.read("node_1", 60_000, at - 60_000, at + 60_000)).length;
   clock.stepWall(3650 * dayMs);

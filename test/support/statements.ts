@@ -263,7 +263,10 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   const resets = createResets({ repository: nodes, storeNow: store.now, clock });
   const tokens = named(
     "tokens",
-    await createTokens({ store, clock, rings, resets, ttlMaxMs: 86_400_000, onRevoked: () => undefined }),
+    await createTokens({
+      ...{ store, clock, rings, resets, ttlMaxMs: 86_400_000, log: silentLog },
+      onRevoked: () => undefined,
+    }),
   );
   await tokens.revoke("jti");
   await tokens.load();
@@ -288,7 +291,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   });
   await (await tokens.enrollment(enrolled.token)).spend("fingerprint");
 
-  const self = { store, clock, log: { info: () => undefined } };
+  const self = { store, clock, log: silentLog };
   const lease = named(
     "lease",
     await createLease({ ...self, name: "fleet", owner: "one", exclusive: false, highestFence: nodes.highestFence }),
