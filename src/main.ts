@@ -9,8 +9,12 @@ export async function main(signal: AbortSignal): Promise<number> {
     signal.addEventListener("abort", () => resolve(undefined), { once: true });
   });
   const server = await startServer(parseSettings(readEnvironment()));
-  const failure = await Promise.race([ended, server.failed.then(undefined, (error: unknown) => ({ error }))]);
-  if (failure !== undefined) server.log.error("The service cannot go on", failure);
+  const failed = server.failed.then(undefined, (error: unknown) => ({ error }));
+  const failure = await Promise.race([ended, failed]);
+  if (failure) server.log.error("The service cannot go on", failure);
   await server.stop();
-  return failure === undefined ? 0 : 1;
+  // A mistake in what the tasks do last is no orderly end either.
+  const late = failure ?? (await failed);
+  if (late && !failure) server.log.error("The service ended by a failure", late);
+  return late ? 1 : 0;
 }

@@ -57,7 +57,7 @@ import { createValidation } from "./rpc/validate.js";
 import { parseKeyRing, type Settings } from "./settings.js";
 import { cannotListen, checkStart } from "./start-check.js";
 import { type Store, StoreUnavailableError } from "./storage/collection.js";
-import { runTasks, type Task, untilDone } from "./task.js";
+import { outage, type RunningTasks, runTasks, type Task, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
 import { machineUsage } from "./telemetry/machine.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
@@ -80,7 +80,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly metricsPort: number;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Rejects when a piece of long-lived work fails; the process should end then. */
+  readonly tasks: Pick<RunningTasks, "names" | "running">;
+  /** Rejects with a TaskError when a piece of long-lived work fails; the process should end then. Resolves after an orderly stop. */
   readonly failed: Promise<void>;
   /** Ends every stream OK within the drain window, then what still runs, then closes. Asked again it waits for the same end. */
   stop(): Promise<void>;
@@ -340,23 +341,23 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   };
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
   await join(new AbortController().signal).catch(ifUnavailable);
-  const joining = untilDone(join, clock);
+  const joining = untilDone({
+    work: join,
+    clock,
+    away: outage({
+      log: log.module("replicas"),
+      began: "This replica cannot take its place among the others yet",
+      ended: "This replica has taken its place among the others",
+    }),
+  });
   // Before the work that only a leader does begins, or it would wait a turn.
   await lease.take().catch(ifUnavailable);
-  const tasks = runTasks([
-    ...[
-      joining,
-      listen,
-      lease.task,
-      roster.task,
-      sweeper.task,
-      orphans.task,
-      disruption.task,
-      strays.task,
-      reconciler.task,
-    ],
-    ...[nodeLog.task, feed.task, poot.task, tokens.task, health.task, ...used.tasks],
-  ]);
+  const tasks = runTasks({
+    ...{ joining, listen, lease: lease.task, roster: roster.task },
+    ...{ sweeper: sweeper.task, orphans: orphans.task, reconciler: reconciler.task },
+    ...{ disruption: disruption.task, strays: strays.task, log: nodeLog.task, feed: feed.task },
+    ...{ counting: poot.task, tokens: tokens.task, health: health.task, ...used.tasks },
+  });
   undo.defer(tasks.stop);
   await health.first();
   const tls = settings.tls && {
@@ -413,6 +414,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     metricsPort: probes.port,
     metrics,
     log,
+    tasks,
     failed: tasks.ended,
     stop,
     [Symbol.asyncDispose]: stop,

@@ -113,19 +113,19 @@ export function turns(parts: {
   };
 }
 
-/** Work that is tried once a second while the store is away, and then done. What else it throws ends the process. */
-export const untilDone =
-  (work: (signal: AbortSignal) => Promise<void>, clock: Clock): Task =>
-  async (signal) => {
-    while (!signal.aborted) {
-      try {
-        return await work(signal);
-      } catch (error) {
-        if (!(error instanceof StoreUnavailableError)) throw error;
-        await clock.sleep(1_000, signal);
-      }
-    }
-  };
+/** Work that is tried once a second through an outage, and then done. */
+export const untilDone = (parts: {
+  readonly work: (signal: AbortSignal) => Promise<void>;
+  readonly clock: Pick<Clock, "sleep">;
+  readonly away: Outage;
+}): Task =>
+  turns({
+    ...{ clock: parts.clock, everyMs: 1_000, away: parts.away },
+    turn: async (signal) => {
+      await parts.work(signal);
+      return "done";
+    },
+  }).task;
 
 /** Does the work for each item, so many at a time, in the order of the items. Rejects with the first failure. */
 export async function eachOf<Item>(
@@ -141,28 +141,50 @@ export async function eachOf<Item>(
   await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
 }
 
+/** A task failed; the cause is what it threw. */
+export class TaskError extends Error {
+  override readonly name = "TaskError";
+  /** As it is named in the list of tasks. */
+  readonly task: string;
+
+  constructor(task: string, cause: unknown) {
+    super(`The task ${task} failed`, { cause });
+    this.task = task;
+  }
+}
+
 export interface RunningTasks {
-  /** Rejects with the first failure of a task, resolves when all have ended. */
+  /** Of all tasks, those that have ended among them. */
+  readonly names: readonly string[];
+  /** Names of the tasks that have not ended yet. */
+  running(): readonly string[];
+  /** Rejects with the TaskError of the first task that failed, when the others have ended too; resolves when none failed. */
   readonly ended: Promise<void>;
-  /** Aborts all and waits for them. */
+  /** Aborts all and waits for them. A failure on the way is told by `ended` alone. */
   stop(): Promise<void>;
 }
 
-/** Starts all tasks; the first one that fails ends the others. */
-export function runTasks(tasks: readonly Task[]): RunningTasks {
+/** Starts all tasks, each under its name; the first one that fails ends the others. */
+export function runTasks(tasks: Readonly<Record<string, Task>>): RunningTasks {
   const control = new AbortController();
-  const running = tasks.map((task) =>
-    task(control.signal).catch((error: unknown) => {
+  const running = new Set(Object.keys(tasks));
+  let failure: TaskError | undefined;
+  const run = async (name: string, task: Task): Promise<void> => {
+    try {
+      await task(control.signal);
+    } catch (error) {
+      failure ??= new TaskError(name, error);
       control.abort();
-      throw error;
-    }),
-  );
-  const ended = Promise.allSettled(running).then((results) => {
-    const failed = results.find((result) => result.status === "rejected");
-    if (failed) throw failed.reason;
+    }
+    running.delete(name);
+  };
+  const ended = Promise.all(Object.entries(tasks).map(([name, task]) => run(name, task))).then(() => {
+    if (failure !== undefined) throw failure;
   });
   ended.catch(() => undefined);
   return {
+    names: Object.keys(tasks),
+    running: () => [...running],
     ended,
     stop: async () => {
       control.abort();

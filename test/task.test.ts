@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { CoordinationUnavailableError } from "../src/coordination/coordination.js";
 import { nodeNotFound, unavailable } from "../src/failure.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../src/storage/collection.js";
-import { type Next, turns } from "../src/task.js";
+import { type Next, runTasks, TaskError, turns, untilDone } from "../src/task.js";
 import { createTestClock } from "./support/clock.js";
 import { until, within } from "./support/until.js";
 
@@ -154,5 +154,67 @@ describe("a loop", () => {
     await loop.stop();
     await loop.pass(3);
     expect(loop.turnsAtMs).toHaveLength(2);
+  });
+});
+
+describe("tasks that run together", () => {
+  const untilAborted = (signal: AbortSignal) =>
+    new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+
+  test("end together when one fails, with its error and its name", async () => {
+    const mistake = new TypeError("a mistake");
+    const failing = Promise.withResolvers<void>();
+    const tasks = runTasks({
+      // What fails because the others end is not why they end.
+      follower: async (signal) => {
+        await untilAborted(signal);
+        throw new Error("cut off");
+      },
+      failing: () => failing.promise,
+      brief: async () => undefined,
+    });
+    await until(() => tasks.running().length === 2, "one task is done");
+    expect(tasks.running()).toEqual(["follower", "failing"]);
+    failing.reject(mistake);
+    const error = await within(
+      tasks.ended.catch((thrown: unknown) => thrown),
+      "all end",
+    );
+    expect(error).toBeInstanceOf(TaskError);
+    expect(error).toMatchObject({ task: "failing", cause: mistake });
+    expect([tasks.names, tasks.running()]).toEqual([["follower", "failing", "brief"], []]);
+    await tasks.stop();
+  });
+
+  test("end in order when they are stopped, and a failure on the way is told by their end", async () => {
+    const orderly = runTasks({ one: untilAborted, two: untilAborted });
+    await within(orderly.stop(), "they stop");
+    await orderly.ended;
+    const tasks = runTasks({
+      one: untilAborted,
+      two: async (signal) => {
+        await untilAborted(signal);
+        throw new TypeError("a mistake at the end");
+      },
+    });
+    await within(tasks.stop(), "they stop");
+    await expect(tasks.ended).rejects.toMatchObject({ task: "two" });
+  });
+
+  test("may be tried until they are done", async () => {
+    const clock = createTestClock();
+    const told: string[] = [];
+    let tries = 0;
+    const task = untilDone({
+      work: async () => {
+        if (++tries < 3) throw storeAway;
+      },
+      clock,
+      away: { began: () => told.push("began"), ended: () => told.push("ended") },
+    });
+    const ended = task(new AbortController().signal);
+    await clock.advance(2_000);
+    await within(ended, "it is done");
+    expect([tries, told]).toEqual([3, ["began", "ended"]]);
   });
 });

@@ -85,6 +85,6 @@ export async function createResources(parts: {
         return pool && { disrupted: pool.disrupted_since !== undefined };
       },
     }),
-    tasks: [monitor.task, retention.task],
+    tasks: { monitor: monitor.task, retention: retention.task },
   };
 }

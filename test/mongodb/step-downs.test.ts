@@ -56,7 +56,7 @@ async function openReplica(mongo: GivenMongo, name: string) {
     ...{ repository: poot, leadership: lease.leadership, clock, log: silentLog },
     setNodeScore: repository.setPootScore,
   });
-  const tasks = runTasks([log.task, lease.task, counting.task]);
+  const tasks = runTasks({ log: log.task, lease: lease.task, counting: counting.task });
   closing.defer(tasks.stop);
   return { name, repository, poot, log, lease, counting, [Symbol.asyncDispose]: () => closing.disposeAsync() };
 }
