@@ -107,11 +107,8 @@ export const stillCollector: Collector = {
   }),
 };
 
-/**
- * Lease, roster, sweeper, orphans, disruption, strays, reconciler, node log, feed, PoOT's counting, samples, retention, tokens,
- * health: each sleeps when it has nothing to do.
- */
-const sleepersAtRest = 14;
+/** Each task that runs sleeps when it has nothing to do. */
+const sleepersAtRest = ({ server }: World): number => server.tasks.running().length;
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { settings: given = {}, clock = systemClock, engines: _, ...overrides } = options;
@@ -203,7 +200,7 @@ export async function openClockedWorld(options: Omit<WorldOptions, "clock" | "en
   const clock = createTestClock();
   const engines = await openEngines(clock);
   const world = await openWorld({ random: () => 0, ...options, clock, engines });
-  const pass = passer(clock, () => sleepersAtRest + engines.sleepers);
+  const pass = passer(clock, () => sleepersAtRest(world) + engines.sleepers);
   await pass(0);
   return Object.defineProperties({ clock, pass }, Object.getOwnPropertyDescriptors(world)) as ClockedWorld;
 }
@@ -226,7 +223,7 @@ export async function openClockedFleet(
   const clock = createTestClock();
   const engines = await sharedEngines(clock);
   const replicas: World[] = [];
-  const pass = passer(clock, () => replicas.length * sleepersAtRest + engines.sleepers);
+  const pass = passer(clock, () => replicas.reduce((sum, one) => sum + sleepersAtRest(one), engines.sleepers));
   const join = async () => {
     const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings };
     const world = await openWorld({ random: () => 0, ...options, settings, clock, engines });
