@@ -15,7 +15,7 @@ import type { Collector } from "../../src/resources/collector.js";
 import type { NodeRole, Role } from "../../src/rpc/permission.js";
 import { type Overrides, type RunningServer, startServer } from "../../src/server.js";
 import { parseKeyRing, parseSettings } from "../../src/settings.js";
-import { type Store, StoreUnavailableError } from "../../src/storage/collection.js";
+import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../src/storage/collection.js";
 import { silentLog } from "../../src/telemetry/log.js";
 import { createTestClock, type TestClock } from "./clock.js";
 import { type Engines, onProductionEngines, openEngines, sharedEngines } from "./engines.js";
@@ -36,6 +36,13 @@ export interface WorldOptions extends Omit<Overrides, "store" | "clock"> {
   readonly engines?: Engines;
 }
 
+/** A call of the store: its operation, what it is given, and the collection; none for the store's own. */
+export type BeforeStore = (
+  operation: string,
+  given: readonly unknown[],
+  collection: string | undefined,
+) => Promise<void> | undefined;
+
 /** Clients at this level are an admin's. */
 export interface World extends Clients, AsyncDisposable {
   readonly clock: Clock;
@@ -53,8 +60,8 @@ export interface World extends Clients, AsyncDisposable {
   count(name: string, labels?: Readonly<Record<string, string | number>>): Promise<number>;
   /** The store under the service, for what no RPC shows or does. */
   readonly store: Store;
-  /** Runs before each call of the store, which waits for it. */
-  beforeStore(hook: ((operation: string) => Promise<void> | undefined) | undefined): void;
+  /** Runs before each call of the store, which waits for it and rejects with what it throws. */
+  beforeStore(hook: BeforeStore | undefined): void;
   /** While true the store refuses everything, as if it could not be reached. */
   storeAway(away: boolean): void;
   /** `stop`: in order. `crash`: nothing more is written, nobody is told. Then the service comes up on the same data. */
@@ -281,25 +288,25 @@ export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, 
 /** A store that a test can cut off: from then on nothing is read or written any more. */
 function createSeverable(inner: Store) {
   let severed = false;
-  let before: ((operation: string) => Promise<void> | undefined) | undefined;
-  const guarded = <T extends object>(target: T): T =>
+  let before: BeforeStore | undefined;
+  const guarded = <T extends object>(target: T, collection?: string): T =>
     new Proxy(target, {
       get: (_, name) => {
         const member: unknown = Reflect.get(target, name);
         if (typeof member !== "function") return member;
         if (name === Symbol.asyncDispose) return () => inner[Symbol.asyncDispose]();
         return async (...given: unknown[]) => {
-          await before?.(String(name));
+          await before?.(String(name), given, collection);
           if (severed) throw new StoreUnavailableError("The store was cut off");
           const result: unknown = await member.apply(target, given);
-          return name === "collection" ? guarded(result as object) : result;
+          return name === "collection" ? guarded(result as object, (given[0] as CollectionDefinition).name) : result;
         };
       },
     });
   return {
     inner,
     store: guarded(inner),
-    before: (hook: typeof before) => {
+    before: (hook: BeforeStore | undefined) => {
       before = hook;
     },
     sever: (value: boolean) => {
