@@ -7,7 +7,7 @@ import { healthReports } from "./admin/reports.js";
 import { loadSecrets } from "./admin/secrets.js";
 import { createTokens } from "./admin/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
-import type { Coordination } from "./coordination/coordination.js";
+import { type Coordination, isCoordinationAway } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
 import { openEngines } from "./engines.js";
 import { unauthenticated } from "./failure.js";
@@ -56,8 +56,8 @@ import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
 import { parseKeyRing, type Settings } from "./settings.js";
 import { cannotListen, checkStart } from "./start-check.js";
-import { type Store, StoreUnavailableError } from "./storage/collection.js";
-import { outage, type RunningTasks, runTasks, type Task, untilDone } from "./task.js";
+import type { Store } from "./storage/collection.js";
+import { isOutage, outage, type RunningTasks, runTasks, type Task, unless, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
 import { machineUsage } from "./telemetry/machine.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
@@ -127,7 +127,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     clock,
     appended: () => {
       feed.wake();
-      void coordination.publish(logChannel, "").catch(() => undefined);
+      void coordination.publish(logChannel, "").catch(unless(isCoordinationAway));
     },
     logger: log.module("history"),
   });
@@ -424,9 +424,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 /** A wake-up call: the log of nodes has grown. */
 const logChannel = "node-log";
 
-const ifUnavailable = (error: unknown): void => {
-  if (!(error instanceof StoreUnavailableError)) throw error;
-};
+const ifUnavailable = unless(isOutage);
 
 const rateLimits = ({ rateLimit }: Settings) => ({
   public: rateLimit.publicPerMinute,

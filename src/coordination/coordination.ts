@@ -28,10 +28,13 @@ export interface Coordination {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** What is shared cannot be reached, refuses, or did not answer in time; whether the call had an effect is unknown. */
+/** What is shared cannot be reached, refuses, is closed, or did not answer in time; whether the call had an effect is unknown. */
 export class CoordinationUnavailableError extends Error {
   override readonly name = "CoordinationUnavailableError";
 }
+
+/** For what is published at best effort: `.catch(unless(isCoordinationAway))`. */
+export const isCoordinationAway = (error: unknown): boolean => error instanceof CoordinationUnavailableError;
 
 /** The server is there and cannot be used; the message says why and what to do. */
 export class CoordinationRefusedError extends StartError {

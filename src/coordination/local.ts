@@ -1,6 +1,6 @@
 // Coordination within one process, for a single replica. Forgets everything at its end, as the port allows.
 import type { Clock } from "../clock.js";
-import type { Coordination } from "./coordination.js";
+import { type Coordination, CoordinationUnavailableError } from "./coordination.js";
 
 type Handler = (message: string) => void;
 
@@ -24,7 +24,7 @@ export function createLocalCoordination({ clock }: { readonly clock: Pick<Clock,
   const channels = new Map<string, Set<Handler>>();
   let closed = false;
   const assertOpen = () => {
-    if (closed) throw new Error("The coordination is closed");
+    if (closed) throw new CoordinationUnavailableError("The coordination is closed");
   };
 
   return {

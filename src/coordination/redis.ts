@@ -65,7 +65,7 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
   const subscriptions = createSubscriptions(() => connect("subscriptions"), log, retry);
   let closed: Promise<void> | undefined;
   const assertOpen = () => {
-    if (closed) throw new Error("The coordination is closed");
+    if (closed) throw new CoordinationUnavailableError("The coordination is closed");
   };
 
   const ask = async <Answer>(command: () => Promise<Answer>): Promise<Answer> => {
@@ -402,7 +402,7 @@ function createSubscriptions(
     close: async () => {
       if (closed) return;
       closed = true;
-      const over = new Error("The coordination is closed");
+      const over = new CoordinationUnavailableError("The coordination is closed");
       for (const { subscriptions } of channels.values()) {
         for (const { confirmed } of subscriptions) confirmed.reject(over);
       }

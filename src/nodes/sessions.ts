@@ -3,7 +3,7 @@
 // before anyone is told of them.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
-import type { Coordination } from "../coordination/coordination.js";
+import { type Coordination, isCoordinationAway } from "../coordination/coordination.js";
 import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unauthenticated, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import { isOutage, unless } from "../task.js";
@@ -176,7 +176,7 @@ export function createSessions(parts: {
     // Best effort: a replica that misses it learns of the epoch by its next flush.
     void coordination
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
-      .catch(() => undefined);
+      .catch(unless(isCoordinationAway));
     try {
       // The epoch is taken, and the node's silence is judged; but a caller that is gone has not connected it.
       if (opening.isGone()) throw callerGone();
