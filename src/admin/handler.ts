@@ -13,6 +13,7 @@ import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure
 import type { Caller } from "../rpc/caller.js";
 import { charge } from "../rpc/gate.js";
 import { type NodeRole, nodeRoles, type Policy, type Role } from "../rpc/permission.js";
+import { isOutage, unless } from "../task.js";
 import type { Health, HealthLevel } from "./health.js";
 import type { TokenPair, Tokens } from "./tokens.js";
 
@@ -134,7 +135,7 @@ export function createAdminHandler(parts: {
       environment: facts.environment,
       engines: { storage: facts.storage, coordination: facts.coordination },
       // Known for certain is this one alone while the store is away.
-      replicas: await parts.countReplicas().catch(() => 1),
+      replicas: (await parts.countReplicas().catch(unless(isOutage))) ?? 1,
       startedAt: timestampFromDate(facts.startedAt),
       replicaId: facts.replicaId,
     }),

@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { Failure, poolFull, poolNotFound } from "../failure.js";
 import { DuplicateKeyError } from "../storage/collection.js";
+import { isOutage, unless } from "../task.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
@@ -72,7 +73,7 @@ export function createMembership(parts: {
   /** Back to the pool it came from if that has room still, else to none; what else the move changed goes back too. */
   const turnBack = async (current: NodeDocument, { before, patch }: Move, actor: string): Promise<Patch> => {
     const { pool_id: poolId, pool_priority: priority = defaultPriority } = before;
-    const place = poolId === undefined ? undefined : await claim(poolId, priority).catch(() => undefined);
+    const place = poolId === undefined ? undefined : await claim(poolId, priority).catch(unless(isOutage, isFailure));
     const event = { type: "updated", reason: "back in its pool", actor } as const;
     const back = place === undefined ? leaving(actor) : { set: place, event };
     const { set, unset } = restoring(current, before, patch);
@@ -151,6 +152,8 @@ export function createMembership(parts: {
     },
   };
 }
+
+const isFailure = (error: unknown): boolean => error instanceof Failure;
 
 const ifNameTaken =
   <Result>(instead: () => Result) =>

@@ -25,6 +25,7 @@ import { idempotencyId, meaningOf, once } from "../rpc/idempotency.js";
 import type { Paging } from "../rpc/paging.js";
 import type { Policy } from "../rpc/permission.js";
 import { checkVersion, maskedPaths } from "../rpc/update.js";
+import { isOutage, unless } from "../task.js";
 import { type LastSample, poolFigures } from "./figures.js";
 import { closedMsMax, maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";
@@ -132,7 +133,7 @@ export function createPoolHandler(parts: {
       throw wrongStatus(`Pool ${poolId} was opened again meanwhile`);
     } catch (error) {
       // Where the store does not even take this, the pool opens by itself after a while.
-      await repository.reopen(poolId, closedAt).catch(() => undefined);
+      await repository.reopen(poolId, closedAt).catch(unless(isOutage));
       throw error;
     }
   };

@@ -5,6 +5,7 @@ import { Failure, unavailable } from "../failure.js";
 import { newValidationId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
 import { DuplicateKeyError } from "../storage/collection.js";
+import { isOutage, unless } from "../task.js";
 import type { Admission, Submission } from "./admission.js";
 import type { Counting } from "./counting.js";
 import type { PootRepository } from "./repository.js";
@@ -92,7 +93,7 @@ export function createProving(parts: ProvingParts) {
     const nodeIds = [...new Set(spending.map(({ node_id }) => node_id))];
     await counting.countMany(nodeIds).catch((error: unknown) => witness.uncounted(nodeIds.join(" "), error));
     if (parts.sharedOutputEvents) {
-      for (const verdict of spending) await lookForShared(verdict).catch(() => undefined);
+      for (const verdict of spending) await lookForShared(verdict).catch(unless(isOutage));
     }
   };
 

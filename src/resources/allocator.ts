@@ -7,6 +7,7 @@ import type { Allocation, Json, NodeDocument, Patch } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { type Keyed, once } from "../rpc/idempotency.js";
 import type { CollectionDefinition, Store } from "../storage/collection.js";
+import { isOutage, unless } from "../task.js";
 import { type Amounts, allocate, release, standing } from "./allocation.js";
 import { dayMs } from "./rollup.js";
 
@@ -202,7 +203,7 @@ export async function createAllocator(parts: {
       return { allocation: allocatedOf((await pointers.findOne({ _id: made._id })) ?? made), replayed: true };
     } catch (error) {
       // A store that fell silent may have made it: then the pointer must lead there.
-      if (error instanceof Failure && error.reason !== "LUCID_ERR_5031") await forget(made).catch(() => undefined);
+      if (error instanceof Failure && error.reason !== "LUCID_ERR_5031") await forget(made).catch(unless(isOutage));
       throw error;
     }
   };

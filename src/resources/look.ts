@@ -19,8 +19,9 @@ function end(child: ChildProcess): void {
   if (child.pid === undefined || !living.has(child)) return;
   try {
     process.kill(-child.pid, "SIGKILL");
-  } catch {
+  } catch (error) {
     // The group has ended by itself.
+    if (!isSystemError(error)) throw error;
   }
 }
 process.on("exit", () => {
