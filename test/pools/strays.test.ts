@@ -42,6 +42,21 @@ describe("members of a pool", () => {
     expect((await historyOf(world, first.nodeId)).at(-1)?.reason).toContain("left its pool");
   });
 
+  test("that is gone stay where their own name is taken, too, and hold up nobody else", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPool(world.pools);
+    const name = aName("stray");
+    const [stuck, other] = [await aNode(world.nodes, { name }), await aNode(world.nodes)];
+    await claimSlot(world, stuck.nodeId, poolId, 2);
+    await claimSlot(world, other.nodeId, poolId, 1);
+    for (const taken of [name, `${name}-${stuck.nodeId}`]) await aNode(world.nodes, { name: taken });
+    const pools = await world.store.collection<PoolDocument>(poolsCollection);
+    await pools.deleteMany({ _id: poolId }, { limit: 1 });
+    await world.pass(60_000);
+    expect(await membersOf(world, poolId)).toEqual([stuck.nodeId]);
+    expect(world.server.tasks.running()).toContain("strays");
+  });
+
   test("that holds more than it may are taken out until it holds as many, the highest slots first", async () => {
     await using fleet = await openClockedFleet(2);
     const world = fleet.replicas[0] as World;
