@@ -4,6 +4,7 @@ import { Code, ConnectError, type Interceptor, type StreamResponse, type UnaryRe
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import type { Clock } from "../clock.js";
 import { Failure, type Reason } from "../failure.js";
+import { StoreUnavailableError } from "../storage/collection.js";
 import { requestIdKey } from "./caller.js";
 import { procedureOf } from "./policies.js";
 import { untilAborted } from "./stream.js";
@@ -63,7 +64,7 @@ export function toConnectError(thrown: unknown, context: ErrorContext): ConnectE
   if (thrown instanceof Failure) return fromFailure(thrown, context, thrown.cause);
   if (thrown instanceof ConnectError && !thrown.isWireError) return fromConnect(thrown, context);
   if (isCancellation(thrown)) return fromConnect(new ConnectError("The call was cancelled", Code.Canceled), context);
-  if (thrown instanceof Error && thrown.name === "StoreUnavailableError") {
+  if (thrown instanceof StoreUnavailableError) {
     const failure = new Failure("LUCID_ERR_5031", "The store is not available", { retryAfterMs: storeRetryMs });
     return fromFailure(failure, context, thrown);
   }

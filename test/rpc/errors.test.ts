@@ -6,6 +6,7 @@ import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/go
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
 import { Failure, malformed, nodeNotFound, poolFull, unavailable } from "../../src/failure.js";
 import { codeOf, toConnectError } from "../../src/rpc/errors.js";
+import { StoreUnavailableError } from "../../src/storage/collection.js";
 import {
   beat,
   Code,
@@ -66,12 +67,17 @@ describe("the table of reasons", () => {
   });
 
   test("a store that is away is UNAVAILABLE for a second, its own words kept inside", () => {
-    const away = Object.assign(new Error("mongodb://user:pw@host refused"), { name: "StoreUnavailableError" });
+    const away = new StoreUnavailableError("mongodb://user:pw@host refused");
     const error = toConnectError(away, context);
     expect(error.code).toBe(Code.Unavailable);
     expect(error.rawMessage).not.toContain("mongodb");
     expect(error.findDetails(ErrorInfoSchema)[0]?.reason).toBe("LUCID_ERR_5031");
     expect(error.findDetails(RetryInfoSchema)).toHaveLength(1);
+  });
+
+  test("an error that only bears the name of a store that is away is a mistake like any other", () => {
+    const error = toConnectError(Object.assign(new Error("away"), { name: "StoreUnavailableError" }), context);
+    expect(error.code).toBe(Code.Internal);
   });
 
   test("anything unexpected is hidden, and kept as the cause", () => {
