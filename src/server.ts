@@ -31,7 +31,7 @@ import { createSweeper } from "./nodes/sweeper.js";
 import { createWatch } from "./nodes/watch.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createDisruption } from "./pools/disruption.js";
-import { createFindPool, createPoolHandler } from "./pools/handler.js";
+import { createOpenForJoining, createPoolHandler } from "./pools/handler.js";
 import { createPoolRepository } from "./pools/repository.js";
 import { createStrays } from "./pools/strays.js";
 import { pootReadMaxBytes } from "./poot/handler.js";
@@ -191,8 +191,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     forgetReplica: roster.forget,
     log: log.module("orphans"),
   });
-  const findPool = createFindPool(pools, clock);
-  const membership = createMembership({ repository, findPool, now: clock.now, random, changed });
+  const openForJoining = createOpenForJoining(pools, clock);
+  const membership = createMembership({ repository, openForJoining, now: clock.now, random, changed });
   const resets = createResets({ repository, storeNow: store.now, clock });
   const strays = createStrays({ ...led, pools, nodes: repository, membership, log: log.module("pools") });
   const tokens = await createTokens({
@@ -207,7 +207,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const poot = await createPoot({
     store,
     nodes: repository,
-    hasPool: async (poolId) => (await findPool(poolId)) !== null,
+    hasPool: async (poolId) => (await openForJoining(poolId)) !== null,
     challengeKey: secrets.pootChallengeKey,
     leadership,
     paging,

@@ -7,8 +7,8 @@ import { isOutage, unless } from "../task.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
-/** What joining needs to know of a pool; null when it does not exist or is being deleted. */
-export type FindPool = (poolId: string) => Promise<{ readonly maxNodes: number } | null>;
+/** What joining needs to know of a pool; null when it does not exist or is being deleted. May open one whose deletion was given up. */
+export type OpenForJoining = (poolId: string) => Promise<{ readonly maxNodes: number } | null>;
 
 export const defaultPriority = 50;
 
@@ -36,17 +36,17 @@ export type Membership = ReturnType<typeof createMembership>;
 /** `random` is in [0, 1); joins start at different slots, so that many at once seldom meet. */
 export function createMembership(parts: {
   readonly repository: NodeRepository;
-  readonly findPool: FindPool;
+  readonly openForJoining: OpenForJoining;
   readonly now: () => Date;
   readonly random: () => number;
   /** Tells the rest of the service that a node was turned back. */
   readonly changed: (node: NodeDocument) => void;
 }) {
-  const { repository, findPool, now, random } = parts;
+  const { repository, openForJoining, now, random } = parts;
 
   /** The fields of a member with a slot of its own. @throws Failure 5002, 5004 */
   const claim = async (poolId: string, priority: number): Promise<Partial<NodeDocument>> => {
-    const pool = await findPool(poolId);
+    const pool = await openForJoining(poolId);
     if (pool === null) throw poolNotFound(poolId);
     const slots = claimableSlots(await repository.takenSlots(poolId), pool.maxNodes);
     const slot = slots[Math.floor(random() * slots.length)];
@@ -59,7 +59,7 @@ export function createMembership(parts: {
    * @throws Failure 5002, 5004 when it must be given back
    */
   const confirm = async (poolId: string): Promise<void> => {
-    const pool = await findPool(poolId);
+    const pool = await openForJoining(poolId);
     if (pool === null) throw poolNotFound(poolId);
     if ((await repository.takenSlots(poolId)).size > pool.maxNodes) throw poolFull(poolId, pool.maxNodes);
   };

@@ -1,4 +1,4 @@
-// Label selectors: terms joined by commas, all of which must hold. Pure.
+// Label selectors: terms joined by commas, all of which must hold. A label's key is stored as wire.ts writes it.
 import { malformed } from "../failure.js";
 import type { Filter } from "../storage/collection.js";
 import { storeLabelKey } from "./wire.js";

@@ -16,7 +16,7 @@ import {
 import type { Clock } from "../clock.js";
 import { Failure, malformed, wrongStatus } from "../failure.js";
 import { newPoolId } from "../ids.js";
-import type { FindPool, Membership } from "../nodes/membership.js";
+import type { Membership, OpenForJoining } from "../nodes/membership.js";
 import type { Json, NodeDocument } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
@@ -219,18 +219,21 @@ const withoutUndefined = <T extends object>(fields: T): Told<T> =>
 const tooFew = (poolId: string, inside: number, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);
 
-/** What joining needs to know; a pool that is being deleted is as good as gone. */
-export function createFindPool(repository: PoolRepository, clock: Pick<Clock, "now">): FindPool {
-  const findPool: FindPool = async (poolId) => {
+/**
+ * What joining needs to know; a pool that is being deleted is as good as gone. One whose deletion was given up is opened
+ * again: this may write.
+ */
+export function createOpenForJoining(repository: PoolRepository, clock: Pick<Clock, "now">): OpenForJoining {
+  const openForJoining: OpenForJoining = async (poolId) => {
     const pool = await repository.find(poolId);
     if (pool === null) return null;
     if (pool.closed_at === undefined) return { maxNodes: pool.max_nodes };
     if (clock.now().getTime() - pool.closed_at.getTime() <= closedMsMax) return null;
     // Opened in the store before anybody joins, so that a deletion that is merely slow cannot remove it any more.
     await repository.reopen(poolId, pool.closed_at);
-    return findPool(poolId);
+    return openForJoining(poolId);
   };
-  return findPool;
+  return openForJoining;
 }
 
 function newPool(request: CreatePoolRequest, now: Date): PoolDocument {

@@ -61,7 +61,7 @@ test("a node that is turned back is told of as it stands then", async () => {
   const pools = [{ maxNodes: 1 }, null];
   const membership = createMembership({
     repository: await createNodeRepository(world.store),
-    findPool: async () => pools.shift() ?? null,
+    openForJoining: async () => pools.shift() ?? null,
     now: world.clock.now,
     random: () => 0,
     changed: (node) => told.push(node),

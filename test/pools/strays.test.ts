@@ -96,7 +96,7 @@ describe("a node that is turned back", () => {
     let looks = 0;
     const membership = createMembership({
       repository: await createNodeRepository(world.store),
-      findPool: async () => {
+      openForJoining: async () => {
         if (looks++ === 0) return { maxNodes: 1 };
         await aNode(world.nodes, { name }).catch(() => undefined);
         return null;
