@@ -1,4 +1,4 @@
-// The port to what replicas share and may lose: counters, once-only marks, wake-up calls.
+// The port to what replicas share and may lose: counters and wake-up calls.
 // Losing or flushing it at any moment harms no money, proof or node state; the document store alone decides those.
 import { StartError } from "../start-error.js";
 
@@ -14,8 +14,6 @@ export interface Coordination {
   readonly engine: "local" | "redis";
   /** Counts one hit in the key's window, which begins with its first hit and is not prolonged by later ones. */
   hit(key: string, limit: number, windowMs: number): Promise<Hit>;
-  /** True for the first caller within the time, false for the others. */
-  addOnce(key: string, ttlMs: number): Promise<boolean>;
   /** To every subscriber of the channel, on every replica, this one included; at most once, best effort. */
   publish(channel: string, message: string): Promise<void>;
   /**
