@@ -42,8 +42,8 @@ import { createAdapter } from "./rpc/router.js";
 import { createValidation } from "./rpc/validate.js";
 import type { Settings } from "./settings/settings.js";
 import { cannotListen, checkStart } from "./start-check.js";
-import { type Store, StoreUnavailableError } from "./storage/collection.js";
-import { runTasks, untilDone } from "./task.js";
+import type { Store } from "./storage/collection.js";
+import { isOutage, outage, type RunningTasks, runTasks, unless, untilDone } from "./task.js";
 import { createLogger, type Log } from "./telemetry/log.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
 import { standardSink } from "./telemetry/sink.js";
@@ -65,7 +65,8 @@ export interface RunningServer extends AsyncDisposable {
   readonly metricsPort: number;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Rejects when a piece of long-lived work fails; the process should end then. */
+  readonly tasks: Pick<RunningTasks, "names" | "running">;
+  /** Rejects with a TaskError when a piece of long-lived work fails; the process should end then. Resolves after an orderly stop. */
   readonly failed: Promise<void>;
   /** Ends every stream OK within the drain window, then what still runs, then closes. Asked again it waits for the same end. */
   stop(): Promise<void>;
@@ -106,7 +107,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Who calls.
   const resets = createResets({ repository: nodeRepository, storeNow: store.now, clock });
   const tokens = await createTokens({
-    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs, rings: secrets.rings },
+    ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs, rings: secrets.rings, log: log.module("tokens") },
   });
 
   // The features: those further down are built of those further up.
@@ -128,7 +129,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   });
   const nodes = await createNodes({
     ...{ ...shared, repository: nodeRepository, resets, tokens, coordination, roster, replicaId, random, log },
-    ...{ findPool: openForJoining, withholdsLoss: disruption.withholdsLoss, takeSample: resources.take },
+    ...{ openForJoining, withholdsLoss: disruption.withholdsLoss, takeSample: resources.take },
     ...{ addressProblem, maskAddress, vault: createVault(secrets.encryptionKey), challengeKey: secrets.challengeKey },
     settings: {
       ...heartbeat,
@@ -196,14 +197,21 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
   await join(new AbortController().signal).catch(ifUnavailable);
+  const joining = untilDone({
+    work: join,
+    clock,
+    away: outage({
+      log: log.module("replicas"),
+      began: "This replica cannot take its place among the others yet",
+      ended: "This replica has taken its place among the others",
+    }),
+  });
   // Before the work that only a leader does begins, or it would wait a turn.
   await lease.take().catch(ifUnavailable);
-  const tasks = runTasks(
-    Object.values({
-      ...{ joining: untilDone(join, clock), lease: lease.task, roster: roster.task, tokens: tokens.task },
-      ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks },
-    }),
-  );
+  const tasks = runTasks({
+    ...{ joining, lease: lease.task, roster: roster.task, tokens: tokens.task },
+    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks },
+  });
   undo.defer(tasks.stop);
   await admin.health.first();
 
@@ -241,7 +249,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   });
   return {
     ...{ port: listener.port, metricsPort: probes.port, metrics, log },
-    ...{ failed: tasks.ended, stop, [Symbol.asyncDispose]: stop },
+    ...{ tasks, failed: tasks.ended, stop, [Symbol.asyncDispose]: stop },
   };
 }
 
@@ -254,9 +262,7 @@ function once(work: () => Promise<void>): () => Promise<void> {
   };
 }
 
-const ifUnavailable = (error: unknown): void => {
-  if (!(error instanceof StoreUnavailableError)) throw error;
-};
+const ifUnavailable = unless(isOutage);
 
 const rateLimits = ({ rateLimit }: Settings) => ({
   public: rateLimit.publicPerMinute,

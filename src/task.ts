@@ -1,33 +1,131 @@
-// Long-lived work: each piece is a Task, all of them stand in one list and share one end.
+// Long-lived work: each piece is a Task, all of them are in one list and share one end. A loop takes an outage for what it
+// is, and nothing else: our own mistake ends the process, where it would otherwise repeat in silence.
 import type { Clock } from "./clock.js";
+import { CoordinationUnavailableError } from "./coordination/coordination.js";
+import { Failure } from "./failure.js";
 import { StoreUnavailableError } from "./storage/collection.js";
+import type { Log } from "./telemetry/log.js";
 
 /** Runs until the signal aborts, then returns. Throwing means that the process cannot go on. */
 export type Task = (signal: AbortSignal) => Promise<void>;
 
-/** Work that is tried once a second while the store is away, and then done. What else it throws ends the process. */
-export const untilDone =
-  (work: (signal: AbortSignal) => Promise<void>, clock: Clock): Task =>
-  async (signal) => {
-    while (!signal.aborted) {
-      try {
-        return await work(signal);
-      } catch (error) {
-        if (!(error instanceof StoreUnavailableError)) throw error;
-        await clock.sleep(1_000, signal);
-      }
-    }
+/** Whether the error says that the store or the coordination is away, or too busy: trying again later is right. */
+export const isOutage = (error: unknown): boolean =>
+  error instanceof StoreUnavailableError ||
+  error instanceof CoordinationUnavailableError ||
+  (error instanceof Failure && error.reason === "LUCID_ERR_5031");
+
+/** Takes the errors that are known so, for work that may be lost by them: `.catch(unless(isOutage))`. Every other is thrown. */
+export const unless =
+  (...known: readonly ((error: unknown) => boolean)[]) =>
+  (error: unknown): undefined => {
+    if (!known.some((isKnown) => isKnown(error))) throw error;
   };
 
+/** What a loop tells of an outage: once when it begins and once when it is over, however many turns it takes. */
+export interface Outage {
+  began(error: unknown): void;
+  ended(): void;
+}
+
+/** Tells the log of an outage. `began` says what does not happen meanwhile, `ended` that it happens again. */
+export const outage = (parts: {
+  readonly log: Pick<Log, "info" | "warn">;
+  readonly began: string;
+  readonly ended: string;
+}): Outage => ({
+  began: (error) => parts.log.warn(parts.began, { error }),
+  ended: () => parts.log.info(parts.ended),
+});
+
 /**
- * What comes of a turn that failed and is tried again soon. That the store is away is told of by those who write heartbeats;
- * anything else is a mistake of this program, which would repeat in silence.
+ * What follows a turn. Undefined: the next one, after the wait. "at once": there may be more to do. "idle": the turn asked
+ * nothing of the store, so it does not know whether an outage is over. "done": no turn follows.
  */
-export const turnFailed =
-  (log: { error(message: string, context: Record<string, unknown>): void }, what: string) =>
-  (error: unknown): void => {
-    if (!(error instanceof StoreUnavailableError)) log.error(`${what} failed by a mistake of this program`, { error });
+export type Next = "at once" | "idle" | "done" | undefined;
+
+export interface Loop {
+  readonly task: Task;
+  /** The next turn follows at once, also when a turn runs now. */
+  wake(): void;
+}
+
+/**
+ * Runs a turn again and again until the signal aborts, then `last` once. A turn that meets an outage is tried again after
+ * the wait; what else a turn throws rejects the task.
+ */
+export function turns(parts: {
+  readonly clock: Pick<Clock, "sleep">;
+  /** Milliseconds between the end of a turn and the beginning of the next. */
+  readonly everyMs: number;
+  readonly turn: (signal: AbortSignal) => Promise<Next> | Promise<void>;
+  /** Absent: the turn takes outages itself, and one that it lets through is a mistake. */
+  readonly away?: Outage;
+  /** What is left to do once the signal has aborted. It is not tried again. */
+  readonly last?: () => Promise<void>;
+}): Loop {
+  const { clock, everyMs, turn, away, last } = parts;
+  let woken = false;
+  let endWait: (() => void) | undefined;
+
+  const wait = async (signal: AbortSignal): Promise<void> => {
+    if (woken) return;
+    const waiting = new AbortController();
+    endWait = () => waiting.abort();
+    await clock.sleep(everyMs, AbortSignal.any([signal, waiting.signal]));
+    endWait = undefined;
   };
+
+  const task: Task = async (signal) => {
+    let isAway = false;
+    const attempt = async (work: (signal: AbortSignal) => Promise<Next> | Promise<void>): Promise<Next> => {
+      try {
+        const next = (await work(signal)) ?? undefined;
+        if (isAway && next !== "idle") {
+          isAway = false;
+          away?.ended();
+        }
+        return next;
+      } catch (error) {
+        if (away === undefined || !isOutage(error)) throw error;
+        if (!isAway) away.began(error);
+        isAway = true;
+        return undefined;
+      }
+    };
+
+    while (!signal.aborted) {
+      // A wake-up from before the turn is answered by the turn itself.
+      woken = false;
+      const next = await attempt(turn);
+      if (next === "done") return;
+      if (next !== "at once") await wait(signal);
+    }
+    if (last !== undefined) await attempt(last);
+  };
+
+  return {
+    task,
+    wake: () => {
+      woken = true;
+      endWait?.();
+    },
+  };
+}
+
+/** Work that is tried once a second through an outage, and then done. */
+export const untilDone = (parts: {
+  readonly work: (signal: AbortSignal) => Promise<void>;
+  readonly clock: Pick<Clock, "sleep">;
+  readonly away: Outage;
+}): Task =>
+  turns({
+    ...{ clock: parts.clock, everyMs: 1_000, away: parts.away },
+    turn: async (signal) => {
+      await parts.work(signal);
+      return "done";
+    },
+  }).task;
 
 /** Does the work for each item, so many at a time, in the order of the items. Rejects with the first failure. */
 export async function eachOf<Item>(
@@ -43,28 +141,50 @@ export async function eachOf<Item>(
   await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
 }
 
+/** A task failed; the cause is what it threw. */
+export class TaskError extends Error {
+  override readonly name = "TaskError";
+  /** As it is named in the list of tasks. */
+  readonly task: string;
+
+  constructor(task: string, cause: unknown) {
+    super(`The task ${task} failed`, { cause });
+    this.task = task;
+  }
+}
+
 export interface RunningTasks {
-  /** Rejects with the first failure of a task, resolves when all have ended. */
+  /** Of all tasks, those that have ended among them. */
+  readonly names: readonly string[];
+  /** Names of the tasks that have not ended yet. */
+  running(): readonly string[];
+  /** Rejects with the TaskError of the first task that failed, when the others have ended too; resolves when none failed. */
   readonly ended: Promise<void>;
-  /** Aborts all and waits for them. */
+  /** Aborts all and waits for them. A failure on the way is told by `ended` alone. */
   stop(): Promise<void>;
 }
 
-/** Starts all tasks; the first one that fails ends the others. */
-export function runTasks(tasks: readonly Task[]): RunningTasks {
+/** Starts all tasks, each under its name; the first one that fails ends the others. */
+export function runTasks(tasks: Readonly<Record<string, Task>>): RunningTasks {
   const control = new AbortController();
-  const running = tasks.map((task) =>
-    task(control.signal).catch((error: unknown) => {
+  const running = new Set(Object.keys(tasks));
+  let failure: TaskError | undefined;
+  const run = async (name: string, task: Task): Promise<void> => {
+    try {
+      await task(control.signal);
+    } catch (error) {
+      failure ??= new TaskError(name, error);
       control.abort();
-      throw error;
-    }),
-  );
-  const ended = Promise.allSettled(running).then((results) => {
-    const failed = results.find((result) => result.status === "rejected");
-    if (failed) throw failed.reason;
+    }
+    running.delete(name);
+  };
+  const ended = Promise.all(Object.entries(tasks).map(([name, task]) => run(name, task))).then(() => {
+    if (failure !== undefined) throw failure;
   });
   ended.catch(() => undefined);
   return {
+    names: Object.keys(tasks),
+    running: () => [...running],
     ended,
     stop: async () => {
       control.abort();

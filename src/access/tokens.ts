@@ -11,7 +11,8 @@ import {
   type Store,
 } from "../storage/collection.js";
 import { createDatedReader } from "../storage/dated.js";
-import type { Task } from "../task.js";
+import { outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import type { Caller } from "./caller.js";
 import { type Claims, type KeyRings, newJti, signToken, type TokenType, verifyToken } from "./jwt.js";
 import type { NodeRole, Role } from "./permission.js";
@@ -80,6 +81,7 @@ export async function createTokens(parts: {
   readonly resets: EnrollmentResets;
   /** The longest that a token lives which is issued here. */
   readonly ttlMaxMs: number;
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { clock, rings } = parts;
   const documents: Collection<TokenDocument> = await parts.store.collection<TokenDocument>(tokensCollection);
@@ -183,16 +185,14 @@ export async function createTokens(parts: {
     clock,
   });
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      // The store being away is reported by those who need it; revocations known so far go on to count.
-      await load().catch(() => undefined);
-      await clock.sleep(pollMs, signal);
-    }
-  };
+  const away = outage({
+    log: parts.log,
+    began: "New revocations are not read now; those that are known hold",
+    ended: "New revocations are read again",
+  });
 
   return {
-    task,
+    task: turns({ clock, everyMs: pollMs, turn: load, away }).task,
     /** Each jti that was revoked, here or, within seconds, on another replica. */
     revocations: revocations as Announcement<string>,
 

@@ -15,6 +15,7 @@ import type { Clock } from "../clock.js";
 import { malformed, nodeNotFound, notAllowed, unauthenticated } from "../failure.js";
 import { callOf } from "../rpc/context.js";
 import { charge } from "../rpc/gate.js";
+import { isOutage, unless } from "../task.js";
 import type { Health, HealthLevel } from "./health.js";
 
 export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Policy>> = {
@@ -135,7 +136,7 @@ export function createAdminHandler(parts: {
       environment: facts.environment,
       engines: { storage: facts.storage, coordination: facts.coordination },
       // Known for certain is this one alone while the store is away.
-      replicas: await parts.countReplicas().catch(() => 1),
+      replicas: (await parts.countReplicas().catch(unless(isOutage))) ?? 1,
       startedAt: timestampFromDate(facts.startedAt),
       replicaId: facts.replicaId,
     }),

@@ -3,7 +3,7 @@
 import type { Clock } from "../clock.js";
 import type { Coordination } from "../coordination/coordination.js";
 import type { Store } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { isOutage, turns } from "../task.js";
 
 export type HealthLevel = "healthy" | "degraded" | "unhealthy";
 
@@ -72,6 +72,7 @@ export function createHealth(parts: HealthParts) {
       finding = await withLimit(look);
       ended(name);
     } catch (error) {
+      if (!isOutage(error) && !(error instanceof LateError)) throw error;
       // The cause may name hosts or carry credentials: it goes to the log, which redacts, and not to whoever asks.
       failed(name, error);
       // Losing coordination slows nothing down for long and decides nothing, so it never makes the service unhealthy.
@@ -145,14 +146,11 @@ export function createHealth(parts: HealthParts) {
     const answers = await Promise.all(
       Object.entries(parts.externalUrls).map(async ([name, url]) => {
         const headers = { "user-agent": "lucid-node-management/health-check" };
-        const status = await parts.fetch(url, { signal, headers }).then(
-          (response) => {
-            // A body that nobody reads holds its connection.
-            void response.body?.cancel().catch(() => undefined);
-            return response.status;
-          },
-          () => 0,
-        );
+        const status = await parts.fetch(url, { signal, headers }).then((response) => {
+          // A body that nobody reads holds its connection.
+          void response.body?.cancel().catch(ifUnreachable);
+          return response.status;
+        }, ifUnreachable);
         return [name, status] as const;
       }),
     );
@@ -178,14 +176,12 @@ export function createHealth(parts: HealthParts) {
     parts.onRound({ ready: isReady(), active });
   };
 
-  const task: Task = async (signal) => {
-    let slowAtMs = Number.NEGATIVE_INFINITY;
-    while (!signal.aborted) {
-      const withSlow = clock.monotonicMs() - slowAtMs >= slowMs;
-      if (withSlow) slowAtMs = clock.monotonicMs();
-      await round(withSlow);
-      await clock.sleep(roundMs, signal);
-    }
+  let slowAtMs = Number.NEGATIVE_INFINITY;
+  /** Takes outages itself: they are findings. */
+  const turn = async (): Promise<void> => {
+    const withSlow = clock.monotonicMs() - slowAtMs >= slowMs;
+    if (withSlow) slowAtMs = clock.monotonicMs();
+    await round(withSlow);
   };
 
   const status = (): HealthLevel => {
@@ -195,7 +191,7 @@ export function createHealth(parts: HealthParts) {
   };
 
   return {
-    task,
+    task: turns({ clock, everyMs: roundMs, turn }).task,
     /** The checks that readiness needs, once; afterwards the task goes on. */
     first: async () => {
       await fast();
@@ -221,11 +217,21 @@ const label: Readonly<Record<CheckName, string>> = {
   external_dependencies: "Asking external dependencies",
 };
 
-/** Gives up on a look after its time; what it was doing is told to stop. */
+/** What fetch rejects with when there is no answer: TypeError for the network, DOMException for the time that is over. */
+const ifUnreachable = (error: unknown): 0 => {
+  if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
+  return 0;
+};
+
+class LateError extends Error {
+  override readonly name = "LateError";
+}
+
+/** Gives up on a look after its time; what it was doing is told to stop. @throws LateError */
 async function withLimit<T>(look: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const signal = AbortSignal.timeout(limitMs);
   const late = new Promise<never>((_, reject) => {
-    signal.addEventListener("abort", () => reject(new Error(`no answer within ${limitMs} ms`)), { once: true });
+    signal.addEventListener("abort", () => reject(new LateError(`no answer within ${limitMs} ms`)), { once: true });
   });
   return Promise.race([look(signal), late]);
 }

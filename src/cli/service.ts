@@ -25,11 +25,15 @@ export async function runUntil(
   server: Pick<RunningServer, "failed" | "log" | "stop">,
   leave: () => Promise<void> = () => Promise.resolve(),
 ): Promise<number> {
-  const failure = await Promise.race([aborted(signal), server.failed.then(undefined, (error: unknown) => ({ error }))]);
-  if (failure !== undefined) server.log.error("The service cannot go on", failure);
+  const failed = server.failed.then(undefined, (error: unknown) => ({ error }));
+  const failure = await Promise.race([aborted(signal), failed]);
+  if (failure) server.log.error("The service cannot go on", failure);
   await leave();
   await server.stop();
-  return failure === undefined ? 0 : 1;
+  // A mistake in what the tasks do last is no orderly end either.
+  const late = failure ?? (await failed);
+  if (late && !failure) server.log.error("The service ended by a failure", late);
+  return late ? 1 : 0;
 }
 
 const aborted = (signal: AbortSignal): Promise<undefined> =>

@@ -1,4 +1,4 @@
-// The port to what replicas share and may lose: counters, once-only marks, wake-up calls.
+// The port to what replicas share and may lose: counters and wake-up calls.
 // Losing or flushing it at any moment harms no money, proof or node state; the document store alone decides those.
 import { StartError } from "../start-error.js";
 
@@ -14,8 +14,6 @@ export interface Coordination {
   readonly engine: "local" | "redis";
   /** Counts one hit in the key's window, which begins with its first hit and is not prolonged by later ones. */
   hit(key: string, limit: number, windowMs: number): Promise<Hit>;
-  /** True for the first caller within the time, false for the others. */
-  addOnce(key: string, ttlMs: number): Promise<boolean>;
   /** To every subscriber of the channel, on every replica, this one included; at most once, best effort. */
   publish(channel: string, message: string): Promise<void>;
   /**
@@ -28,10 +26,13 @@ export interface Coordination {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** What is shared cannot be reached, refuses, or did not answer in time; whether the call had an effect is unknown. */
+/** What is shared cannot be reached, refuses, is closed, or did not answer in time; whether the call had an effect is unknown. */
 export class CoordinationUnavailableError extends Error {
   override readonly name = "CoordinationUnavailableError";
 }
+
+/** For what is published at best effort: `.catch(unless(isCoordinationAway))`. */
+export const isCoordinationAway = (error: unknown): boolean => error instanceof CoordinationUnavailableError;
 
 /** The server is there and cannot be used; the message says why and what to do. */
 export class CoordinationRefusedError extends StartError {

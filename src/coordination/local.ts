@@ -1,6 +1,6 @@
 // Coordination within one process, for a single replica. Forgets everything at its end, as the port allows.
 import type { Clock } from "../clock.js";
-import type { Coordination } from "./coordination.js";
+import { type Coordination, CoordinationUnavailableError } from "./coordination.js";
 
 type Handler = (message: string) => void;
 
@@ -16,15 +16,14 @@ interface Window extends Expiring {
 // Some 20 MB when full. Beyond that the oldest is forgotten, as a Redis short of memory would.
 const keysMax = 100_000;
 
-/** Memory is bounded: keys that are over go as others come, and there are never more than 100,000 of a kind. */
+/** Memory is bounded: keys that are over go as others come, and there are never more than 100,000. */
 export function createLocalCoordination({ clock }: { readonly clock: Pick<Clock, "monotonicMs"> }): Coordination {
   const nowMs = () => clock.monotonicMs();
   const windows = createExpiringMap<Window>(nowMs);
-  const marks = createExpiringMap<Expiring>(nowMs);
   const channels = new Map<string, Set<Handler>>();
   let closed = false;
   const assertOpen = () => {
-    if (closed) throw new Error("The coordination is closed");
+    if (closed) throw new CoordinationUnavailableError("The coordination is closed");
   };
 
   return {
@@ -34,12 +33,6 @@ export function createLocalCoordination({ clock }: { readonly clock: Pick<Clock,
       const window = windows.get(key) ?? windows.set(key, { count: 0, endsAtMs: nowMs() + windowMs });
       window.count++;
       return { allowed: window.count <= limit, count: window.count, resetMs: window.endsAtMs - nowMs() };
-    },
-    addOnce: async (key, ttlMs) => {
-      assertOpen();
-      if (marks.get(key)) return false;
-      marks.set(key, { endsAtMs: nowMs() + ttlMs });
-      return true;
     },
     publish: async (channel, message) => {
       assertOpen();

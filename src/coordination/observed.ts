@@ -2,7 +2,7 @@
 import { type Clock, systemClock } from "../clock.js";
 import type { Coordination } from "./coordination.js";
 
-/** Told of each operation when it has ended. A hit beyond its limit and a mark that was set before are successes. */
+/** Told of each operation when it has ended. A hit beyond its limit is a success. */
 export type ObserveCoordination = (operation: string, outcome: "success" | "error", seconds: number) => void;
 
 /** Subscriptions are not among the operations: they wait for as long as the engine is away. */
@@ -27,7 +27,6 @@ export function observeCoordination(
   return {
     engine: coordination.engine,
     hit: timed("hit", coordination.hit.bind(coordination)),
-    addOnce: timed("addOnce", coordination.addOnce.bind(coordination)),
     publish: timed("publish", coordination.publish.bind(coordination)),
     subscribe: coordination.subscribe.bind(coordination),
     ping: timed("ping", coordination.ping.bind(coordination)),

@@ -19,8 +19,9 @@ function end(child: ChildProcess): void {
   if (child.pid === undefined || !living.has(child)) return;
   try {
     process.kill(-child.pid, "SIGKILL");
-  } catch {
+  } catch (error) {
     // The group has ended by itself.
+    if (!isSystemError(error)) throw error;
   }
 }
 process.on("exit", () => {
@@ -35,7 +36,8 @@ export function createLook({ clock, limitMs }: { readonly clock: Clock; readonly
 
   const begin = async (name: keyof Parts, argument: string): Promise<unknown> => {
     const over = new AbortController();
-    const child = start(name, argument);
+    const child = started(name, argument);
+    if (child === undefined) return undefined;
     stuck.set(name, child);
     const answered = answerOf(child).finally(() => over.abort());
     const late = clock.sleep(limitMs, over.signal).then(() => undefined);
@@ -57,6 +59,19 @@ export function createLook({ clock, limitMs }: { readonly clock: Clock; readonly
     }
     return look as Promise<Parts[Name] | undefined>;
   };
+}
+
+/** What the system answers to a call: a file that is not there, a process that it does not begin. */
+export const isSystemError = (error: unknown): boolean => error instanceof Error && "syscall" in error;
+
+/** Undefined where the system lets no process begin. */
+function started(name: keyof Parts, argument: string): ChildProcess | undefined {
+  try {
+    return start(name, argument);
+  } catch (error) {
+    if (!isSystemError(error)) throw error;
+    return undefined;
+  }
 }
 
 function start(name: keyof Parts, argument: string): ChildProcess {

@@ -18,7 +18,7 @@ import {
   readMeminfo,
   readNetDev,
 } from "./linux.js";
-import { createLook, type Look } from "./look.js";
+import { createLook, isSystemError, type Look } from "./look.js";
 import type { Parts } from "./reader.js";
 
 /** A used figure is never above its total, and undefined exactly where its total is. */
@@ -94,8 +94,9 @@ function linuxReader(root: string, processors: number) {
   const read = (path: string): string | undefined => {
     try {
       return readFileSync(join(root, path), "utf8");
-    } catch {
+    } catch (error) {
       // Not every kernel and container has every file.
+      if (!isSystemError(error)) throw error;
       return undefined;
     }
   };
@@ -122,7 +123,8 @@ function linuxReader(root: string, processors: number) {
       try {
         const names = readdirSync(join(root, "sys/class/net"));
         return externalInterfaces(names, withDevice(names));
-      } catch {
+      } catch (error) {
+        if (!isSystemError(error)) throw error;
         return [];
       }
     },

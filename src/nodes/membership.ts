@@ -3,11 +3,12 @@
 import { isDeepStrictEqual } from "node:util";
 import { Failure, poolFull, poolNotFound } from "../failure.js";
 import { DuplicateKeyError } from "../storage/collection.js";
+import { isOutage, unless } from "../task.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
-/** What joining needs to know of a pool; null when it does not exist or is being deleted. */
-export type FindPool = (poolId: string) => Promise<{ readonly maxNodes: number } | null>;
+/** What joining needs to know of a pool; null when it does not exist or is being deleted. May open one whose deletion was given up. */
+export type OpenForJoining = (poolId: string) => Promise<{ readonly maxNodes: number } | null>;
 
 export const defaultPriority = 50;
 
@@ -35,15 +36,15 @@ export type Membership = ReturnType<typeof createMembership>;
 /** `random` is in [0, 1); joins start at different slots, so that many at once seldom meet. */
 export function createMembership(parts: {
   readonly repository: NodeRepository;
-  readonly findPool: FindPool;
+  readonly openForJoining: OpenForJoining;
   readonly now: () => Date;
   readonly random: () => number;
 }) {
-  const { repository, findPool, now, random } = parts;
+  const { repository, openForJoining, now, random } = parts;
 
   /** The fields of a member with a slot of its own. @throws Failure 5002, 5004 */
   const claim = async (poolId: string, priority: number): Promise<Partial<NodeDocument>> => {
-    const pool = await findPool(poolId);
+    const pool = await openForJoining(poolId);
     if (pool === null) throw poolNotFound(poolId);
     const slots = claimableSlots(await repository.takenSlots(poolId), pool.maxNodes);
     const slot = slots[Math.floor(random() * slots.length)];
@@ -56,7 +57,7 @@ export function createMembership(parts: {
    * @throws Failure 5002, 5004 when it must be given back
    */
   const confirm = async (poolId: string): Promise<void> => {
-    const pool = await findPool(poolId);
+    const pool = await openForJoining(poolId);
     if (pool === null) throw poolNotFound(poolId);
     if ((await repository.takenSlots(poolId)).size > pool.maxNodes) throw poolFull(poolId, pool.maxNodes);
   };
@@ -70,7 +71,7 @@ export function createMembership(parts: {
   /** Back to the pool it came from if that has room still, else to none; what else the move changed goes back too. */
   const turnBack = async (current: NodeDocument, { before, patch }: Move, actor: string): Promise<Patch> => {
     const { pool_id: poolId, pool_priority: priority = defaultPriority } = before;
-    const place = poolId === undefined ? undefined : await claim(poolId, priority).catch(() => undefined);
+    const place = poolId === undefined ? undefined : await claim(poolId, priority).catch(unless(isOutage, isFailure));
     const event = { type: "updated", reason: "back in its pool", actor } as const;
     const back = place === undefined ? leaving(actor) : { set: place, event };
     const { set, unset } = restoring(current, before, patch);
@@ -134,20 +135,28 @@ export function createMembership(parts: {
     leaving,
 
     /**
-     * A leader's word that the node, as it was read, must leave its pool. False: it has changed since, or a later leader has
-     * spoken. Where its name is taken among nodes without a pool it gets one of its own.
+     * A leader's word that the node, as it was read, must leave its pool. Where its name is taken among nodes without a pool
+     * it gets one of its own. False: it has changed since, a later leader has spoken, or that name is taken as well.
      */
     takeOut: async (node: NodeDocument, fence: number): Promise<boolean> => {
       const patch = leaving("system");
       const write = (chosen: Patch) => repository.compareAndSet(node, chosen, now(), { fence });
-      const changed = await write(patch).catch((error: unknown) => {
-        if (!(error instanceof DuplicateKeyError && error.index === "idx_name_scope")) throw error;
-        return write(renamed(node, patch));
-      });
+      const changed = await write(patch)
+        .catch(ifNameTaken(() => write(renamed(node, patch))))
+        .catch(ifNameTaken(() => null));
       return changed !== null;
     },
   };
 }
+
+const isFailure = (error: unknown): boolean => error instanceof Failure;
+
+const ifNameTaken =
+  <Result>(instead: () => Result) =>
+  (error: unknown): Result => {
+    if (!(error instanceof DuplicateKeyError && error.index === "idx_name_scope")) throw error;
+    return instead();
+  };
 
 const nameMax = 100;
 

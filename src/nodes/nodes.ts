@@ -3,7 +3,7 @@
 import type { Tokens } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
-import type { Coordination } from "../coordination/coordination.js";
+import { type Coordination, isCoordinationAway } from "../coordination/coordination.js";
 import type { Vault } from "../crypto.js";
 import { unauthenticated } from "../failure.js";
 import type { NodeId } from "../ids.js";
@@ -11,7 +11,7 @@ import type { Leadership } from "../replicas/lease.js";
 import type { Roster } from "../replicas/roster.js";
 import { bearerToken } from "../rpc/gate.js";
 import type { Store } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { type Task, unless } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";
 import { createEnrollment } from "./enrollment.js";
@@ -19,7 +19,7 @@ import { createNodeHandler } from "./handler.js";
 import { createFeed } from "./history/feed.js";
 import { createNodeLog } from "./history/log.js";
 import { createWatch } from "./history/watch.js";
-import { createMembership, type FindPool } from "./membership.js";
+import { createMembership, type OpenForJoining } from "./membership.js";
 import { createReconciler } from "./reconciler.js";
 import type { NodeRepository } from "./repository.js";
 import { type Resets, tokenGrant } from "./resets.js";
@@ -45,7 +45,7 @@ export async function createNodes(parts: {
   readonly roster: Roster;
   readonly leadership: () => Leadership | undefined;
   readonly replicaId: string;
-  readonly findPool: FindPool;
+  readonly openForJoining: OpenForJoining;
   /** See createExpire. */
   readonly withholdsLoss: (poolId: string) => Promise<number | undefined>;
   /** What is wrong with a payout address; undefined when it is fine. */
@@ -71,13 +71,13 @@ export async function createNodes(parts: {
     parts;
 
   // History: what was changed, in one order for all replicas.
-  const log = await createNodeLog({ store, repository, clock });
-  const feed = createFeed({ log, repository, clock });
+  const log = await createNodeLog({ store, repository, clock, logger: parts.log.module("history") });
+  const feed = createFeed({ log, repository, clock, logger: parts.log.module("history") });
   const watch = createWatch({ repository, log, feed, paging: parts.paging, clock });
   repository.changes.listen(({ _id }) => log.wake(_id));
   log.appended.listen(() => {
     feed.wake();
-    void coordination.publish(logChannel, "").catch(() => undefined);
+    void coordination.publish(logChannel, "").catch(unless(isCoordinationAway));
   });
   feed.chunks.listen(({ entries }) => resets.heard(entries));
 
@@ -117,7 +117,7 @@ export async function createNodes(parts: {
 
   // What callers do to nodes, and what time does.
   const reconciler = createReconciler({ repository, clock, leadership, log: parts.log.module("reconciler") });
-  const membership = createMembership({ repository, findPool: parts.findPool, now: clock.now, random });
+  const membership = createMembership({ repository, openForJoining: parts.openForJoining, now: clock.now, random });
   const enrollment = createEnrollment({
     ...{ repository, clock, key: parts.challengeKey, spend: tokens.spendChallenge },
   });

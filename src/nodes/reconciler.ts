@@ -2,9 +2,10 @@
 // deadline has passed. Handlers use the same step, so that a call is answered without waiting for the next turn.
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
-import type { Task } from "../task.js";
+import { type Next, outage, turns, unless } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import { advance, type NodeDocument } from "./node.js";
-import type { NodeRepository } from "./repository.js";
+import { isNodeGone, type NodeRepository } from "./repository.js";
 
 export type Reconciler = ReturnType<typeof createReconciler>;
 
@@ -16,7 +17,7 @@ export function createReconciler(parts: {
   readonly clock: Clock;
   /** One replica does this at a time, or they would all read the same nodes to find that another one was faster. */
   readonly leadership: () => Leadership | undefined;
-  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, clock, log } = parts;
 
@@ -29,9 +30,11 @@ export function createReconciler(parts: {
     return advanced ?? (await repository.get(node._id));
   };
 
-  const turn = async (leadership: Leadership): Promise<void> => {
-    const advanceAll = (nodes: readonly NodeDocument[]) =>
-      Promise.all(nodes.map((node) => (leadership.holds() ? step(node, leadership) : node)));
+  const advanceDue = async (leadership: Leadership): Promise<void> => {
+    const advanceOne = async (node: NodeDocument) => {
+      if (leadership.holds()) await step(node, leadership).catch(unless(isNodeGone));
+    };
+    const advanceAll = (nodes: readonly NodeDocument[]) => Promise.all(nodes.map(advanceOne));
     let after: Parameters<NodeRepository["inTransition"]>[1];
     do {
       const page = await repository.inTransition(pageMax, after);
@@ -41,14 +44,17 @@ export function createReconciler(parts: {
     await advanceAll(await repository.maintenanceOver(clock.now(), pageMax));
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      const leadership = parts.leadership();
-      const turned = leadership === undefined ? undefined : turn(leadership);
-      await turned?.catch((error: unknown) => log.warn("Reconciling failed; it goes on in a second", { error }));
-      await clock.sleep(turnMs, signal);
-    }
+  const turn = async (): Promise<Next> => {
+    const leadership = parts.leadership();
+    if (leadership === undefined) return "idle";
+    await advanceDue(leadership);
+    return undefined;
   };
 
-  return { task, step: (node: NodeDocument) => step(node) };
+  const away = outage({
+    log,
+    began: "Overdue starts, stops and maintenance are not ended now",
+    ended: "Overdue starts, stops and maintenance are ended again",
+  });
+  return { task: turns({ clock, everyMs: turnMs, turn, away }).task, step: (node: NodeDocument) => step(node) };
 }

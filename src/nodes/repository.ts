@@ -1,7 +1,7 @@
 // What is remembered of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
 // so that no change can be without its event. Beats are no changes: they move last_heartbeat under the session's epoch.
 import { type Announcement, createAnnouncer } from "../announcement.js";
-import { nodeExists, nodeNotFound, unavailable } from "../failure.js";
+import { Failure, nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
 import { notFenced } from "../replicas/lease.js";
 import {
@@ -99,6 +99,9 @@ export interface PageQuery {
 }
 
 export type NodeRepository = Awaited<ReturnType<typeof createNodeRepository>>;
+
+/** The node that was to be read or changed was deleted. */
+export const isNodeGone = (error: unknown): boolean => error instanceof Failure && error.reason === "LUCID_ERR_5001";
 
 /** Attempts of one change under contention; each loss means that another writer has moved the node on. */
 const attemptsMax = 50;

@@ -5,7 +5,8 @@ import type { Chunk } from "../nodes/history/feed.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
-import { type Task, turnFailed } from "../task.js";
+import { type Next, outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import { disruptionMsMax, isDisrupted } from "./pool.js";
 import type { PoolRepository } from "./repository.js";
 
@@ -24,11 +25,7 @@ export function createDisruption(parts: {
   readonly lostAfterMs: number;
   /** How many pools this replica, leading, has found disrupted; 0 when it does not lead. */
   readonly gauge: { set(value: number): void };
-  readonly log: {
-    info(message: string, context: Record<string, unknown>): void;
-    warn(message: string, context: Record<string, unknown>): void;
-    error(message: string, context: Record<string, unknown>): void;
-  };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { pools, nodes, clock, log } = parts;
   /** Pools whose members have come or gone since the last turn. */
@@ -80,7 +77,7 @@ export function createDisruption(parts: {
     disrupted = marked;
   };
 
-  const turn = async (leadership: Leadership): Promise<void> => {
+  const assessSuspects = async (leadership: Leadership): Promise<void> => {
     await begin(leadership);
     await readMarks();
     for (const poolId of [...suspects]) {
@@ -96,15 +93,17 @@ export function createDisruption(parts: {
     parts.gauge.set(disrupted.size);
   };
 
-  const failed = turnFailed(log, "Looking for pools that fell silent");
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      const leadership = parts.leadership();
-      if (leadership === undefined) parts.gauge.set(0);
-      else await turn(leadership).catch(failed);
-      await clock.sleep(turnMs, signal);
-    }
+  const turn = async (): Promise<Next> => {
+    const leadership = parts.leadership();
+    if (leadership !== undefined) await assessSuspects(leadership);
+    else parts.gauge.set(0);
+    return leadership === undefined ? "idle" : undefined;
   };
+  const away = outage({
+    log,
+    began: "Silent pools are not looked for now",
+    ended: "Silent pools are looked for again",
+  });
 
   const look = async (poolId: string): Promise<number | undefined> => {
     const pool = await pools.find(poolId);
@@ -117,7 +116,7 @@ export function createDisruption(parts: {
   };
 
   return {
-    task,
+    task: turns({ clock, everyMs: turnMs, turn, away }).task,
 
     /** Follows the log. Nodes that are heard again concern only pools that were disrupted. */
     heard: ({ entries }: Chunk): void => {
@@ -136,9 +135,12 @@ export function createDisruption(parts: {
       const known = withheld.get(poolId);
       if (known !== undefined && nowMs - known.atMs < rememberedMs) return known.answer;
       for (const [id, { atMs }] of withheld) if (nowMs - atMs >= rememberedMs) withheld.delete(id);
-      const answer = look(poolId);
+      // A failure must not be remembered as the answer.
+      const answer = look(poolId).catch((error: unknown) => {
+        withheld.delete(poolId);
+        throw error;
+      });
       withheld.set(poolId, { atMs: nowMs, answer });
-      answer.catch(() => withheld.delete(poolId));
       return answer;
     },
   };

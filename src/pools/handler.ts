@@ -25,6 +25,7 @@ import type { Json } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/context.js";
+import { isOutage, unless } from "../task.js";
 import { type LastSample, poolFigures } from "./figures.js";
 import { maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch, PoolRepository } from "./repository.js";
@@ -130,7 +131,7 @@ export function createPoolHandler(parts: {
       throw wrongStatus(`Pool ${poolId} was opened again meanwhile`);
     } catch (error) {
       // Where the store does not even take this, the pool opens by itself after a while.
-      await repository.reopen(poolId, closedAt).catch(() => undefined);
+      await repository.reopen(poolId, closedAt).catch(unless(isOutage));
       throw error;
     }
   };

@@ -1,7 +1,7 @@
 // Whether a pool may be joined. A deletion closes its pool first; one that was cut off after that must not keep the pool
 // closed for ever.
 import type { Clock } from "../clock.js";
-import type { FindPool } from "../nodes/membership.js";
+import type { OpenForJoining } from "../nodes/membership.js";
 import { closedMsMax } from "./pool.js";
 import type { PoolRepository } from "./repository.js";
 
@@ -10,8 +10,8 @@ import type { PoolRepository } from "./repository.js";
  * longer than any deletion takes is opened in the store before the answer, so that a deletion that is merely slow cannot
  * remove it any more.
  */
-export function createOpenForJoining(repository: PoolRepository, clock: Pick<Clock, "now">): FindPool {
-  const openForJoining: FindPool = async (poolId) => {
+export function createOpenForJoining(repository: PoolRepository, clock: Pick<Clock, "now">): OpenForJoining {
+  const openForJoining: OpenForJoining = async (poolId) => {
     const pool = await repository.find(poolId);
     if (pool === null) return null;
     if (pool.closed_at === undefined) return { maxNodes: pool.max_nodes };

@@ -4,7 +4,8 @@ import type { Clock } from "../clock.js";
 import type { Membership } from "../nodes/membership.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
-import { type Task, turnFailed } from "../task.js";
+import { type Next, outage, type Task, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import type { PoolRepository } from "./repository.js";
 
 const turnMs = 1000;
@@ -21,10 +22,7 @@ export function createStrays(parts: {
   readonly membership: Pick<Membership, "takeOut">;
   readonly leadership: () => Leadership | undefined;
   readonly clock: Clock;
-  readonly log: {
-    warn(message: string, context: Record<string, unknown>): void;
-    error(message: string, context: Record<string, unknown>): void;
-  };
+  readonly log: Pick<Log, "info" | "warn">;
 }): { readonly task: Task } {
   const { pools, nodes, clock } = parts;
   /** Since when a pool has had more members than it may, as far as this leader has looked; monotonic. */
@@ -53,14 +51,17 @@ export function createStrays(parts: {
     }
   };
 
-  const turn = async (leadership: Leadership): Promise<void> => {
+  /** Looks at some pools, and begins again with the first one when all were looked at and the time of a round is over. */
+  const turn = async (): Promise<Next> => {
+    const leadership = parts.leadership();
+    if (leadership === undefined) return "idle";
     if (token !== leadership.token) {
       token = leadership.token;
       sinceMs.clear();
       seen.clear();
     }
     if (place === "") {
-      if (clock.monotonicMs() - roundAtMs < roundMs) return;
+      if (clock.monotonicMs() - roundAtMs < roundMs) return "idle";
       roundAtMs = clock.monotonicMs();
     }
     for (let looked = 0; looked < poolsPerTurn; looked++) {
@@ -69,20 +70,17 @@ export function createStrays(parts: {
       if (poolId === undefined) {
         for (const known of sinceMs.keys()) if (!seen.has(known)) sinceMs.delete(known);
         seen.clear();
-        return;
+        return undefined;
       }
       await look(poolId, leadership);
     }
+    return undefined;
   };
 
-  const failed = turnFailed(parts.log, "Looking for nodes that stand in no pool");
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      const leadership = parts.leadership();
-      if (leadership !== undefined) await turn(leadership).catch(failed);
-      await clock.sleep(turnMs, signal);
-    }
-  };
-
-  return { task };
+  const away = outage({
+    log: parts.log,
+    began: "Nodes that their pool cannot hold are not looked for now",
+    ended: "Nodes that their pool cannot hold are looked for again",
+  });
+  return { task: turns({ clock, everyMs: turnMs, turn, away }).task };
 }

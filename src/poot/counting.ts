@@ -17,7 +17,8 @@
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
-import { eachOf, type Task } from "../task.js";
+import { eachOf, type Next, outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import type { PootRepository } from "./repository.js";
 import { counted, newStanding, type StandingDocument } from "./standing.js";
 
@@ -41,7 +42,7 @@ export function createCounting(parts: {
   /** One replica looks for leftovers at a time. */
   readonly leadership: () => Leadership | undefined;
   readonly clock: Clock;
-  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, clock, log } = parts;
   const rejections = new Map<string, number>();
@@ -110,7 +111,8 @@ export function createCounting(parts: {
   const count = (nodeId: string): Promise<void> => {
     const entry = running.get(nodeId);
     if (entry === undefined) return start(nodeId);
-    entry.next ??= entry.current.catch(() => undefined).then(() => start(nodeId));
+    // Whoever asked for the current count hears of its failure; the next one counts all the same.
+    entry.next ??= Promise.allSettled([entry.current]).then(() => start(nodeId));
     return entry.next;
   };
 
@@ -126,25 +128,27 @@ export function createCounting(parts: {
     } while (after !== undefined && leadership.holds());
   };
 
-  const turn = async (): Promise<void> => {
-    await countMany([...rejections.keys()]);
+  const countRejected = () => countMany([...rejections.keys()]);
+
+  const turn = async (): Promise<Next> => {
     const leadership = parts.leadership();
+    const idle = leadership === undefined && rejections.size === 0;
+    await countRejected();
     if (leadership !== undefined) await countLeftovers(leadership);
+    return idle ? "idle" : undefined;
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      await turn().catch((error: unknown) => log.warn("Counting proofs failed; it goes on in 3 s", { error }));
-      await clock.sleep(turnMs, signal);
-    }
-    await countMany([...rejections.keys()]).catch(() => undefined);
-  };
+  const away = outage({
+    log,
+    began: "Verdicts are not counted now; they are kept",
+    ended: "Verdicts are counted again",
+  });
 
   return {
     count,
     countMany,
     /** Notes that a proof of an existing node was refused; written within seconds, best effort. */
     reject: (nodeId: string): void => addRejections(nodeId, 1),
-    task,
+    task: turns({ clock, everyMs: turnMs, turn, away, last: countRejected }).task,
   };
 }

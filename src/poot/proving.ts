@@ -5,6 +5,7 @@ import { Failure, unavailable } from "../failure.js";
 import { newValidationId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
 import { DuplicateKeyError } from "../storage/collection.js";
+import { isOutage, unless } from "../task.js";
 import type { Admission, Submission } from "./admission.js";
 import type { Counting } from "./counting.js";
 import type { PootRepository } from "./repository.js";
@@ -26,8 +27,8 @@ export interface ProofWitness {
   failed(proofs: number): void;
   /** Another node has proved the same output. */
   shared(nodeId: string, otherNodeId: string, outputHash: string): void;
-  /** A verdict is stored and could not be counted yet. */
-  uncounted(nodeId: string, error: unknown): void;
+  /** Verdicts of these nodes are stored and could not be counted yet. */
+  uncounted(nodeIds: readonly string[], error: unknown): void;
 }
 
 export interface ProvingParts {
@@ -90,9 +91,9 @@ export function createProving(parts: ProvingParts) {
   const follow = async (verdicts: readonly ValidationDocument[]): Promise<void> => {
     const spending = verdicts.filter(({ uncounted }) => uncounted);
     const nodeIds = [...new Set(spending.map(({ node_id }) => node_id))];
-    await counting.countMany(nodeIds).catch((error: unknown) => witness.uncounted(nodeIds.join(" "), error));
+    await counting.countMany(nodeIds).catch((error: unknown) => witness.uncounted(nodeIds, error));
     if (parts.sharedOutputEvents) {
-      for (const verdict of spending) await lookForShared(verdict).catch(() => undefined);
+      for (const verdict of spending) await lookForShared(verdict).catch(unless(isOutage));
     }
   };
 
@@ -133,7 +134,7 @@ export function createProving(parts: ProvingParts) {
     }
   };
 
-  /** Counts and tells of a refusal; what is no refusal of the proof is a failure of ours, unless its caller has gone. */
+  /** Counts and tells of a refusal of the proof. Errors of any other kind are not noted here. */
   const note = (error: unknown, nodeId: string): void => {
     if (!(error instanceof Failure)) return;
     if (error.reason === "LUCID_ERR_5005") counting.reject(nodeId);

@@ -4,7 +4,8 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { type CollectionDefinition, DuplicateKeyError, type Filter, type Store } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { type Next, outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 
 interface LeaseDocument {
   readonly _id: string;
@@ -53,7 +54,7 @@ export async function createLease(parts: {
   readonly exclusive: boolean;
   /** The greatest token in anything that a leader has written; 0 while there is none. */
   readonly highestFence: () => Promise<number>;
-  readonly log: { info(message: string, context: Record<string, unknown>): void };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { store, clock, name, owner, exclusive, log } = parts;
   const leases = await store.collection<LeaseDocument>(leasesCollection);
@@ -77,17 +78,17 @@ export async function createLease(parts: {
   };
 
   /** Takes or prolongs the lease where that is allowed. */
-  const turn = async (): Promise<void> => {
+  const turn = async (): Promise<Next> => {
     // Before the store is asked for the time: what passes until the answer shortens our own belief, never the store's.
     const askedMs = clock.monotonicMs();
     // Prolonged each few turns: a lease that stands needs no word a second.
-    if (held !== undefined && held.untilMs - askedMs > leaseMs / 2) return;
+    if (held !== undefined && held.untilMs - askedMs > leaseMs / 2) return "idle";
     const now = await store.now();
     const found = await leases.findOne({ _id: name });
     const own = found?.holder === owner;
     if (found !== null && !own && !exclusive && found.expires_at > now) {
       held = undefined;
-      return;
+      return undefined;
     }
     const known = Math.max(found?.token ?? 0, await parts.highestFence());
     // A leader of a lease that was lost may have written since: its writes must not stand above ours.
@@ -95,6 +96,7 @@ export async function createLease(parts: {
     const written = await write(found, token, new Date(now.getTime() + leaseMs));
     if (written !== null && held?.token !== token) log.info("This replica leads", { lease: name, term: token });
     held = written === null ? undefined : { token, untilMs: askedMs + leaseMs - marginMs };
+    return undefined;
   };
 
   const release = async (): Promise<void> => {
@@ -104,19 +106,18 @@ export async function createLease(parts: {
     await leases.updateOne({ _id: name, holder: owner, token }, { $set: { expires_at: new Date(0) } });
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      // A store that is away is told of by those who need it; the lease is lost by its time alone.
-      await turn().catch(() => undefined);
-      await clock.sleep(turnMs, signal);
-    }
-    await release().catch(() => undefined);
-  };
+  const away = outage({
+    log,
+    began: "The lease of the leader is neither taken nor prolonged now",
+    ended: "The lease of the leader is taken or prolonged again",
+  });
 
   return {
-    task,
+    task: turns({ clock, everyMs: turnMs, turn, away, last: release }).task,
     /** Takes or prolongs the lease now, where that is allowed. @throws StoreUnavailableError */
-    take: turn,
+    take: async (): Promise<void> => {
+      await turn();
+    },
     /** Undefined while another replica leads, or nobody. */
     leadership: (): Leadership | undefined => {
       if (held === undefined || !holds(held.token)) return undefined;

@@ -4,7 +4,8 @@
 import type { Clock } from "../clock.js";
 import { StartError } from "../start-error.js";
 import type { CollectionDefinition, Store } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { type Next, outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 
 /** `_id` is the replica's. */
 export interface ReplicaDocument {
@@ -58,6 +59,7 @@ export async function createRoster(parts: {
   readonly coordination: "local" | "redis";
   /** The store has no other user: every other record is of a process that has ended. */
   readonly exclusive: boolean;
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { store, clock, replicaId, coordination, exclusive } = parts;
   const replicas = await store.collection<ReplicaDocument>(replicasCollection);
@@ -122,20 +124,20 @@ export async function createRoster(parts: {
   };
 
   /** Where nobody else reads the record there is nothing to count. One that a leader has forgotten comes back by `report`. */
-  const turn = async (): Promise<void> => {
-    if (!exclusive && joined) await replicas.updateOne({ _id: replicaId }, { $inc: { turns: 1 } });
+  const turn = async (): Promise<Next> => {
+    if (exclusive || !joined) return "idle";
+    await replicas.updateOne({ _id: replicaId }, { $inc: { turns: 1 } });
+    return undefined;
   };
 
-  /** A turn that is lost says nothing; many of them say that the store is away, which others log. */
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      await turn().catch(() => undefined);
-      await clock.sleep(turnMs, signal);
-    }
-  };
+  const away = outage({
+    log: parts.log,
+    began: "This replica cannot write that it lives",
+    ended: "This replica writes again that it lives",
+  });
 
   return {
-    task,
+    task: turns({ clock, everyMs: turnMs, turn, away }).task,
     report,
 
     /**

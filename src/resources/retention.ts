@@ -3,7 +3,8 @@ import type { Clock } from "../clock.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
 import type { Cursor } from "../storage/collection.js";
-import type { Task } from "../task.js";
+import { type Next, outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
 import type { AlertRepository } from "./alerts/repository.js";
 import type { Severity } from "./alerts/thresholds.js";
 import type { ResourceRepository } from "./samples/repository.js";
@@ -28,7 +29,7 @@ export function createRetention(parts: {
   readonly retentionDays: number;
   readonly cleanupIntervalMs: number;
   readonly gauge: { set(labels: { severity: Severity }, value: number): void };
-  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { resources, alerts, nodes, clock, log } = parts;
   let cleanedMs = Number.NEGATIVE_INFINITY;
@@ -66,21 +67,21 @@ export function createRetention(parts: {
     }
   };
 
-  const turn = async (signal: AbortSignal): Promise<void> => {
+  const turn = async (signal: AbortSignal): Promise<Next> => {
     const leadership = parts.leadership();
     await count(leadership !== undefined);
-    if (leadership === undefined || clock.monotonicMs() - cleanedMs < parts.cleanupIntervalMs) return;
+    if (leadership === undefined) return "idle";
+    if (clock.monotonicMs() - cleanedMs < parts.cleanupIntervalMs) return undefined;
     await clean(leadership, signal);
     // Only now: one that failed is tried again at the next turn.
     cleanedMs = clock.monotonicMs();
+    return undefined;
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      await turn(signal).catch((error: unknown) => log.warn("Cleaning failed; it goes on soon", { error }));
-      await clock.sleep(Math.min(turnMs, parts.cleanupIntervalMs), signal);
-    }
-  };
-
-  return { task };
+  const away = outage({
+    log,
+    began: "Old samples are not deleted and alerts not counted now",
+    ended: "Old samples are deleted and alerts counted again",
+  });
+  return { task: turns({ clock, everyMs: Math.min(turnMs, parts.cleanupIntervalMs), turn, away }).task };
 }

@@ -22,7 +22,10 @@ export async function updateMarked<T extends Marked>(
     return await collection.findOneAndUpdate(filter, { ...update, $set: { ...update.$set, write_id: writeId } });
   } catch (error) {
     if (!(error instanceof StoreUnavailableError)) throw error;
-    const found = await collection.findOne({ _id: filter._id }).catch(() => null);
+    const found = await collection.findOne({ _id: filter._id }).catch((again: unknown) => {
+      if (!(again instanceof StoreUnavailableError)) throw again;
+      return null;
+    });
     if (found?.write_id === writeId) return found;
     throw error;
   }

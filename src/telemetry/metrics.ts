@@ -105,7 +105,11 @@ export function createMetrics(options: MetricsOptions) {
     heartbeatStreams: gauge("heartbeat_streams", "Heartbeat streams open on this replica"),
     heartbeats: counter(`${prefix}heartbeats_total`, "Beats taken"),
     heartbeatSequenceGaps: counter(`${prefix}heartbeat_sequence_gaps_total`, "Beats missing between two that came"),
-    heartbeatSessions: counter(`${prefix}heartbeat_sessions_total`, "Heartbeat sessions ended, by how", ["outcome"]),
+    heartbeatSessions: counter(
+      `${prefix}heartbeat_sessions_total`,
+      "Attempts to open a heartbeat session, by outcome: opened, takeover, refused",
+      ["outcome"],
+    ),
     poolsDisrupted: gauge(
       "pools_disrupted",
       "Pools that fell silent as one, on the replica that leads; 0 on the others",

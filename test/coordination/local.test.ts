@@ -17,21 +17,22 @@ describeCoordination("local", async () => {
 
 it("forgets the oldest when more keys come than it keeps, and no others", async () => {
   const coordination = createLocalCoordination({ clock: createTestClock() });
-  for (let n = 0; n < 100_000; n++) await coordination.addOnce(`key${n}`, 60_000);
-  expect(await coordination.addOnce("key0", 60_000)).toBe(false);
-  await coordination.addOnce("one more", 60_000);
-  expect(await coordination.addOnce("key1", 60_000)).toBe(false);
-  expect(await coordination.addOnce("key0", 60_000)).toBe(true);
+  const hit = async (key: string) => (await coordination.hit(key, 1, 60_000)).count;
+  for (let n = 0; n < 100_000; n++) await hit(`key${n}`);
+  expect(await hit("key0")).toBe(2);
+  await hit("one more");
+  expect(await hit("key1")).toBe(2);
+  expect(await hit("key0")).toBe(1);
 });
 
 it("lets go of what is over as other calls come", async () => {
   const clock = createTestClock();
   const coordination = createLocalCoordination({ clock });
   // What is over would fill the memory and push out what is not, if it were kept.
-  await coordination.addOnce("lasting", 1_000_000);
+  await coordination.hit("lasting", 1, 1_000_000);
   for (let round = 0; round < 20; round++) {
-    for (let n = 0; n < 10_000; n++) await coordination.addOnce(`${round} ${n}`, 1000);
+    for (let n = 0; n < 10_000; n++) await coordination.hit(`${round} ${n}`, 1, 1000);
     await clock.advance(1000);
   }
-  expect(await coordination.addOnce("lasting", 1_000_000)).toBe(false);
+  expect(await coordination.hit("lasting", 1, 1_000_000)).toMatchObject({ count: 2 });
 });

@@ -15,6 +15,7 @@ import { createLease } from "../../src/replicas/lease.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { openMongoStore } from "../../src/storage/mongo/store.js";
 import { runTasks } from "../../src/task.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { type GivenMongo, isMongoGiven, openGivenMongo } from "../support/engines/mongo-given.js";
 import { allLogged, expectSoundHistory } from "../support/fleet/history.js";
 import { aNodeDocument } from "../support/world/documents.js";
@@ -45,17 +46,17 @@ async function openReplica(mongo: GivenMongo, name: string) {
   const repository = await createNodeRepository(store);
   const pools = await createPoolRepository(store);
   const poot = await createPootRepository(store);
-  const log = await createNodeLog({ store, repository, clock });
+  const log = await createNodeLog({ store, repository, clock, logger: silentLog });
   const highestFence = async () => Math.max(await repository.highestFence(), await pools.highestFence());
   const lease = await createLease({
     ...{ store, clock, name: "fleet", owner: name, exclusive: false, highestFence },
-    log: { info: () => undefined },
+    log: silentLog,
   });
   const counting = createCounting({
-    ...{ repository: poot, leadership: lease.leadership, clock, log: { warn: () => undefined } },
+    ...{ repository: poot, leadership: lease.leadership, clock, log: silentLog },
     setNodeScore: repository.setPootScore,
   });
-  const tasks = runTasks([log.task, lease.task, counting.task]);
+  const tasks = runTasks({ log: log.task, lease: lease.task, counting: counting.task });
   closing.defer(tasks.stop);
   return { name, repository, poot, log, lease, counting, [Symbol.asyncDispose]: () => closing.disposeAsync() };
 }

@@ -63,7 +63,7 @@ test("a node that is turned back is told of as it stands then", async () => {
   repository.changes.listen((node) => void told.push(node));
   const membership = createMembership({
     repository,
-    findPool: async () => pools.shift() ?? null,
+    openForJoining: async () => pools.shift() ?? null,
     now: world.clock.now,
     random: () => 0,
   });

@@ -2,9 +2,16 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { nodeNotFound } from "../../src/failure.js";
+import type { NodeDocument } from "../../src/nodes/node.js";
+import { createReconciler } from "../../src/nodes/reconciler.js";
+import type { NodeRepository } from "../../src/nodes/repository.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { connectNode } from "../support/clients/node-stream.js";
 import { historyOf, nodeOf, statusOf, untilStatus } from "../support/fleet/look.js";
 import { aNode } from "../support/world/builders.js";
+import { createTestClock } from "../support/world/clock.js";
+import { aNodeDocument } from "../support/world/documents.js";
 import { expectRefusal } from "../support/world/refusal.js";
 import { until } from "../support/world/until.js";
 import { openClockedWorld, openWorld } from "../support/world/world.js";
@@ -266,4 +273,32 @@ describe("calls at once", () => {
     ];
     expect(moves.filter((move) => !allowed.includes(move))).toEqual([]);
   });
+});
+
+test("a node that is deleted while the leader looks at it keeps no other from its due, and ends nothing", async () => {
+  const clock = createTestClock();
+  const over = { status: "maintenance", maintenance_until: new Date(0) } as const;
+  const [gone, other] = [aNodeDocument({ ...over, _id: "node_gone" }), aNodeDocument({ ...over, _id: "node_other" })];
+  const advanced: string[] = [];
+  const { task } = createReconciler({
+    repository: {
+      inTransition: async () => ({ items: [] }),
+      maintenanceOver: async () => [gone, other],
+      compareAndSet: async (node: NodeDocument) => {
+        if (node === gone) return null;
+        advanced.push(node._id);
+        return node;
+      },
+      get: async (nodeId: string) => Promise.reject(nodeNotFound(nodeId)),
+    } as unknown as NodeRepository,
+    clock,
+    leadership: () => ({ token: 1, holds: () => true }),
+    log: silentLog,
+  });
+  const control = new AbortController();
+  const running = task(control.signal);
+  await clock.advance(1_000);
+  control.abort();
+  await running;
+  expect(advanced).toEqual(["node_other", "node_other"]);
 });

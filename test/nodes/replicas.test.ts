@@ -425,7 +425,6 @@ function deaf() {
   return {
     engine: "redis",
     hit: async () => ({ allowed: true, count: 1, resetMs: 0 }),
-    addOnce: async () => true,
     publish: async () => undefined,
     subscribe: async () => undefined,
     ping: async () => undefined,

@@ -10,6 +10,7 @@ import { StoreUnavailableError } from "../../src/storage/collection.js";
 import { historyOf, nodeOf } from "../support/fleet/look.js";
 import { aName, aNode, aPool } from "../support/world/builders.js";
 import { createTestClock } from "../support/world/clock.js";
+import { within } from "../support/world/until.js";
 import { openClockedFleet, openClockedWorld, openWorld, type World } from "../support/world/world.js";
 
 const membersOf = async (world: World, poolId: string): Promise<string[]> =>
@@ -39,6 +40,21 @@ describe("members of a pool", () => {
     expect([one.name, two.name]).toEqual([`${name}-${first.nodeId}`, second.name]);
     expect((await nodeOf(world, twin.nodeId)).name).toBe(name);
     expect((await historyOf(world, first.nodeId)).at(-1)?.reason).toContain("left its pool");
+  });
+
+  test("that is gone stay where their own name is taken, too, and hold up nobody else", async () => {
+    await using world = await openClockedWorld();
+    const { poolId } = await aPool(world.pools);
+    const name = aName("stray");
+    const [stuck, other] = [await aNode(world.nodes, { name }), await aNode(world.nodes)];
+    await claimSlot(world, stuck.nodeId, poolId, 2);
+    await claimSlot(world, other.nodeId, poolId, 1);
+    for (const taken of [name, `${name}-${stuck.nodeId}`]) await aNode(world.nodes, { name: taken });
+    const pools = await world.store.collection<PoolDocument>(poolsCollection);
+    await pools.deleteMany({ _id: poolId }, { limit: 1 });
+    await world.pass(60_000);
+    expect(await membersOf(world, poolId)).toEqual([stuck.nodeId]);
+    expect(world.server.tasks.running()).toContain("strays");
   });
 
   test("that holds more than it may are taken out until it holds as many, the highest slots first", async () => {
@@ -80,7 +96,7 @@ describe("a node that is turned back", () => {
     let looks = 0;
     const membership = createMembership({
       repository: await createNodeRepository(world.store),
-      findPool: async () => {
+      openForJoining: async () => {
         if (looks++ === 0) return { maxNodes: 1 };
         await aNode(world.nodes, { name }).catch(() => undefined);
         return null;
@@ -100,7 +116,7 @@ describe("the leader's look", () => {
   /** Pools of one replica that leads, with as many members each as `counts` says; what it does is noted. */
   function aLook(counts: Map<string, number>, maxNodes = 2) {
     const clock = createTestClock();
-    const [counted, read, errors]: [number[], string[], unknown[]] = [[], [], []];
+    const [counted, read, told]: [number[], string[], string[]] = [[], [], []];
     let failure: Error | undefined;
     const { task } = createStrays({
       pools: { find: async () => ({ max_nodes: maxNodes }) as PoolDocument },
@@ -121,14 +137,16 @@ describe("the leader's look", () => {
       membership: { takeOut: async () => true },
       leadership: () => ({ token: 1, holds: () => true }),
       clock,
-      log: { warn: () => undefined, error: (message, context) => errors.push([message, context.error]) },
+      log: { warn: (message) => told.push(message), info: (message) => told.push(message) },
     });
     const control = new AbortController();
     const running = task(control.signal);
+    const ended = running.catch((error: unknown) => error);
     return {
       counted,
       read,
-      errors,
+      told,
+      ended,
       fail: (error: Error | undefined) => {
         failure = error;
       },
@@ -137,7 +155,7 @@ describe("the leader's look", () => {
       },
       [Symbol.asyncDispose]: async () => {
         control.abort();
-        await running;
+        await ended;
       },
     };
   }
@@ -167,17 +185,18 @@ describe("the leader's look", () => {
     expect(look.read).not.toEqual([]);
   });
 
-  test("logs a mistake of the program as an error and goes on, and says nothing of a store that is away", async () => {
+  test("outlasts a store that is away, which it tells of once, and ends by a mistake of the program", async () => {
     await using look = aLook(new Map([["over", 5]]));
     look.fail(new StoreUnavailableError("away"));
-    await look.pass(15);
-    expect(look.errors).toEqual([]);
+    await look.pass(25);
+    expect(look.told).toEqual(["Nodes that their pool cannot hold are not looked for now"]);
+    look.fail(undefined);
+    await look.pass(60);
+    expect(look.told[1]).toBe("Nodes that their pool cannot hold are looked for again");
+    expect(look.read).not.toEqual([]);
     const mistake = new TypeError("a mistake");
     look.fail(mistake);
     await look.pass(15);
-    expect(look.errors[0]).toEqual([expect.stringContaining("mistake of this program"), mistake]);
-    look.fail(undefined);
-    await look.pass(60);
-    expect(look.read).not.toEqual([]);
+    expect(await within(look.ended, "the task ends")).toBe(mistake);
   });
 });

@@ -1,5 +1,6 @@
 // Each verdict is counted once, though reads of the store answer of the past: after an election at MongoDB a majority read
 // may be older than the one before it.
+
 import { randomInt } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,6 +11,7 @@ import { createPootRepository, type PootRepository } from "../../src/poot/reposi
 import { type ValidationDocument, verdictOf } from "../../src/poot/verdict.js";
 import type { Collection, Store, StoredDocument } from "../../src/storage/collection.js";
 import { openSqliteStore } from "../../src/storage/sqlite/store.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { createTestClock } from "../support/world/clock.js";
 import { randomFrom } from "../support/world/random.js";
 
@@ -68,7 +70,7 @@ describe("counting by reads that go back in time", () => {
   };
   const countingBy = (repository: PootRepository) =>
     createCounting({
-      ...{ repository, clock: createTestClock(now), leadership: () => undefined, log: { warn: () => undefined } },
+      ...{ repository, clock: createTestClock(now), leadership: () => undefined, log: silentLog },
       setNodeScore: async () => undefined,
     });
 

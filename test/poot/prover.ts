@@ -1,5 +1,6 @@
 // Proving over a store alone, without the ports around it: what a process that is to be killed does, and what its survivors
 // do afterwards. Each proof follows from its name, so that whoever knows the name can send it again.
+
 import { systemClock } from "../../src/clock.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
 import { createAdmission, type Submission } from "../../src/poot/admission.js";
@@ -8,6 +9,7 @@ import { createCounting } from "../../src/poot/counting.js";
 import { createProving } from "../../src/poot/proving.js";
 import { createPootRepository } from "../../src/poot/repository.js";
 import type { Store } from "../../src/storage/collection.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { aNodeDocument } from "../support/world/documents.js";
 
 export const proverNodeIds = ["node_crash_one", "node_crash_two"];
@@ -20,7 +22,7 @@ export async function createProver(store: Store) {
     setNodeScore: nodes.setPootScore,
     leadership: () => undefined,
     clock: systemClock,
-    log: { warn: () => undefined },
+    log: silentLog,
   });
   const proving = createProving({
     repository,

@@ -1,7 +1,9 @@
 // Who leads: tokens grow whatever becomes of the lease, and what leaders write tells them apart.
+
 import { beforeEach, describe, expect, it } from "vitest";
 import { createLease, notFenced } from "../../src/replicas/lease.js";
 import type { Collection, Store, StoredDocument } from "../../src/storage/collection.js";
+import { silentLog } from "../../src/telemetry/log.js";
 import { type Engines, embeddedEngines } from "../support/engines/engines.js";
 import { createTestClock, type TestClock } from "../support/world/clock.js";
 
@@ -32,7 +34,7 @@ describe("a lease", () => {
     (await led.page({ fence: { $exists: true } }, { index: "idx_fence", descending: true, limit: 1 })).items[0]
       ?.fence ?? 0;
   const aReplica = (owner: string) =>
-    createLease({ store, clock, name: "fleet", owner, exclusive: false, highestFence, log: { info: () => undefined } });
+    createLease({ store, clock, name: "fleet", owner, exclusive: false, highestFence, log: silentLog });
   /** Leads, and writes a document as its leader. */
   const lead = async (lease: Awaited<ReturnType<typeof aReplica>>, _id: string): Promise<number> => {
     await lease.take();

@@ -76,6 +76,11 @@ describe("the table of reasons", () => {
     expect(error.findDetails(RetryInfoSchema)).toHaveLength(1);
   });
 
+  test("an error that only bears the name of a store that is away is a mistake like any other", () => {
+    const error = toConnectError(Object.assign(new Error("away"), { name: "StoreUnavailableError" }), context);
+    expect(error.code).toBe(Code.Internal);
+  });
+
   test("anything unexpected is hidden, and kept as the cause", () => {
     const bug = new TypeError("secret internals");
     const error = toConnectError(bug, context);

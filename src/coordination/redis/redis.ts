@@ -33,8 +33,7 @@ const closeMs = 200;
 /**
  * Never fails because Redis is away, now or later: it connects in the background, for ever. Calls made before the first
  * attempt has ended wait for its end; later ones reject at once with a CoordinationUnavailableError while there is no
- * connection, and after `commandMs` when no answer comes. One that was sent may have taken effect all the same: then a
- * hit has counted, and a mark is set that nobody was told of.
+ * connection, and after `commandMs` when no answer comes. A hit that was sent may have counted all the same.
  * A server of a cluster and a Sentinel, which only watches others, are refused: calls reject with a
  * CoordinationUnavailableError whose cause is a CoordinationRefusedError.
  * @throws Error when the URL cannot be used; it does not repeat the URL, which may hold a password
@@ -65,7 +64,7 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
   const subscriptions = createSubscriptions(() => connect("subscriptions"), log, retry);
   let closed: Promise<void> | undefined;
   const assertOpen = () => {
-    if (closed) throw new Error("The coordination is closed");
+    if (closed) throw new CoordinationUnavailableError("The coordination is closed");
   };
 
   const ask = async <Answer>(command: () => Promise<Answer>): Promise<Answer> => {
@@ -106,10 +105,6 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
       assertDuration("windowMs", windowMs);
       const [count, resetMs] = await write(() => scripts.hit(`${keyPrefix}hit:${key}`, windowMs));
       return { allowed: count <= limit, count, resetMs };
-    },
-    addOnce: async (key, ttlMs) => {
-      assertDuration("ttlMs", ttlMs);
-      return (await write(() => commands.redis.set(`${keyPrefix}once:${key}`, "1", "PX", ttlMs, "NX"))) === "OK";
     },
     publish: async (channel, message) => {
       await ask(() => commands.redis.publish(channelPrefix + channel, message));
@@ -402,7 +397,7 @@ function createSubscriptions(
     close: async () => {
       if (closed) return;
       closed = true;
-      const over = new Error("The coordination is closed");
+      const over = new CoordinationUnavailableError("The coordination is closed");
       for (const { subscriptions } of channels.values()) {
         for (const { confirmed } of subscriptions) confirmed.reject(over);
       }

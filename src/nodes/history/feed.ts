@@ -2,8 +2,8 @@
 // comes this way, too; a message between replicas only makes it come sooner.
 import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
-import { StoreUnavailableError } from "../../storage/collection.js";
-import type { Task } from "../../task.js";
+import { type Next, outage, turns } from "../../task.js";
+import type { Log } from "../../telemetry/log.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
 import { type LogEntry, type NodeLog, placeOf } from "./log.js";
@@ -18,12 +18,6 @@ export interface Chunk {
   nodes(): Promise<ReadonlyMap<string, NodeDocument>>;
 }
 
-/** Nothing more at once while the store is away, of which others tell. A replica that misses bans by a mistake must end. */
-const unlessAway = (error: unknown): false => {
-  if (!(error instanceof StoreUnavailableError)) throw error;
-  return false;
-};
-
 export type Feed = ReturnType<typeof createFeed>;
 
 const chunkMax = 500;
@@ -35,13 +29,12 @@ export function createFeed(parts: {
   readonly log: Pick<NodeLog, "after" | "tail">;
   readonly repository: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
+  readonly logger: Pick<Log, "info" | "warn">;
 }) {
   const { log, repository, clock } = parts;
   const chunks = createAnnouncer<Chunk, Promise<void> | void>();
   const kept: Chunk[] = [];
   let place: number | undefined;
-  let woken = false;
-  let wakeTask: (() => void) | undefined;
   const waiting = new Set<() => void>();
 
   const chunkOf = (from: number, entries: readonly LogEntry[]): Chunk => {
@@ -52,10 +45,10 @@ export function createFeed(parts: {
       to: last === undefined ? from : placeOf(last),
       entries,
       nodes: () => {
-        nodes ??= repository.findMany([...new Set(entries.map(({ node_id }) => node_id))]);
-        // A store that was away must not be remembered as the answer.
-        nodes.catch(() => {
+        // A failure must not be remembered as the answer.
+        nodes ??= repository.findMany([...new Set(entries.map(({ node_id }) => node_id))]).catch((error: unknown) => {
           nodes = undefined;
+          throw error;
         });
         return nodes;
       },
@@ -72,35 +65,29 @@ export function createFeed(parts: {
     place ??= await log.tail();
   };
 
-  /** Reads on; true when there may be more at once. */
-  const advance = async (): Promise<boolean> => {
+  const readOn = async (): Promise<Next> => {
     if (place === undefined) {
       await begin();
-      return false;
+      return undefined;
     }
     const chunk = chunkOf(place, await log.after(place, chunkMax));
-    if (chunk.entries.length === 0) return false;
+    if (chunk.entries.length === 0) return undefined;
     await Promise.all(chunks.announce(chunk));
     place = chunk.to;
     keep(chunk);
     for (const wake of [...waiting]) wake();
-    return chunk.entries.length === chunkMax;
+    return chunk.entries.length === chunkMax ? "at once" : undefined;
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      woken = false;
-      const more = await advance().catch(unlessAway);
-      if (more || woken) continue;
-      const control = new AbortController();
-      wakeTask = () => control.abort();
-      await clock.sleep(pollMs, AbortSignal.any([signal, control.signal]));
-      wakeTask = undefined;
-    }
-  };
+  const away = outage({
+    log: parts.logger,
+    began: "What other replicas do to nodes is not read now",
+    ended: "What other replicas do to nodes is read again",
+  });
+  const loop = turns({ clock, everyMs: pollMs, turn: readOn, away });
 
   return {
-    task,
+    task: loop.task,
     /**
      * Each new chunk, in order; the same one again where a listener met an outage of the store. What else a listener rejects
      * with ends the task.
@@ -111,10 +98,7 @@ export function createFeed(parts: {
     /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */
     follows: (): boolean => place !== undefined,
     /** Says that there is something new in the log. */
-    wake: (): void => {
-      woken = true;
-      wakeTask?.();
-    },
+    wake: loop.wake,
 
     /**
      * What stands behind that place, waiting for it up to `waitMs`; undefined when nothing came.

@@ -4,7 +4,8 @@
 import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
-import type { Task } from "../../task.js";
+import { type Next, outage, turns } from "../../task.js";
+import type { Log } from "../../telemetry/log.js";
 import type { Change, NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
 
@@ -20,6 +21,8 @@ const changesMax = 100;
 const partlyMax = 10_000;
 const retentionMs = 30 * 86_400_000;
 const leftoversMs = 3_000;
+const purgeMs = 3_600_000;
+const turnMs = 1_000;
 
 export const nodeLogCollection: CollectionDefinition = {
   name: "node_log",
@@ -43,6 +46,7 @@ export async function createNodeLog(parts: {
   readonly store: Store;
   readonly repository: NodeRepository;
   readonly clock: Clock;
+  readonly logger: Pick<Log, "info" | "warn">;
 }) {
   const { store, repository, clock } = parts;
   const log = await store.collection<LogEntry>(nodeLogCollection);
@@ -54,7 +58,9 @@ export async function createNodeLog(parts: {
    */
   const partly = new Map<string, number>();
   let queue: Promise<unknown> = Promise.resolve();
-  let wake: (() => void) | undefined;
+  let purgedMs = Number.NEGATIVE_INFINITY;
+  /** When it was last looked for what others have left; in the infinite past where there is more of it. */
+  let leftMs = Number.NEGATIVE_INFINITY;
 
   const tail = async (): Promise<number> => {
     const last = await log.page({}, { index: "_id_", descending: true, limit: 1 });
@@ -119,10 +125,10 @@ export async function createNodeLog(parts: {
     while (await move(nodes));
   };
 
-  /** One move at a time in this process, so that its own moves never collide. */
+  /** One move at a time in this process, so that its own moves never collide. A move that fails holds up no other. */
   const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
-    const done = queue.then(work);
-    queue = done.catch(() => undefined);
+    const done = Promise.allSettled([queue]).then(work);
+    queue = done;
     return done;
   };
 
@@ -156,43 +162,36 @@ export async function createNodeLog(parts: {
     return more || nodes.length === nodesMax;
   };
 
-  const task: Task = async (signal) => {
-    let purgedMs = Number.NEGATIVE_INFINITY;
-    let leftMs = Number.NEGATIVE_INFINITY;
-    while (!signal.aborted) {
-      const looks = clock.monotonicMs() - leftMs >= leftoversMs;
-      if (looks) leftMs = clock.monotonicMs();
-      try {
-        await inTurn(moveOwn);
-        if (looks && (await inTurn(moveLeft))) leftMs = Number.NEGATIVE_INFINITY;
-        if (clock.monotonicMs() - purgedMs > 3_600_000) {
-          purgedMs = clock.monotonicMs();
-          await purge();
-        }
-        if (own.size > 0 || leftMs === Number.NEGATIVE_INFINITY) continue;
-      } catch {
-        // The store is away, of which others tell; nothing is lost.
-      }
-      await nextTurn(signal);
+  const turn = async (): Promise<Next> => {
+    const looks = clock.monotonicMs() - leftMs >= leftoversMs;
+    const purges = clock.monotonicMs() - purgedMs > purgeMs;
+    const asks = own.size > 0 || looks || purges;
+    if (looks) leftMs = clock.monotonicMs();
+    await inTurn(moveOwn);
+    if (looks && (await inTurn(moveLeft))) leftMs = Number.NEGATIVE_INFINITY;
+    if (purges) {
+      purgedMs = clock.monotonicMs();
+      await purge();
     }
+    if (own.size > 0 || leftMs === Number.NEGATIVE_INFINITY) return "at once";
+    return asks ? undefined : "idle";
   };
 
-  /** Until woken, or a second has passed. */
-  const nextTurn = async (signal: AbortSignal): Promise<void> => {
-    const waiting = new AbortController();
-    wake = () => waiting.abort();
-    await clock.sleep(1000, AbortSignal.any([signal, waiting.signal]));
-    wake = undefined;
-  };
+  const away = outage({
+    log: parts.logger,
+    began: "The history of nodes is not moved to the log now; nothing of it is lost",
+    ended: "The history of nodes is moved to the log again",
+  });
+  const loop = turns({ clock, everyMs: turnMs, turn, away });
 
   return {
-    task,
+    task: loop.task,
     /** Entries have been appended by this replica. */
     appended: appended as Announcement<void>,
     /** Says that a node was changed here, so that its history moves on soon. */
     wake: (nodeId: string): void => {
       own.add(nodeId);
-      wake?.();
+      loop.wake();
     },
 
     /** The place of the newest entry; 0 while there is none. */

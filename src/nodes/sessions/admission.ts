@@ -1,7 +1,9 @@
 // Who may come in now: not while the replica drains, not beyond its streams, and each node only so often.
 import type { Clock } from "../../clock.js";
 import type { Hit } from "../../coordination/coordination.js";
+import { isCoordinationAway } from "../../coordination/coordination.js";
 import { type Failure, tooMany, unavailable } from "../../failure.js";
+import { unless } from "../../task.js";
 
 export type Admission = ReturnType<typeof createAdmission>;
 
@@ -61,7 +63,9 @@ export function createAdmission(parts: {
     admit: async (nodeId: string): Promise<void> => {
       const draining = drainRefusal();
       if (draining !== undefined) throw draining;
-      const counted = await parts.hit(`session:${nodeId}`, sessionsMax, sessionsWindowMs).catch(() => undefined);
+      const counted = await parts
+        .hit(`session:${nodeId}`, sessionsMax, sessionsWindowMs)
+        .catch(unless(isCoordinationAway));
       if (counted?.allowed === false) throw tooMany("Too many sessions of this node in 8 s", counted.resetMs);
     },
 

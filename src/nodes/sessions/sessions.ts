@@ -4,6 +4,7 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../clock.js";
 import type { Coordination } from "../../coordination/coordination.js";
+import { isCoordinationAway } from "../../coordination/coordination.js";
 import {
   type Failure,
   nodeNotFound,
@@ -13,9 +14,10 @@ import {
   unavailable,
 } from "../../failure.js";
 import type { NodeId } from "../../ids.js";
+import { isOutage, unless } from "../../task.js";
 import { baseIntervalMs, type HeartbeatTiming, nextBeatAfterMs, sequenceStep, sharedIdentity } from "../heartbeat.js";
 import { desiredStatus, type NodeDocument, type Patch, pendingCommands, predatesReset } from "../node.js";
-import { type NodeRepository, unaryReplica } from "../repository.js";
+import { isNodeGone, type NodeRepository, unaryReplica } from "../repository.js";
 import { createAdmission } from "./admission.js";
 import { createDoubts } from "./doubts.js";
 import { createEnding } from "./ending.js";
@@ -172,7 +174,7 @@ export function createSessions(parts: {
     // Best effort: a replica that misses it learns of the epoch by its next flush.
     void coordination
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
-      .catch(() => undefined);
+      .catch(unless(isCoordinationAway));
     try {
       // The epoch is taken, and the node's silence is judged; but a caller that is gone has not connected it.
       if (opening.isGone()) throw callerGone();
@@ -250,7 +252,7 @@ export function createSessions(parts: {
     session.lastCountedMs = nowMs;
     session.lastHeardAt = clock.now();
     dirty.add(session);
-    if (session.connectivity !== "connected") void restore(session).catch(() => undefined);
+    if (session.connectivity !== "connected") void restore(session).catch(unless(isOutage, isNodeGone));
     return true;
   };
 

@@ -1,8 +1,10 @@
 // Nodes whose clocks are off: a node's history says when that begins, doubles and ends, whichever session the node is in. A
 // clock decides nothing of its node, but dates what the machine writes, and people look for it long.
 import type { Clock } from "../../clock.js";
+import { isOutage, unless } from "../../task.js";
 import type { NodeDocument, Patch } from "../node.js";
 import type { NodeRepository } from "../repository.js";
+import { isNodeGone } from "../repository.js";
 
 export interface SkewWatch {
   /** A beat of that session came now; it was sent at that time by the node's own clock. */
@@ -162,8 +164,8 @@ export function createSkewWatch(parts: {
       askedMs = nowMs;
       node.asking = true;
       // What the store does not take now, the next beat says again.
-      tell(nodeId, node, formerMs)
-        .catch(() => undefined)
+      void tell(nodeId, node, formerMs)
+        .catch(unless(isOutage, isNodeGone))
         .finally(() => {
           node.asking = false;
         });

@@ -5,7 +5,8 @@ import type { Clock } from "../../clock.js";
 import type { Leadership } from "../../replicas/lease.js";
 import type { Replica } from "../../replicas/roster.js";
 import type { Cursor, Page } from "../../storage/collection.js";
-import type { Task } from "../../task.js";
+import { type Next, outage, turns } from "../../task.js";
+import type { Log } from "../../telemetry/log.js";
 import { type HeartbeatTiming, type Verdict, verdict } from "../heartbeat.js";
 import type { ConnectivityState, NodeDocument } from "../node.js";
 import { type NodeRepository, unaryReplica } from "../repository.js";
@@ -44,10 +45,7 @@ export function createOrphans(parts: {
   readonly storeNow: () => Promise<Date>;
   readonly clock: Clock;
   readonly timing: HeartbeatTiming;
-  readonly log: {
-    info(message: string, context: Record<string, unknown>): void;
-    warn(message: string, context: Record<string, unknown>): void;
-  };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, clock, timing, log } = parts;
   const orphans = new Map<string, Orphan>();
@@ -202,7 +200,7 @@ export function createOrphans(parts: {
     }
   };
 
-  const turn = async (leadership: Leadership): Promise<void> => {
+  const judgeAll = async (leadership: Leadership): Promise<void> => {
     begin(leadership);
     stall.turnBegins();
     const nowMs = clock.monotonicMs();
@@ -216,19 +214,20 @@ export function createOrphans(parts: {
     stall.turnEnds();
   };
 
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      const leadership = parts.leadership();
-      if (leadership !== undefined) {
-        await turn(leadership).catch((error: unknown) => {
-          if (stall.storeAway()) log.warn("Orphans cannot be judged now", { error });
-        });
-      }
-      await clock.sleep(turnMs, signal);
+  const turn = async (): Promise<Next> => {
+    const leadership = parts.leadership();
+    if (leadership === undefined) return "idle";
+    try {
+      await judgeAll(leadership);
+    } catch (error) {
+      stall.storeAway();
+      throw error;
     }
+    return undefined;
   };
 
-  return { task };
+  const away = outage({ log, began: "Orphans cannot be judged now", ended: "Orphans are judged again" });
+  return { task: turns({ clock, everyMs: turnMs, turn, away }).task };
 }
 
 const firstPage = { connectivity: "connected", after: undefined } as const;

@@ -37,12 +37,10 @@ export function createStallWatch(clock: Pick<Clock, "monotonicMs">, turnMs: numb
       away = false;
     },
 
-    /** True the first time. */
-    storeAway: (): boolean => {
-      const first = !away;
+    /** The turn was cut off: what it asked was not answered. */
+    storeAway: (): void => {
       away = true;
       endedMs = clock.monotonicMs();
-      return first;
     },
 
     turnEnds: (): void => {

@@ -4,17 +4,16 @@ import type { Clock } from "../../clock.js";
 import { nodeNotFound } from "../../failure.js";
 import { createStride } from "../../stride.js";
 import type { Task } from "../../task.js";
+import { outage, turns } from "../../task.js";
+import type { Log } from "../../telemetry/log.js";
 import { type HeartbeatTiming, nextBeatAfterMs, type Verdict, verdict } from "../heartbeat.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
+import { isNodeGone } from "../repository.js";
 import type { Session } from "../sessions/session.js";
 import type { Sessions } from "../sessions/sessions.js";
 import type { Expire } from "./expire.js";
 import { createStallWatch } from "./stall.js";
-
-export interface SweeperLog {
-  warn(message: string, context: Record<string, unknown>): void;
-}
 
 export type Sweeper = ReturnType<typeof createSweeper>;
 
@@ -40,7 +39,7 @@ export function createSweeper(parts: {
   readonly leave: () => Promise<void>;
   readonly clock: Clock;
   readonly timing: HeartbeatTiming;
-  readonly log: SweeperLog;
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, sessions, clock, timing, log } = parts;
   const stall = createStallWatch(clock, tickMs, timing.graceMs);
@@ -87,6 +86,16 @@ export function createSweeper(parts: {
     return verdict(session, { nowMs: clock.monotonicMs(), ableSinceMs, longestIntervalMs: session.intervalMs }, timing);
   };
 
+  /** A node that is deleted meanwhile loses its session, as one that a write of its beats has found gone. */
+  const restore = async (session: Session): Promise<void> => {
+    try {
+      await sessions.restore(session);
+    } catch (error) {
+      if (!isNodeGone(error)) throw error;
+      dropForeign(session, undefined);
+    }
+  };
+
   const settle = async (session: Session, to: "disconnected" | "lost"): Promise<void> => {
     const { nodeId, epoch, lastHeardAt: heardAt } = session;
     const silent = { nodeId, epoch, replica: parts.replicaId, heardAt };
@@ -95,7 +104,7 @@ export function createSweeper(parts: {
     else if (outcome.kind === "withheld") session.presumedMs = clock.monotonicMs() - outcome.agoMs;
     else if (outcome.kind === "expired") {
       session.connectivity = to;
-      if (judge(session) === "alive") await sessions.restore(session);
+      if (judge(session) === "alive") await restore(session);
       else if (to === "lost" && session.link === undefined) sessions.forget(session);
     }
   };
@@ -132,17 +141,27 @@ export function createSweeper(parts: {
       await sweep();
       stall.turnEnds();
     } catch (error) {
-      if (stall.storeAway()) log.warn("Heartbeats cannot be written; nobody is judged until they can", { error });
+      stall.storeAway();
+      throw error;
     }
   };
 
+  const loop = turns({
+    ...{ clock, everyMs: tickMs, turn },
+    away: outage({
+      log,
+      began: "Heartbeats cannot be written; nobody is judged until they can",
+      ended: "Heartbeats are written again",
+    }),
+    last: async () => {
+      await flush();
+      await parts.leave();
+    },
+  });
   const task: Task = async (signal) => {
     stall.turnEnds();
-    while (!signal.aborted) {
-      await clock.sleep(tickMs, signal);
-      if (!signal.aborted) await turn();
-    }
-    await flush().then(parts.leave, () => undefined);
+    await clock.sleep(tickMs, signal);
+    await loop.task(signal);
   };
 
   return { task };

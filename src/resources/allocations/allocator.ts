@@ -7,6 +7,7 @@ import { newAllocationId } from "../../ids.js";
 import type { Allocation, Json, NodeDocument, Patch } from "../../nodes/node.js";
 import type { NodeRepository } from "../../nodes/repository.js";
 import type { CollectionDefinition, Store } from "../../storage/collection.js";
+import { isOutage, unless } from "../../task.js";
 import { dayMs } from "../samples/rollup.js";
 import { type Amounts, allocate, release, standing } from "./allocation.js";
 
@@ -197,7 +198,7 @@ export async function createAllocator(parts: {
       return { allocation: allocatedOf((await pointers.findOne({ _id: made._id })) ?? made), replayed: true };
     } catch (error) {
       // A store that fell silent may have made it: then the pointer must lead there.
-      if (error instanceof Failure && error.reason !== "LUCID_ERR_5031") await forget(made).catch(() => undefined);
+      if (error instanceof Failure && error.reason !== "LUCID_ERR_5031") await forget(made).catch(unless(isOutage));
       throw error;
     }
   };

@@ -3,7 +3,8 @@
 import type { Clock } from "../../clock.js";
 import type { Sample } from "../../nodes/sessions/session.js";
 import { createStride } from "../../stride.js";
-import type { Task } from "../../task.js";
+import { isOutage, turns } from "../../task.js";
+import type { Log } from "../../telemetry/log.js";
 import type { NodePoint, ResourceRepository } from "./repository.js";
 import { slotMs } from "./rollup.js";
 import { type Counters, toPoint } from "./sample.js";
@@ -41,7 +42,7 @@ export function createMonitor(parts: {
     /** In seconds. */
     readonly flushed: { observe(seconds: number): void };
   };
-  readonly log: { warn(message: string, context: Record<string, unknown>): void };
+  readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { clock, metrics, log } = parts;
   const spacingMs = spacingOf(parts.collectionIntervalMs);
@@ -95,7 +96,9 @@ export function createMonitor(parts: {
       const points = [...batch.values()];
       await stride.attempt(() => parts.append(points));
       for (const arrival of batch.keys()) pending.delete(arrival);
+      // Alerts that cannot be read or written hold up no samples.
       await parts.judge(points).catch((error: unknown) => {
+        if (!isOutage(error)) throw error;
         unjudged ??= error;
       });
     }
@@ -106,19 +109,11 @@ export function createMonitor(parts: {
     if (waited) metrics.flushed.observe((clock.monotonicMs() - startedMs) / 1000);
   };
 
-  const flushOnce = (): Promise<void> =>
-    flush().catch((error: unknown) =>
-      log.warn("Samples cannot be written; they wait", { error, waiting: pending.size }),
-    );
-
-  const task: Task = async (signal) => {
-    while (!signal.aborted) {
-      await clock.sleep(flushMs, signal);
-      await flushOnce();
-    }
+  const away = {
+    began: (error: unknown) => log.warn("Samples cannot be written; they wait", { error, waiting: pending.size }),
+    ended: () => log.info("Samples are written again"),
   };
-
-  return { take, task };
+  return { take, task: turns({ clock, everyMs: flushMs, turn: flush, away, last: flush }).task };
 }
 
 /** The last values of nodes, at most 1000, not older than two intervals and what a flush takes. */

@@ -66,7 +66,6 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       expect((await rejection(hit(one))).cause?.message).toContain("ECONNREFUSED");
       const [, tookMs] = await timed(rejection(one.ping()));
       expect(tookMs).toBeLessThan(100);
-      await rejection(one.addOnce("key", 1000));
       await rejection(one.publish("news", "1"));
       const heard: string[] = [];
       const subscribed = one.subscribe("news", (message) => heard.push(message), new AbortController().signal);
@@ -173,14 +172,12 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
     await using one = open();
     const load = startLoad(() => hit(one));
     await until(() => load.answered() > 50, "work under way");
-    expect(await one.addOnce("mark", 600_000)).toBe(true);
     const before = await hit(one);
     await server.command("flushall");
     const after = await hit(one);
     expect(after.count).toBeLessThan(before.count);
     await server.command("script", "flush");
     expect((await hit(one)).count).toBeGreaterThan(after.count);
-    expect(await one.addOnce("mark", 600_000)).toBe(true);
     expect((await load.stop()).errors).toEqual([]);
     expect(lines).toEqual([]);
   });
@@ -203,7 +200,6 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
         await until(() => answers(() => one.ping()), "a connection", 2_000);
       }
       expect((await connections()) - before).toBeLessThan(10);
-      await rejection(one.addOnce("key", 1000));
       await server.command("replicaof", "no", "one");
       await until(() => answers(() => hit(one)), "a hit counts", 2_000);
       await until(() => lines.length === 2, "two lines");
@@ -215,7 +211,6 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       await hit(one);
       await server.command("config", "set", "min-replicas-to-write", "1");
       expect((await rejection(hit(one))).cause?.message).toContain("NOREPLICAS");
-      expect((await rejection(one.addOnce("key", 1000))).cause?.message).toContain("NOREPLICAS");
       await one.ping();
       await server.command("config", "set", "min-replicas-to-write", "0");
       expect(await hit(one)).toMatchObject({ count: 2 });
@@ -226,12 +221,10 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       await hit(one);
       await server.command("config", "set", "maxmemory", "1");
       for (let n = 0; n < 20; n++) expect((await rejection(hit(one))).cause?.message).toContain("OOM");
-      expect((await rejection(one.addOnce("key", 1000))).cause?.message).toContain("OOM");
       await one.ping();
       await one.publish("news", "1");
       await server.command("config", "set", "maxmemory", "0");
       expect(await hit(one)).toMatchObject({ count: 2 });
-      expect(await one.addOnce("key", 1000)).toBe(true);
       await until(() => lines.length > 1, "the end of the outage");
       expect(lines).toEqual([expect.stringMatching(/^warn .*OOM/), "info Redis serves again"]);
     });

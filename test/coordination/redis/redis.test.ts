@@ -54,28 +54,17 @@ describe.skipIf(!hasRedis(tests))("with a server", () => {
     expect(hits.map(({ count }) => count).sort((a, b) => a - b)).toEqual(Array.from({ length: 200 }, (_, n) => n + 1));
   });
 
-  it("gives a mark to one of a hundred callers of two replicas", async () => {
-    const keyPrefix = ownPrefix();
-    await using one = open({ keyPrefix });
-    await using other = open({ keyPrefix });
-    const calls = Array.from({ length: 100 }, (_, n) => (n % 2 ? one : other).addOnce("key", 60_000));
-    expect((await Promise.all(calls)).filter(Boolean)).toHaveLength(1);
-  });
-
   it("counts windows by the server's clock", async () => {
     await using one = open();
     await one.hit("key", 1, 60);
     await one.hit("key", 1, 60);
     await until(async () => (await one.hit("key", 1, 60)).count === 1, "the next window");
-    expect(await one.addOnce("key", 60)).toBe(true);
-    await until(() => one.addOnce("key", 60), "the mark's end");
   });
 
   it("leaves nothing behind when time has passed", async () => {
     const keyPrefix = ownPrefix();
     await using one = open({ keyPrefix });
     await one.hit("key", 1, 50);
-    await one.addOnce("key", 50);
     await until(async () => (await admin.keys(`${keyPrefix}*`)).length === 0, "an empty server");
   });
 
@@ -93,7 +82,6 @@ describe.skipIf(!hasRedis(tests))("with a server", () => {
     await using one = open();
     for (const ms of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
       await expect(one.hit("key", 1, ms)).rejects.toThrow(RangeError);
-      await expect(one.addOnce("key", ms)).rejects.toThrow(RangeError);
     }
     expect(await one.hit("key", 1, 1000)).toMatchObject({ count: 1 });
   });
@@ -162,8 +150,6 @@ describe.skipIf(!hasRedis(tests))("with a server", () => {
     const one = observeCoordination(inner, (...given) => void seen.push(given), { monotonicMs });
     expect(one.engine).toBe("redis");
     expect(await one.hit("key", 0, 60_000)).toMatchObject({ allowed: false, count: 1 });
-    expect(await one.addOnce("key", 60_000)).toBe(true);
-    expect(await one.addOnce("key", 60_000)).toBe(false);
     const heard: string[] = [];
     await one.subscribe("news", (message) => heard.push(message), new AbortController().signal);
     await one.publish("news", "1");
@@ -174,8 +160,6 @@ describe.skipIf(!hasRedis(tests))("with a server", () => {
     await expect(inner.ping()).rejects.toThrow("closed");
     expect(seen).toEqual([
       ["hit", "success", 0.25],
-      ["addOnce", "success", 0.25],
-      ["addOnce", "success", 0.25],
       ["publish", "success", 0.25],
       ["ping", "success", 0.25],
       ["ping", "error", 0.25],

@@ -4,6 +4,7 @@ import { systemClock } from "../../../src/clock.js";
 import { createFeed } from "../../../src/nodes/history/feed.js";
 import { type LogEntry, nodeLogCollection } from "../../../src/nodes/history/log.js";
 import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../../src/storage/collection.js";
+import { silentLog } from "../../../src/telemetry/log.js";
 import { connectNode } from "../../support/clients/node-stream.js";
 import { sharedEngines } from "../../support/engines/engines.js";
 import { aNode } from "../../support/world/builders.js";
@@ -68,6 +69,7 @@ test("a replica that cannot take in the log by a mistake of its own ends instead
     log: { tail: async () => 0, after: async (place) => (place === 0 ? [{ _id: "1" } as LogEntry] : []) },
     repository: { findMany: async () => new Map() },
     clock,
+    logger: silentLog,
   });
   feed.chunks.listen(async () => {
     told++;

@@ -6,6 +6,7 @@ import { createNodeLog, type LogEntry, nodeLogCollection } from "../../../src/no
 import type { Change } from "../../../src/nodes/node.js";
 import { createNodeRepository } from "../../../src/nodes/repository.js";
 import type { Collection } from "../../../src/storage/collection.js";
+import { silentLog } from "../../../src/telemetry/log.js";
 import { createTestClock } from "../../support/world/clock.js";
 import { aNodeDocument } from "../../support/world/documents.js";
 import { until } from "../../support/world/until.js";
@@ -42,7 +43,7 @@ async function replica(store = world.store) {
   const repository = await createNodeRepository(store);
   return {
     repository,
-    log: await createNodeLog({ store, repository, clock: createTestClock() }),
+    log: await createNodeLog({ store, repository, clock: createTestClock(), logger: silentLog }),
   };
 }
 const entriesOf = async (log: Collection<LogEntry>) => (await log.page({}, { index: "_id_", limit: 1000 })).items;
@@ -117,7 +118,7 @@ describe("one busy node over a slow store", () => {
     // Each read takes 1 ms, each write 20.
     const store = behind(world.store, (operation) => delay(isRead(operation) ? 1 : 20));
     const repository = await createNodeRepository(store);
-    const log = await createNodeLog({ store, repository, clock: systemClock });
+    const log = await createNodeLog({ store, repository, clock: systemClock, logger: silentLog });
     await repository.insert(aDocument("node_busy", 150));
     await repository.insert(aDocument("node_calm", 1));
     const running = log.task(ended.signal);

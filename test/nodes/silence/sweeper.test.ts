@@ -5,6 +5,7 @@ import type { Session } from "../../../src/nodes/sessions/session.js";
 import type { Sessions } from "../../../src/nodes/sessions/sessions.js";
 import { createSweeper } from "../../../src/nodes/silence/sweeper.js";
 import { StoreUnavailableError } from "../../../src/storage/collection.js";
+import { silentLog } from "../../../src/telemetry/log.js";
 import { createTestClock } from "../../support/world/clock.js";
 import { until } from "../../support/world/until.js";
 
@@ -50,7 +51,7 @@ test("beats get through to a store that takes only few at a time, and many again
     leave: async () => undefined,
     clock,
     timing: { intervalMs: 30_000, graceMs: 30_000, lostAfterMs: undefined, rateMax: 2000 },
-    log: { warn: () => undefined },
+    log: silentLog,
   });
   const over = new AbortController();
   const running = sweeper.task(over.signal);

@@ -1,7 +1,9 @@
 // Alerts of use: raised and cleared by samples, one at a time, over restarts and other replicas.
+
 import { describe, expect, test } from "vitest";
 import { AlertSeverity, MetricType, type ResourceAlert } from "../../../gen/lucid/node/v1/node_service_pb.js";
 import { createAlertRepository } from "../../../src/resources/alerts/repository.js";
+import { StoreUnavailableError } from "../../../src/storage/collection.js";
 import { historyOf } from "../../support/fleet/look.js";
 import { aNode } from "../../support/world/builders.js";
 import { expectRefusal } from "../../support/world/refusal.js";
@@ -157,7 +159,7 @@ describe("an alert", () => {
     world.beforeStore(async (operation) => {
       if (operation !== "insertOne") return;
       refused++;
-      throw Object.assign(new Error("away"), { name: "StoreUnavailableError" });
+      throw new StoreUnavailableError("away");
     });
     await world.pass(flushedMs);
     world.beforeStore(undefined);

@@ -1,8 +1,11 @@
 // Samples between their arrival and the store: how many wait, and how they are written.
+
 import { expect, test } from "vitest";
 import type { Sample } from "../../../src/nodes/sessions/session.js";
 import { createMonitor, pointsMaxOf } from "../../../src/resources/samples/monitor.js";
 import type { NodePoint } from "../../../src/resources/samples/repository.js";
+import { StoreUnavailableError } from "../../../src/storage/collection.js";
+import { silentLog } from "../../../src/telemetry/log.js";
 import { createTestClock } from "../../support/world/clock.js";
 
 const aSample = (cpuPercent: number): Sample => ({
@@ -23,11 +26,11 @@ function aMonitor() {
   const store = { away: false, blind: false };
   const monitor = createMonitor({
     append: async (points) => {
-      if (store.away) throw new Error("away");
+      if (store.away) throw new StoreUnavailableError("away");
       batches.push([...points]);
     },
     judge: async () => {
-      if (store.blind) throw new Error("alerts are away");
+      if (store.blind) throw new StoreUnavailableError("alerts are away");
     },
     settleDeleted: async () => undefined,
     clock,
@@ -37,7 +40,7 @@ function aMonitor() {
       dropped: { inc: () => void counts.dropped++ },
       flushed: { observe: () => undefined },
     },
-    log: { warn: () => void counts.warned++ },
+    log: { ...silentLog, warn: () => void counts.warned++ },
   });
   const end = new AbortController();
   const running = monitor.task(end.signal);

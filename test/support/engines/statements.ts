@@ -21,6 +21,7 @@ import {
   resourceMetricsCollection,
 } from "../../../src/resources/samples/repository.js";
 import type { CollectionDefinition, Store } from "../../../src/storage/collection.js";
+import { silentLog } from "../../../src/telemetry/log.js";
 import { createTestClock } from "../world/clock.js";
 import { until } from "../world/until.js";
 
@@ -130,7 +131,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await nodes.markLogged([{ nodeId: "node_1", change: 1, deleted: false }], now);
   await nodes.markLogged([{ nodeId: "node_29", change: 1, deleted: true }], now);
 
-  const log = named("log", await createNodeLog({ store, repository: nodes, clock }));
+  const log = named("log", await createNodeLog({ store, repository: nodes, clock, logger: silentLog }));
   await log.eventsOf("node_1", { since: now, descending: true, limit: 5, skip: 0 });
   await log.countOf("node_1", now);
   await log.tail();
@@ -256,7 +257,10 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
 
   const rings = { common: [{ kid: "1", secret: "x".repeat(32) }], privileged: undefined };
   const resets = createResets({ repository: nodes, storeNow: store.now, clock });
-  const tokens = named("tokens", await createTokens({ store, clock, rings, resets, ttlMaxMs: 86_400_000 }));
+  const tokens = named(
+    "tokens",
+    await createTokens({ store, clock, rings, resets, ttlMaxMs: 86_400_000, log: silentLog }),
+  );
   await tokens.revoke("jti");
   await tokens.load();
   await tokens.spendChallenge("hash", now);
@@ -280,7 +284,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   });
   await (await tokens.enrollment(enrolled.token)).spend("fingerprint");
 
-  const self = { store, clock, log: { info: () => undefined } };
+  const self = { store, clock, log: silentLog };
   const lease = named(
     "lease",
     await createLease({ ...self, name: "fleet", owner: "one", exclusive: false, highestFence: nodes.highestFence }),

@@ -15,7 +15,7 @@ import { type Clock, systemClock } from "../../../src/clock.js";
 import type { Collector } from "../../../src/machine/machine.js";
 import { type Overrides, type RunningServer, startServer } from "../../../src/server.js";
 import { parseSettings } from "../../../src/settings/settings.js";
-import { type Store, StoreUnavailableError } from "../../../src/storage/collection.js";
+import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { silentLog } from "../../../src/telemetry/log.js";
 import { type Engines, onProductionEngines, openEngines, sharedEngines } from "../engines/engines.js";
 import { createTestClock, type TestClock } from "./clock.js";
@@ -36,6 +36,13 @@ export interface WorldOptions extends Omit<Overrides, "store" | "clock"> {
   readonly engines?: Engines;
 }
 
+/** A call of the store: its operation, what it is given, and the collection; none for the store's own. */
+export type BeforeStore = (
+  operation: string,
+  given: readonly unknown[],
+  collection: string | undefined,
+) => Promise<void> | undefined;
+
 /** Clients at this level are an admin's. */
 export interface World extends Clients, AsyncDisposable {
   readonly clock: Clock;
@@ -53,8 +60,8 @@ export interface World extends Clients, AsyncDisposable {
   count(name: string, labels?: Readonly<Record<string, string | number>>): Promise<number>;
   /** The store under the service, for what no RPC shows or does. */
   readonly store: Store;
-  /** Runs before each call of the store, which waits for it. */
-  beforeStore(hook: ((operation: string) => Promise<void> | undefined) | undefined): void;
+  /** Runs before each call of the store, which waits for it and rejects with what it throws. */
+  beforeStore(hook: BeforeStore | undefined): void;
   /** While true the store refuses everything, as if it could not be reached. */
   storeAway(away: boolean): void;
   /** `stop`: in order. `crash`: nothing more is written, nobody is told. Then the service comes up on the same data. */
@@ -107,11 +114,8 @@ export const stillCollector: Collector = {
   }),
 };
 
-/**
- * Lease, roster, sweeper, orphans, disruption, strays, reconciler, node log, feed, PoOT's counting, samples, retention, tokens,
- * health: each sleeps when it has nothing to do.
- */
-const sleepersAtRest = 14;
+/** Each task that runs sleeps when it has nothing to do. */
+const sleepersAtRest = ({ server }: World): number => server.tasks.running().length;
 
 export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const { settings: given = {}, clock = systemClock, engines: _, ...overrides } = options;
@@ -203,7 +207,7 @@ export async function openClockedWorld(options: Omit<WorldOptions, "clock" | "en
   const clock = createTestClock();
   const engines = await openEngines(clock);
   const world = await openWorld({ random: () => 0, ...options, clock, engines });
-  const pass = passer(clock, () => sleepersAtRest + engines.sleepers);
+  const pass = passer(clock, () => sleepersAtRest(world) + engines.sleepers);
   await pass(0);
   return Object.defineProperties({ clock, pass }, Object.getOwnPropertyDescriptors(world)) as ClockedWorld;
 }
@@ -226,7 +230,7 @@ export async function openClockedFleet(
   const clock = createTestClock();
   const engines = await sharedEngines(clock);
   const replicas: World[] = [];
-  const pass = passer(clock, () => replicas.length * sleepersAtRest + engines.sleepers);
+  const pass = passer(clock, () => replicas.reduce((sum, one) => sum + sleepersAtRest(one), engines.sleepers));
   const join = async () => {
     const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings };
     const world = await openWorld({ random: () => 0, ...options, settings, clock, engines });
@@ -284,25 +288,25 @@ export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, 
 /** A store that a test can cut off: from then on nothing is read or written any more. */
 function createSeverable(inner: Store) {
   let severed = false;
-  let before: ((operation: string) => Promise<void> | undefined) | undefined;
-  const guarded = <T extends object>(target: T): T =>
+  let before: BeforeStore | undefined;
+  const guarded = <T extends object>(target: T, collection?: string): T =>
     new Proxy(target, {
       get: (_, name) => {
         const member: unknown = Reflect.get(target, name);
         if (typeof member !== "function") return member;
         if (name === Symbol.asyncDispose) return () => inner[Symbol.asyncDispose]();
         return async (...given: unknown[]) => {
-          await before?.(String(name));
+          await before?.(String(name), given, collection);
           if (severed) throw new StoreUnavailableError("The store was cut off");
           const result: unknown = await member.apply(target, given);
-          return name === "collection" ? guarded(result as object) : result;
+          return name === "collection" ? guarded(result as object, (given[0] as CollectionDefinition).name) : result;
         };
       },
     });
   return {
     inner,
     store: guarded(inner),
-    before: (hook: typeof before) => {
+    before: (hook: BeforeStore | undefined) => {
       before = hook;
     },
     sever: (value: boolean) => {
