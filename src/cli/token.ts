@@ -1,3 +1,4 @@
+// lucid-node token: prints a token, signed with the service's own key, and nothing else.
 import type { TokenType } from "../access/jwt.js";
 import { nodeRoles, type Role, serviceRoles } from "../access/permission.js";
 import { parseSettings, readEnvironment } from "../settings/settings.js";

@@ -2,7 +2,8 @@
 // when the replica drains.
 import type { Clock } from "../../clock.js";
 import { unavailable } from "../../failure.js";
-import type { Link, Session } from "./session.js";
+import type { Registry } from "./registry.js";
+import type { Session } from "./session.js";
 
 /** How long a stream may leave its answers unread. */
 const stallMaxMs = 10_000;
@@ -12,8 +13,7 @@ export function createEnding(parts: {
   readonly clock: Clock;
   /** In [0, 1). */
   readonly random: () => number;
-  /** Ends what carries the session. */
-  readonly unlink: (session: Session, end: (link: Link) => void) => void;
+  readonly unlink: Registry["unlink"];
 }) {
   const { clock, random, unlink } = parts;
 

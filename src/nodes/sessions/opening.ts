@@ -1,139 +1,126 @@
-// Who gets a node's next session epoch when several ask for it. A Hello may be judged or written seconds after it came, of
-// a process that is dead by then: it must never supersede the agent that lives.
+// How a node's next session comes to be: admitted, given the next epoch, connected in the store, and looked at once more,
+// for what ended sessions meanwhile may not have seen this one.
+import { randomUUID } from "node:crypto";
 import type { Clock } from "../../clock.js";
-import {
-  type Failure,
-  nodeNotFound,
-  notAllowed,
-  sessionSuperseded,
-  unauthenticated,
-  unavailable,
-} from "../../failure.js";
-import { type NodeDocument, predatesReset } from "../node.js";
+import { type Coordination, isCoordinationAway } from "../../coordination/coordination.js";
+import { type Failure, notAllowed, unauthenticated, unavailable } from "../../failure.js";
+import { unless } from "../../task.js";
+import { sharedIdentity } from "../heartbeat.js";
+import { desiredStatus, type NodeDocument, predatesReset } from "../node.js";
 import { type NodeRepository, unaryReplica } from "../repository.js";
-import type { Opening, Session } from "./session.js";
+import type { Admission } from "./admission.js";
+import { createDoubts } from "./doubts.js";
+import { createEpochs } from "./epochs.js";
+import { callerGone, enrollmentReset, superseded } from "./refusals.js";
+import type { Registry } from "./registry.js";
+import { type Link, type Opening, openingPatch, presumed, type Session, wasReset } from "./session.js";
 
-/** Attempts to take an epoch, each lost against an older Hello that came to this replica. */
-const attemptsMax = 5;
-const comeAgainMs = 1_000;
+/** Replicas tell each other of opened sessions: node id, epoch and boot id as a JSON list. */
+export const openedChannel = "node-sessions";
 
-export function createOpenings(parts: {
-  readonly repository: Pick<NodeRepository, "find" | "get" | "openSession" | "makeUnary">;
-  readonly clock: Pick<Clock, "now">;
+export function createOpening(parts: {
+  readonly registry: Registry;
+  readonly repository: NodeRepository;
+  readonly admission: Admission;
+  readonly coordination: Pick<Coordination, "publish">;
+  readonly clock: Clock;
   readonly replicaId: string;
-  /** The session of the node that is known here. */
-  readonly standing: (nodeId: string) => Session | undefined;
-  /** Notes that a session may have been opened whose write was not answered. */
-  readonly doubt: (nodeId: string) => void;
+  readonly streamLifetimeMs: number;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly isRevoked: (jti: string) => boolean;
+  /** Whether this replica hears of what others do to nodes: no session is opened before. */
+  readonly follows: () => boolean;
+  readonly sessionOpened: (outcome: "opened" | "takeover") => void;
 }) {
-  const { repository, clock } = parts;
-  /** The newest opening of each node that is under way here, and its end. */
-  const newest = new Map<string, { readonly over: Promise<void> }>();
+  const { registry, repository, admission, coordination, clock, replicaId, random } = parts;
+  const doubts = createDoubts({
+    ...{ repository, replicaId, adopt: registry.adopt },
+    epochOf: (nodeId) => registry.get(nodeId)?.epoch,
+  });
+  const epochs = createEpochs({ repository, clock, replicaId, known: registry.get, doubt: doubts.note });
 
-  /**
-   * Takes the next epoch where nobody has taken it since it was read. Which of two replicas has heard the newer Hello is
-   * not known, so the one that loses asks its caller to come again: only a living caller does. Among the Hellos of this
-   * replica the last one wins.
-   */
-  const takeEpoch = async (opening: Opening, replica: string, isNewest: () => boolean): Promise<NodeDocument> => {
-    const { nodeId, bootId } = opening;
-    let read: number | undefined;
-    for (let attempt = 0; attempt < attemptsMax; attempt++) {
-      const node = await repository.find(nodeId);
-      if (node === null) throw nodeNotFound(nodeId);
-      if (node.banned) throw notAllowed("The node is banned");
-      if (predatesReset(opening.bearer, node)) throw enrollmentReset();
-      if (!isNewest()) throw await overtaken(opening);
-      const lost = read !== undefined && read !== node.session_epoch;
-      if (lost && !isHere(node)) {
-        throw unavailable("Another session of this node was opened at the same time", comeAgainMs);
-      }
-      if (opening.isGone()) throw callerGone();
-      read = node.session_epoch;
-      const opened = await repository
-        .openSession(nodeId, { epoch: read, bootId, replica, at: clock.now() })
-        .catch((error: unknown) => {
-          if (replica !== unaryReplica) parts.doubt(nodeId);
-          throw error;
-        });
-      if (opened !== null) return opened;
-    }
-    throw unavailable("Many sessions of this node are opened at once", comeAgainMs);
+  const remember = (node: NodeDocument, opening: Opening, link: Link | undefined): Session => {
+    const nowMs = clock.monotonicMs();
+    const lifetimeMs = parts.streamLifetimeMs * (0.8 + 0.4 * random());
+    const tokenMs = opening.bearer.expiresAt.getTime() - clock.now().getTime();
+    const session: Session = {
+      ...presumed(node, registry.paceMs(), nowMs),
+      sessionId: randomUUID(),
+      bootId: opening.bootId,
+      jti: opening.bearer.jti,
+      unary: link === undefined,
+      link,
+      renewAtMs: nowMs + Math.min(lifetimeMs, Math.max(0, tokenMs)),
+    };
+    registry.add(session);
+    return session;
   };
 
-  /** Whether the node's newest session was opened here; of an opening that is the newest here it is an older one. */
-  const isHere = (node: NodeDocument): boolean =>
-    node.session_replica === parts.replicaId || parts.standing(node._id)?.epoch === node.session_epoch;
+  /** Why the session's node no longer answers to it: what ended it may not have seen it. */
+  const outdated = (node: NodeDocument, { bearer, bootId }: Opening, session: Session): Failure | undefined => {
+    if (predatesReset(bearer, node)) return enrollmentReset();
+    if (node.session_epoch !== session.epoch) return superseded(bootId, node.session_boot_id);
+    // The token is good: its process opens a session under it.
+    if (wasReset(node, session)) return unavailable("The node's enrolment was reset meanwhile", 1000);
+    if (node.banned) return notAllowed("The node is banned");
+    return parts.isRevoked(bearer.jti) ? unauthenticated("The token was revoked") : undefined;
+  };
 
-  /** Why an opening ends that a newer one here has overtaken: for good only once that one has come through. */
-  const overtaken = async ({ nodeId, bootId }: Opening): Promise<Failure> => {
-    for (let newer = newest.get(nodeId); newer !== undefined; newer = newest.get(nodeId)) await newer.over;
-    const session = parts.standing(nodeId);
-    const stands = session !== undefined && (session.unary || session.link !== undefined);
-    return superseded(bootId, stands ? session.bootId : bootId);
+  /** Has the session whose epoch was taken begin: the older one gives way, the node is connected. */
+  const begin = async (opened: NodeDocument, opening: Opening, link: Link | undefined) => {
+    const older = registry.get(opening.nodeId);
+    if (older !== undefined && older.epoch > opened.session_epoch) throw superseded(opening.bootId, older.bootId);
+    if (older !== undefined) registry.giveWay(older, opening.bootId);
+    const session = remember(opened, opening, link);
+    parts.sessionOpened(opened.connectivity === "connected" ? "takeover" : "opened");
+    // Best effort: a replica that misses it learns of the epoch by its next flush.
+    void coordination
+      .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
+      .catch(unless(isCoordinationAway));
+    try {
+      // The epoch is taken, and the node's silence is judged; but a caller that is gone has not connected it.
+      if (opening.isGone()) throw callerGone();
+      const duplicate = sharedIdentity(opened.boots ?? []);
+      const node = await repository.change(opening.nodeId, clock.now, (current) =>
+        openingPatch(current, opening, session, duplicate),
+      );
+      session.connectivity = node.connectivity;
+      session.desired = desiredStatus(node.status);
+      // Banned, revoked, drained or superseded while it opened: whoever ended the sessions then may not have seen this one.
+      const late = outdated(node, opening, session) ?? admission.drainRefusal();
+      if (late !== undefined) throw late;
+      return { session, node };
+    } catch (error) {
+      registry.unlink(session, () => undefined);
+      throw error;
+    }
   };
 
   return {
     /**
-     * Takes the node's next epoch, then calls `begin` with the node as that write left it, and answers what `begin` answers.
-     * @throws Failure 4011 the enrolment was reset; 4031 the node is banned; 5001 there is no such node; 5013 another
-     * process of the node has opened a session meanwhile; 5031 the caller may come again
+     * Opens the node's next session; an older one of it, here or on another replica, ends. Without a link it reports by
+     * unary calls.
+     * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one of another process has come meanwhile, 5031
      */
-    run: async <Begun>(
-      opening: Opening,
-      replica: string,
-      begin: (opened: NodeDocument) => Promise<Begun>,
-    ): Promise<Begun> => {
-      const { nodeId } = opening;
-      const { promise: over, resolve: end } = Promise.withResolvers<void>();
-      const own = { over };
-      newest.set(nodeId, own);
-      const isNewest = () => newest.get(nodeId) === own;
-      try {
-        return await begin(await takeEpoch(opening, replica, isNewest));
-      } finally {
-        if (isNewest()) newest.delete(nodeId);
-        end();
-      }
+    open: async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
+      if (!parts.follows()) throw unavailable("What other replicas do is not known yet", 1000);
+      await admission.admit(opening.nodeId);
+      const replica = link === undefined ? unaryReplica : replicaId;
+      return epochs.take(opening, replica, (opened) => begin(opened, opening, link));
     },
 
-    /**
-     * The session a report without a stream names: one that is known here, or the node of one that another process held
-     * and nobody has superseded. A report of the very process that has opened the newest session goes on under that one,
-     * whatever epoch it names: the process may never have heard of it, as when the Welcome of its stream was lost, and a
-     * reset of the enrolment takes an epoch that nobody is told of.
-     * @throws Failure 4011 enrolment reset, 4031 banned, 5001, 5013, 5031
-     */
-    resume: async (opening: Opening, epoch: number): Promise<{ session: Session } | { node: NodeDocument }> => {
-      const { nodeId, bootId } = opening;
-      const known = parts.standing(nodeId);
-      const same = known?.epoch === epoch && known.bootId === bootId;
-      if (same && (known.unary || known.link !== undefined)) return { session: known };
-      const node = await repository.get(nodeId);
-      if (node.banned) throw notAllowed("The node is banned");
-      if (predatesReset(opening.bearer, node)) throw enrollmentReset();
-      if (epoch > node.session_epoch) throw sessionSuperseded("That session is unknown");
-      if (node.session_boot_id !== bootId) throw sessionSuperseded();
-      const current = known?.epoch === node.session_epoch && known.bootId === bootId ? known : undefined;
-      if (current !== undefined && (current.unary || current.link !== undefined)) return { session: current };
-      const isUnary = node.session_replica === unaryReplica;
-      // A stream that is being opened here has its epoch already and comes through soon, or fails.
-      if (!isUnary && epoch < node.session_epoch && newest.has(nodeId)) throw superseded(bootId, bootId);
-      const unary = isUnary ? node : await repository.makeUnary(nodeId, node.session_epoch);
-      if (unary === null) throw unavailable("A newer session of this node is being opened", comeAgainMs);
-      return { node: unary };
+    /** The session that a unary beat names: one of this replica, or one that another process held. @throws as `Epochs.resume` */
+    resume: async (opening: Opening, epoch: number): Promise<Session> => {
+      const found = await epochs.resume(opening, epoch);
+      if ("session" in found) return found.session;
+      const known = registry.get(opening.nodeId);
+      if (known !== undefined) registry.forget(known);
+      return remember(found.node, opening, undefined);
     },
+
+    outdated,
+    /** To be called when the store answers; see Doubts.settle. */
+    settleDoubts: doubts.settle,
   };
 }
-
-/**
- * What is said of a session that has lost against a newer one. An agent takes 5013 as final, and a process must not be told
- * so of itself: it dials twice where an answer was slow.
- */
-export const superseded = (bootId: string, newerBootId: string | undefined): Failure =>
-  bootId === newerBootId
-    ? unavailable("A newer session of this process has taken over", comeAgainMs)
-    : sessionSuperseded();
-
-export const enrollmentReset = (): Failure => unauthenticated("The node's enrolment was reset");
-export const callerGone = (): Failure => unavailable("The caller is gone", comeAgainMs);

@@ -29,7 +29,7 @@ const expiriesAtOnce = 50;
 
 export function createSweeper(parts: {
   readonly repository: NodeRepository;
-  readonly sessions: Sessions;
+  readonly sessions: Pick<Sessions, "registry" | "restore" | "tend" | "settleDoubts">;
   readonly expire: Expire;
   readonly replicaId: string;
   readonly storeNow: () => Promise<Date>;
@@ -42,16 +42,17 @@ export function createSweeper(parts: {
   readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, sessions, clock, timing, log } = parts;
+  const { registry } = sessions;
   const stall = createStallWatch(clock, tickMs, timing.graceMs);
   const stride = createStride(flushMax, flushMin);
 
   /** A session that is no longer the node's newest gives way; one of a node that is gone ends. */
   const dropForeign = (session: Session, node: NodeDocument | undefined): void => {
-    if (node === undefined) sessions.endNode(session.nodeId, nodeNotFound(session.nodeId));
-    else if (!sessions.isCurrent(session)) return;
-    else if (node.session_epoch !== session.epoch) sessions.giveWay(session, node);
+    if (node === undefined) registry.endNode(session.nodeId, nodeNotFound(session.nodeId));
+    else if (!registry.isCurrent(session)) return;
+    else if (node.session_epoch !== session.epoch) registry.supersede(session, node);
     // The same session, heard by another replica now.
-    else if (session.link === undefined) sessions.forget(session);
+    else if (session.link === undefined) registry.forget(session);
   };
 
   const write = async (part: readonly Session[]): Promise<void> => {
@@ -67,18 +68,18 @@ export function createSweeper(parts: {
   const flush = async (): Promise<void> => {
     // The time is asked before the beats are taken: all that came until then are among them.
     const watermark = await parts.storeNow();
-    const dirty = sessions.takeDirty();
-    for (let from = 0; from < dirty.length; ) {
-      const part = dirty.slice(from, from + stride.size());
+    const heard = registry.takeHeard();
+    for (let from = 0; from < heard.length; ) {
+      const part = heard.slice(from, from + stride.size());
       try {
         await stride.attempt(() => write(part));
       } catch (error) {
-        sessions.putBackDirty(dirty.slice(from));
+        registry.putBackHeard(heard.slice(from));
         throw error;
       }
       from += part.length;
     }
-    await parts.report(watermark, nextBeatAfterMs(sessions.paceMs(), 1));
+    await parts.report(watermark, nextBeatAfterMs(registry.paceMs(), 1));
   };
 
   const judge = (session: Session): Verdict => {
@@ -105,17 +106,17 @@ export function createSweeper(parts: {
     else if (outcome.kind === "expired") {
       session.connectivity = to;
       if (judge(session) === "alive") await restore(session);
-      else if (to === "lost" && session.link === undefined) sessions.forget(session);
+      else if (to === "lost" && session.link === undefined) registry.forget(session);
     }
   };
 
   const sweep = async (): Promise<void> => {
     const due: [Session, "disconnected" | "lost"][] = [];
     let losses = 0;
-    for (const session of sessions.all()) {
+    for (const session of registry.all()) {
       const found = judge(session);
       const over = session.unary ? found !== "alive" : session.connectivity === "lost";
-      if (over && session.link === undefined) sessions.forget(session);
+      if (over && session.link === undefined) registry.forget(session);
       if (session.unary || found === "alive" || found === session.connectivity || session.connectivity === "lost")
         continue;
       if (found === "lost" && losses++ >= lossesPerTurn) continue;

@@ -21,15 +21,17 @@ test("beats get through to a store that takes only few at a time, and many again
   const sessions = {
     tend: () => undefined,
     settleDoubts: async () => undefined,
-    all: () => [].values(),
-    paceMs: () => 30_000,
-    takeDirty: () => {
-      const taken = [...waiting];
-      waiting.clear();
-      return taken as unknown as Session[];
-    },
-    putBackDirty: (taken: readonly Session[]) => {
-      for (const session of taken) waiting.add(session);
+    registry: {
+      all: () => [].values(),
+      paceMs: () => 30_000,
+      takeHeard: () => {
+        const taken = [...waiting];
+        waiting.clear();
+        return taken as unknown as Session[];
+      },
+      putBackHeard: (taken: readonly Session[]) => {
+        for (const session of taken) waiting.add(session);
+      },
     },
   } as unknown as Sessions;
   const repository = {
