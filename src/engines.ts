@@ -1,21 +1,12 @@
 // The engines that the settings ask for, observed, and what is kept in them. The only file that knows which ones there are.
-import { tokensCollection } from "./access/tokens.js";
 import { type Clock, systemClock } from "./clock.js";
+import { collections } from "./collections.js";
 import { type Coordination, CoordinationRefusedError } from "./coordination/coordination.js";
 import { createLocalCoordination } from "./coordination/local.js";
 import { observeCoordination } from "./coordination/observed.js";
 import { createRedisCoordination } from "./coordination/redis/redis.js";
-import { nodeLogCollection } from "./nodes/history/log.js";
-import { nodesCollection } from "./nodes/repository.js";
-import { poolsCollection } from "./pools/repository.js";
-import { standingsCollection, validationsCollection } from "./poot/repository.js";
-import { leasesCollection } from "./replicas/lease.js";
-import { replicasCollection } from "./replicas/roster.js";
-import { resourceAlertsCollection } from "./resources/alerts/repository.js";
-import { resourceAllocationsCollection } from "./resources/allocations/allocator.js";
-import { resourceHoursCollection, resourceMetricsCollection } from "./resources/samples/repository.js";
 import type { Settings } from "./settings/settings.js";
-import { type CollectionDefinition, DuplicateKeyError, type Store } from "./storage/collection.js";
+import { DuplicateKeyError, type Store } from "./storage/collection.js";
 import { openMongoStore } from "./storage/mongo/store.js";
 import { observeStore } from "./storage/observed.js";
 import { openSqliteStore } from "./storage/sqlite/store.js";
@@ -63,22 +54,6 @@ export async function migrateStore(settings: Settings, log: Log): Promise<string
   }
   return names;
 }
-
-/** Everything that the service keeps. */
-export const collections: readonly CollectionDefinition[] = [
-  nodesCollection,
-  nodeLogCollection,
-  poolsCollection,
-  validationsCollection,
-  standingsCollection,
-  tokensCollection,
-  leasesCollection,
-  replicasCollection,
-  resourceMetricsCollection,
-  resourceHoursCollection,
-  resourceAlertsCollection,
-  resourceAllocationsCollection,
-];
 
 export { CoordinationRefusedError } from "./coordination/coordination.js";
 export { StoreRefusedError } from "./storage/collection.js";

@@ -3,14 +3,9 @@ import { type Announcement, createAnnouncer } from "../announcement.js";
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
 import { unauthenticated, unavailable } from "../failure.js";
-import {
-  type Collection,
-  type CollectionDefinition,
-  type Cursor,
-  DuplicateKeyError,
-  type Store,
-} from "../storage/collection.js";
+import type { Collection, CollectionDefinition, Cursor, Store } from "../storage/collection.js";
 import { createDatedReader } from "../storage/dated.js";
+import { insertUnlessThere } from "../storage/insert.js";
 import { outage, turns } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import type { Caller } from "./caller.js";
@@ -150,15 +145,11 @@ export async function createTokens(parts: {
   ): Promise<{ first: boolean; at: Date; spentFor?: string | undefined }> => {
     const at = clock.now();
     const _id = `${kind}:${id}`;
-    try {
-      const expires_at = new Date(expiresAt.getTime() + spentMarginMs);
-      await documents.insertOne({ _id, kind, at, expires_at, ...(spent_for === undefined ? {} : { spent_for }) });
-      return { first: true, at };
-    } catch (error) {
-      if (!(error instanceof DuplicateKeyError)) throw error;
-      const used = await documents.findOne({ _id });
-      return { first: false, at: used?.at ?? new Date(0), spentFor: used?.spent_for };
-    }
+    const expires_at = new Date(expiresAt.getTime() + spentMarginMs);
+    const use = { _id, kind, at, expires_at, ...(spent_for === undefined ? {} : { spent_for }) };
+    if (await insertUnlessThere(documents, use)) return { first: true, at };
+    const used = await documents.findOne({ _id });
+    return { first: false, at: used?.at ?? new Date(0), spentFor: used?.spent_for };
   };
 
   const load = async (): Promise<void> => {
@@ -275,9 +266,7 @@ export async function createTokens(parts: {
       // Replicas read of revocations by their date.
       const at = await parts.store.now();
       const document: TokenDocument = { _id: `revoked:${jti}`, kind: "revoked", at };
-      await documents.insertOne(document).catch((error: unknown) => {
-        if (!(error instanceof DuplicateKeyError)) throw error;
-      });
+      await insertUnlessThere(documents, document);
       take(document);
     },
 

@@ -2,6 +2,7 @@
 // deadline has passed. Handlers use the same step, so that a call is answered without waiting for the next turn.
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
+import { pages } from "../storage/pages.js";
 import { type Next, outage, turns, unless } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import { advance, type NodeDocument } from "./node.js";
@@ -35,12 +36,7 @@ export function createReconciler(parts: {
       if (leadership.holds()) await step(node, leadership).catch(unless(isNodeGone));
     };
     const advanceAll = (nodes: readonly NodeDocument[]) => Promise.all(nodes.map(advanceOne));
-    let after: Parameters<NodeRepository["inTransition"]>[1];
-    do {
-      const page = await repository.inTransition(pageMax, after);
-      await advanceAll(page.items);
-      after = page.next;
-    } while (after !== undefined);
+    for await (const nodes of pages((after) => repository.inTransition(pageMax, after))) await advanceAll(nodes);
     await advanceAll(await repository.maintenanceOver(clock.now(), pageMax));
   };
 

@@ -4,7 +4,7 @@ import type { Clock } from "../clock.js";
 import type { Chunk } from "../nodes/history/feed.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
-import type { Cursor } from "../storage/collection.js";
+import { pages } from "../storage/pages.js";
 import { type Next, outage, turns } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import { disruptionMsMax, isDisrupted } from "./pool.js";
@@ -42,12 +42,9 @@ export function createDisruption(parts: {
     if (token === leadership.token) return;
     fenced.clear();
     for (const { _id } of await pools.disrupted()) suspects.add(_id);
-    let after: Cursor | undefined;
-    do {
-      const page = await nodes.byConnectivity("disconnected", after);
-      for (const { pool_id } of page.items) if (pool_id !== undefined) suspects.add(pool_id);
-      after = page.next;
-    } while (after !== undefined);
+    for await (const silent of pages((after) => nodes.byConnectivity("disconnected", after))) {
+      for (const { pool_id } of silent) if (pool_id !== undefined) suspects.add(pool_id);
+    }
     token = leadership.token;
   };
 

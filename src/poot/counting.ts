@@ -16,7 +16,7 @@
 // is written, and the leader looks for such ones.
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
-import type { Cursor } from "../storage/collection.js";
+import { pages } from "../storage/pages.js";
 import { eachOf, type Next, outage, turns } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import type { PootRepository } from "./repository.js";
@@ -120,12 +120,10 @@ export function createCounting(parts: {
 
   const countLeftovers = async (leadership: Leadership): Promise<void> => {
     const before = new Date(clock.now().getTime() - leftoverMs);
-    let after: Cursor | undefined;
-    do {
-      const page = await repository.uncountedBefore(before, leftoversPageMax, after);
-      await countMany([...new Set(page.items.map(({ node_id }) => node_id))]);
-      after = page.next;
-    } while (after !== undefined && leadership.holds());
+    for await (const verdicts of pages((after) => repository.uncountedBefore(before, leftoversPageMax, after))) {
+      await countMany([...new Set(verdicts.map(({ node_id }) => node_id))]);
+      if (!leadership.holds()) return;
+    }
   };
 
   const countRejected = () => countMany([...rejections.keys()]);

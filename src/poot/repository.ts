@@ -1,12 +1,6 @@
 // What is remembered of proofs: each verdict for a year, and how each node stands by those that were counted.
-import {
-  type CollectionDefinition,
-  type Cursor,
-  DuplicateKeyError,
-  type Filter,
-  type Page,
-  type Store,
-} from "../storage/collection.js";
+import type { CollectionDefinition, Cursor, Filter, Page, Store } from "../storage/collection.js";
+import { insertUnlessThere } from "../storage/insert.js";
 import { updateMarked } from "../storage/marked.js";
 import type { StandingDocument } from "./standing.js";
 import { type Outcome, type Proof, pastMsMax, proofKey, type ValidationDocument } from "./verdict.js";
@@ -181,15 +175,7 @@ export async function createPootRepository(store: Store) {
      * @throws StoreUnavailableError when nothing can be known
      */
     replaceStanding: async (next: StandingDocument): Promise<boolean> => {
-      if (next.version === 1) {
-        return standings.insertOne(next).then(
-          () => true,
-          (error: unknown) => {
-            if (error instanceof DuplicateKeyError) return false;
-            throw error;
-          },
-        );
-      }
+      if (next.version === 1) return insertUnlessThere(standings, next);
       const { _id, write_id: _, ...fields } = next;
       return (await updateMarked(standings, { _id, version: next.version - 1 }, { $set: fields })) !== null;
     },

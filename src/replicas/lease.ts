@@ -3,7 +3,8 @@
 // the fences in what leaders have written tell how far the tokens had come.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
-import { type CollectionDefinition, DuplicateKeyError, type Filter, type Store } from "../storage/collection.js";
+import type { CollectionDefinition, Filter, Store } from "../storage/collection.js";
+import { insertUnlessThere } from "../storage/insert.js";
 import { type Next, outage, turns } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 
@@ -63,18 +64,12 @@ export async function createLease(parts: {
   const holds = (token: number): boolean => held?.token === token && clock.monotonicMs() < held.untilMs;
 
   /** Writes only while the lease is as it was read. */
-  const write = (found: LeaseDocument | null, token: number, expiresAt: Date): Promise<LeaseDocument | null> => {
+  const write = async (found: LeaseDocument | null, token: number, expiresAt: Date): Promise<LeaseDocument | null> => {
     const fields = { holder: owner, token, expires_at: expiresAt, write_id: randomUUID() };
     const asRead: Filter = { _id: name, ...(found === null ? {} : { write_id: found.write_id }) };
     if (found !== null) return leases.findOneAndUpdate(asRead, { $set: fields });
     const made = { _id: name, ...fields };
-    return leases.insertOne(made).then(
-      () => made,
-      (error: unknown) => {
-        if (error instanceof DuplicateKeyError) return null;
-        throw error;
-      },
-    );
+    return (await insertUnlessThere(leases, made)) ? made : null;
   };
 
   /** Takes or prolongs the lease where that is allowed. */

@@ -2,7 +2,7 @@
 import type { Clock } from "../clock.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
-import type { Cursor } from "../storage/collection.js";
+import { pages } from "../storage/pages.js";
 import { type Next, outage, turns } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import type { AlertRepository } from "./alerts/repository.js";
@@ -40,14 +40,11 @@ export function createRetention(parts: {
 
   /** Alerts whose node is gone: a replica may have died between the deletion and this. */
   const clearOrphans = async (goesOn: () => boolean): Promise<void> => {
-    let after: Cursor | undefined;
-    for (let page = 0; page < pagesMax && goesOn(); page++) {
-      const { items, next } = await alerts.active(after);
-      if (items.length === 0) return;
-      const living = await nodes.findMany([...new Set(items.map(({ node_id }) => node_id))]);
-      for (const alert of items) if (!living.has(alert.node_id)) await alerts.clear(alert._id, clock.now());
-      after = next;
-      if (after === undefined) return;
+    for await (const page of pages(alerts.active, pagesMax)) {
+      if (page.length === 0) return;
+      const living = await nodes.findMany([...new Set(page.map(({ node_id }) => node_id))]);
+      for (const alert of page) if (!living.has(alert.node_id)) await alerts.clear(alert._id, clock.now());
+      if (!goesOn()) return;
     }
   };
 

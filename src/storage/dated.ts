@@ -2,6 +2,7 @@
 // revoked and which enrolments were reset.
 import type { Clock } from "../clock.js";
 import type { Cursor, Page } from "./collection.js";
+import { pages } from "./pages.js";
 
 /** A write may land this long after it was dated, and clocks differ a little. */
 const marginMs = 60_000;
@@ -29,12 +30,9 @@ export function createDatedReader<T>(parts: {
     // counts for nothing here.
     const now = await parts.storeNow();
     const since = new Date(whole ? 0 : (readUntil?.getTime() ?? 0) - marginMs);
-    let after: Cursor | undefined;
-    do {
-      const page = await parts.page(since, after);
-      for (const document of page.items) parts.take(document);
-      after = page.next;
-    } while (after !== undefined);
+    for await (const documents of pages((after) => parts.page(since, after))) {
+      for (const document of documents) parts.take(document);
+    }
     readUntil = now;
     if (whole) wholeAtMs = beganMs;
   };

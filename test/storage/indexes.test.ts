@@ -2,7 +2,7 @@
 // name. released-indexes.json holds those that versions in use have built.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { collections } from "../../src/engines.js";
+import { collections } from "../../src/collections.js";
 import type { CollectionDefinition, IndexDefinition } from "../../src/storage/collection.js";
 import { keyOf } from "../../src/storage/mongo/query.js";
 

@@ -8,6 +8,7 @@ import type { Paging } from "../../conventions/paging.js";
 import { Failure, malformed, tooMany, unauthenticated, unavailable } from "../../failure.js";
 import { callerOf, callOf } from "../../rpc/context.js";
 import type { Cursor, Page } from "../../storage/collection.js";
+import { pages } from "../../storage/pages.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
 import { nodeToWire } from "../wire.js";
@@ -77,17 +78,14 @@ export function createWatch(parts: {
   async function* snapshot(watched: Watched): AsyncGenerator<Message, number> {
     const from = await log.tail();
     const versions = new Map<string, number>();
-    let after: Cursor | undefined;
-    do {
-      const page = await readPage(watched, after);
+    for await (const nodes of pages((after) => readPage(watched, after))) {
       // What a node has not logged yet would come again behind snapshot_end.
-      await log.settle(page.items);
-      for (const node of page.items) {
+      await log.settle(nodes);
+      for (const node of nodes) {
         versions.set(node._id, node.version);
         yield { event: { case: "upserted", value: nodeToWire(node) } };
       }
-      after = page.next;
-    } while (after !== undefined);
+    }
     const until = await log.tail();
     let place = from;
     while (place < until) {

@@ -4,7 +4,8 @@
 import type { Clock } from "../../clock.js";
 import type { Leadership } from "../../replicas/lease.js";
 import type { Replica } from "../../replicas/roster.js";
-import type { Cursor, Page } from "../../storage/collection.js";
+import type { Cursor } from "../../storage/collection.js";
+import { pages } from "../../storage/pages.js";
 import { type Next, outage, turns } from "../../task.js";
 import type { Log } from "../../telemetry/log.js";
 import { type HeartbeatTiming, type Verdict, verdict } from "../heartbeat.js";
@@ -99,13 +100,10 @@ export function createOrphans(parts: {
   const adoptFrom = async (replica: Replica): Promise<number> => {
     let count = 0;
     for (const connectivity of judged) {
-      let after: Cursor | undefined;
-      do {
-        const page: Page<NodeDocument> = await repository.heldBy(replica.id, connectivity, after);
-        for (const node of page.items) observe(node);
-        count += page.items.length;
-        after = page.next;
-      } while (after !== undefined);
+      for await (const nodes of pages((after) => repository.heldBy(replica.id, connectivity, after))) {
+        for (const node of nodes) observe(node);
+        count += nodes.length;
+      }
     }
     taken.add(replica.id);
     // It may have taken beats of nodes without a stream that it never wrote.

@@ -4,7 +4,7 @@ import type { Clock } from "../../clock.js";
 import { newAlertId } from "../../ids.js";
 import type { NodeDocument } from "../../nodes/node.js";
 import type { NodeRepository } from "../../nodes/repository.js";
-import type { Cursor } from "../../storage/collection.js";
+import { pages } from "../../storage/pages.js";
 import type { NodePoint } from "../samples/repository.js";
 import type { AlertDocument, AlertRepository } from "./repository.js";
 import { percentOf, severityAfter, type Thresholds, thresholdsOf, type Watched, watchedNames } from "./thresholds.js";
@@ -57,12 +57,8 @@ export function createAlerter(parts: {
 
   const readActive = async (): Promise<void> => {
     const read = new Map<string, AlertDocument>();
-    let after: Cursor | undefined;
-    for (let page = 0; page < pagesMax; page++) {
-      const { items, next } = await alerts.active(after);
-      for (const alert of items) read.set(keyOf(alert.node_id, alert.resource), alert);
-      after = next;
-      if (after === undefined) break;
+    for await (const page of pages(alerts.active, pagesMax)) {
+      for (const alert of page) read.set(keyOf(alert.node_id, alert.resource), alert);
     }
     active = read;
     readAtMs = clock.monotonicMs();

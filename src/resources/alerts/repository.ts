@@ -1,6 +1,6 @@
 // What is remembered of alerts. A unique index lets a node and resource have one active alert at most, whoever raises it.
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
-import { DuplicateKeyError } from "../../storage/collection.js";
+import { insertUnlessThere } from "../../storage/insert.js";
 import type { Severity, Watched } from "./thresholds.js";
 
 export interface AlertDocument {
@@ -51,14 +51,9 @@ export async function createAlertRepository(store: Store) {
   return {
     /** Answers the alert that stands then: this one, or the one that stood already. Null: that one was cleared just now. */
     raise: async (alert: AlertDocument): Promise<AlertDocument | null> => {
-      try {
-        await alerts.insertOne(alert);
-        return alert;
-      } catch (error) {
-        if (!(error instanceof DuplicateKeyError)) throw error;
-        const { node_id, resource } = alert;
-        return alerts.findOne({ node_id, resource, active: true }, { index: "idx_active" });
-      }
+      if (await insertUnlessThere(alerts, alert)) return alert;
+      const { node_id, resource } = alert;
+      return alerts.findOne({ node_id, resource, active: true }, { index: "idx_active" });
     },
 
     /** Null: it does not stand any more. */

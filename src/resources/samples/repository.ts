@@ -2,6 +2,7 @@
 // index in pages. A point that is written twice, because an answer was lost, stands twice among the points and is dropped
 // there by whoever reads; to its hour it is added once, for an hour takes only what is later than all it has.
 import type { CollectionDefinition, Cursor, Filter, Store, StoredDocument, Update } from "../../storage/collection.js";
+import { pages } from "../../storage/pages.js";
 import {
   type Bucket,
   createRollup,
@@ -214,12 +215,3 @@ const pageBy = (index: string, after: Cursor | undefined) => ({
   limit: pageMax,
   ...(after === undefined ? {} : { after }),
 });
-
-async function* pages<T>(read: (after?: Cursor) => Promise<{ readonly items: T[]; readonly next?: Cursor }>) {
-  let after: Cursor | undefined;
-  do {
-    const page = await read(after);
-    yield page.items;
-    after = page.next;
-  } while (after !== undefined);
-}

@@ -1,0 +1,28 @@
+// Every collection that the store holds: what is migrated, backed up and exported is read from this list.
+import { tokensCollection } from "./access/tokens.js";
+import { nodeLogCollection } from "./nodes/history/log.js";
+import { nodesCollection } from "./nodes/repository.js";
+import { poolsCollection } from "./pools/repository.js";
+import { standingsCollection, validationsCollection } from "./poot/repository.js";
+import { leasesCollection } from "./replicas/lease.js";
+import { replicasCollection } from "./replicas/roster.js";
+import { resourceAlertsCollection } from "./resources/alerts/repository.js";
+import { resourceAllocationsCollection } from "./resources/allocations/allocator.js";
+import { resourceHoursCollection, resourceMetricsCollection } from "./resources/samples/repository.js";
+import type { CollectionDefinition } from "./storage/collection.js";
+
+/** Everything that the service keeps. */
+export const collections: readonly CollectionDefinition[] = [
+  nodesCollection,
+  nodeLogCollection,
+  poolsCollection,
+  validationsCollection,
+  standingsCollection,
+  tokensCollection,
+  leasesCollection,
+  replicasCollection,
+  resourceMetricsCollection,
+  resourceHoursCollection,
+  resourceAlertsCollection,
+  resourceAllocationsCollection,
+];
