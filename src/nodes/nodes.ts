@@ -20,6 +20,7 @@ import { createFeed } from "./history/feed.js";
 import { createNodeLog } from "./history/log.js";
 import { createWatch } from "./history/watch.js";
 import { createMembership, type OpenForJoining } from "./membership.js";
+import { createPayoutAddresses } from "./payout-address.js";
 import { createReconciler } from "./reconciler.js";
 import type { NodeRepository } from "./repository.js";
 import { type Resets, tokenGrant } from "./resets.js";
@@ -123,14 +124,14 @@ export async function createNodes(parts: {
   });
   const handler = createNodeHandler({
     ...{ repository, membership, log, watch, sessions, reconciler, enrollment, paging: parts.paging, clock, settings },
-    ...{ vault: parts.vault, addressProblem: parts.addressProblem, maskAddress: parts.maskAddress },
+    payoutAddresses: createPayoutAddresses({ ...parts, cooldownMs: settings.payoutAddressCooldownMs }),
     storeNow: store.now,
     issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
     enrollmentToken: async (header) => {
       const token = bearerToken(header);
       return token === undefined ? undefined : tokens.enrollment(token);
     },
-    operations: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
+    countOperation: (operation, status) => metrics.nodeOperations.inc({ operation, status }),
     unknownMessages: metrics.unknownMessages,
     skew: createSkewWatch({ repository, clock, log: parts.log.module("heartbeats") }),
   });

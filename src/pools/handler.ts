@@ -1,16 +1,11 @@
 // PoolService: each RPC reads its request, asks the feature, and shapes the answer.
-import { fromJson, type JsonValue, type MessageInitShape, toJson } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import { ResourceLimitsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import {
   type CreatePoolRequest,
   CreatePoolRequestSchema,
-  type NodePool,
   type NodePoolSchema,
-  PoolPricingSchema,
   type PoolService,
-  ScalingPolicySchema,
   type UpdatePoolRequest,
 } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import type { Policy } from "../access/permission.js";
@@ -19,16 +14,16 @@ import { idempotencyId, meaningOf, once } from "../conventions/idempotency.js";
 import type { Paging } from "../conventions/paging.js";
 import { checkVersion, maskedPaths } from "../conventions/update.js";
 import { Failure, malformed, wrongStatus } from "../failure.js";
-import { newPoolId } from "../ids.js";
 import type { Membership } from "../nodes/membership.js";
-import type { Json } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
 import { callerOf } from "../rpc/context.js";
 import { isOutage, unless } from "../task.js";
 import { type LastSample, poolFigures } from "./figures.js";
-import { maxNodesDefault, type PoolDocument } from "./pool.js";
-import type { PoolPatch, PoolRepository } from "./repository.js";
+import type { PoolDocument } from "./pool.js";
+import type { PoolRepository } from "./repository.js";
+import { newPool, updatable, updatePatch } from "./requests.js";
+import { poolToWire, withoutUndefined } from "./wire.js";
 
 export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Policy>> = {
   createPool: { permission: "pool:write" },
@@ -42,17 +37,6 @@ export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Poli
   getPoolMetrics: { permission: "pool:read" },
   scalePool: { permission: "pool:write" },
 };
-
-const updatable = [
-  "name",
-  "description",
-  "max_nodes",
-  "resource_limits",
-  "auto_scaling",
-  "scaling_policy",
-  "pricing",
-] as const;
-type UpdatePath = (typeof updatable)[number];
 
 export function createPoolHandler(parts: {
   readonly repository: PoolRepository;
@@ -208,81 +192,5 @@ export function createPoolHandler(parts: {
   };
 }
 
-type Told<T> = { [Name in keyof T]?: Exclude<T[Name], undefined> };
-const withoutUndefined = <T extends object>(fields: T): Told<T> =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Told<T>;
-
 const tooFew = (poolId: string, inside: number, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);
-
-function newPool(request: CreatePoolRequest, now: Date): PoolDocument {
-  return {
-    _id: newPoolId(now),
-    name: request.name,
-    description: request.description,
-    max_nodes: request.maxNodes ?? maxNodesDefault,
-    auto_scaling: request.autoScaling,
-    ...jsonFields(request),
-    version: 1,
-    created_at: now,
-    updated_at: now,
-  };
-}
-
-type JsonFields = Pick<NodePool, "resourceLimits" | "scalingPolicy" | "pricing">;
-
-/** The message fields in their stored form; absent ones are left out. */
-function jsonFields(message: Partial<JsonFields>): Partial<PoolDocument> {
-  const options = { useProtoFieldName: true } as const;
-  const { resourceLimits, scalingPolicy, pricing } = message;
-  return {
-    ...(resourceLimits && { resource_limits: toJson(ResourceLimitsSchema, resourceLimits, options) as Json }),
-    ...(scalingPolicy && { scaling_policy: toJson(ScalingPolicySchema, scalingPolicy, options) as Json }),
-    ...(pricing && { pricing: toJson(PoolPricingSchema, pricing, options) as Json }),
-  };
-}
-
-function updatePatch(wanted: NodePool, paths: ReadonlySet<UpdatePath>, current: PoolDocument): PoolPatch {
-  if (paths.has("name") && wanted.name === "")
-    throw malformed({ field: "pool.name", description: "cannot be cleared" });
-  const values: Readonly<Record<UpdatePath, unknown>> = {
-    name: wanted.name,
-    description: wanted.description,
-    max_nodes: wanted.maxNodes === 0 ? maxNodesDefault : wanted.maxNodes,
-    auto_scaling: wanted.autoScaling,
-    resource_limits: undefined,
-    scaling_policy: undefined,
-    pricing: undefined,
-    ...jsonFields(wanted),
-  };
-  const set = Object.fromEntries(
-    [...paths].map((path) => [path, values[path]]).filter(([, value]) => value !== undefined),
-  );
-  const unset = [...paths].filter((path) => values[path] === undefined);
-  const after: PoolDocument = { ...current, ...set };
-  const policy = paths.has("scaling_policy") ? values.scaling_policy : current.scaling_policy;
-  if (after.auto_scaling && policy === undefined) {
-    throw malformed({ field: "pool.scaling_policy", description: "auto_scaling needs a scaling_policy" });
-  }
-  return { set, unset };
-}
-
-function poolToWire(pool: PoolDocument, nodeCount: number): MessageInitShape<typeof NodePoolSchema> {
-  const read = (json: Json) => json as JsonValue;
-  return {
-    poolId: pool._id,
-    name: pool.name,
-    description: pool.description,
-    nodeCount,
-    maxNodes: pool.max_nodes,
-    autoScaling: pool.auto_scaling,
-    ...(pool.resource_limits && { resourceLimits: fromJson(ResourceLimitsSchema, read(pool.resource_limits)) }),
-    ...(pool.scaling_policy && { scalingPolicy: fromJson(ScalingPolicySchema, read(pool.scaling_policy)) }),
-    ...(pool.pricing && { pricing: fromJson(PoolPricingSchema, read(pool.pricing)) }),
-    ...(pool.desired_size === undefined ? {} : { desiredSize: pool.desired_size }),
-    disrupted: pool.disrupted_since !== undefined,
-    createdAt: timestampFromDate(pool.created_at),
-    updatedAt: timestampFromDate(pool.updated_at),
-    version: BigInt(pool.version),
-  };
-}

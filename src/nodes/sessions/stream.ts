@@ -11,11 +11,12 @@ import type { Clock } from "../../clock.js";
 import { malformed, notAllowed } from "../../failure.js";
 import type { NodeId } from "../../ids.js";
 import { callerOf, callOf } from "../../rpc/context.js";
-import { ackToWire, commandToWire, hardwareToJson, toIncoming, toResult, toSample, toWire } from "../wire.js";
+import { hardwareToJson } from "../wire.js";
 import { createOutbox } from "./outbox.js";
 import type { Link, Opening, Session } from "./session.js";
 import type { Sessions } from "./sessions.js";
 import type { SkewWatch } from "./skew.js";
+import { ackToWire, commandToWire, toIncoming, toResult, toSample, toWire } from "./wire.js";
 
 /** A stream that does not say Hello this long is not kept. */
 const helloMs = 10_000;
