@@ -151,7 +151,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const streams = () => nodes.sessions.counts().streams;
   const admin = createAdmin({
     ...{ store, coordination, clock, tokens, ttlMaxMs: settings.tokenTtlMaxMs, log: log.module("health") },
-    ...{ standing: resets.standing, countReplicas: roster.countAlive, countActive: nodes.countActive },
+    ...{ tokenHolder: resets.tokenHolder, countReplicas: roster.countAlive, countActive: nodes.countActive },
     ...{ fetch: createOutbound().fetch, externalUrls: settings.externalHealthUrls },
     samples: () => ({ connected: streams(), lastAt: resources.lastSampleAt(streams()) }),
     metricsIntervalMs: resourceSettings.collectionIntervalMs,

@@ -125,7 +125,7 @@ const longest: Readonly<Record<string, number>> = {
   "src/nodes/sessions/opening.ts createOpening": 106,
   "src/nodes/sessions/sessions.ts createSessions": 233,
   "src/nodes/silence/orphans.ts createOrphans": 190,
-  "src/nodes/silence/sweeper.ts createSweeper": 140,
+  "src/nodes/silence/sweeper.ts createSweeper": 141,
   "src/pools/disruption.ts createDisruption": 126,
   "src/pools/handler.ts createPoolHandler": 153,
   "src/pools/repository.ts createPoolRepository": 125,

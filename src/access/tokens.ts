@@ -233,13 +233,13 @@ export async function createTokens(parts: {
     /**
      * A new pair for a refresh token. Asked again within 60 s of its first use it gives the same pair, letter by letter.
      * `proven` is called once the token has proved whose it is, before anything comes of it; it may refuse. So may
-     * `standingOf` for a node's token, and the pair is for what it answers.
+     * `holderOf` for a node's token, and the pair is for what it answers.
      * @throws Failure 4011
      */
     refresh: async (
       token: string,
       proven: (subject: string) => Promise<void>,
-      standingOf: (
+      holderOf: (
         nodeId: string,
         token: Pick<Caller, "issuedAt" | "enrollmentEpoch">,
       ) => Promise<{ readonly role: NodeRole; readonly enrollmentEpoch: number }>,
@@ -250,13 +250,13 @@ export async function createTokens(parts: {
       }
       await proven(claims.nodeId ?? claims.subject);
       const { nodeId, issuedAt, enrollmentEpoch } = claims;
-      const standing = nodeId === undefined ? {} : await standingOf(nodeId, { issuedAt, enrollmentEpoch });
+      const holder = nodeId === undefined ? {} : await holderOf(nodeId, { issuedAt, enrollmentEpoch });
       const { first, at } = await spend("refresh", claims.jti, claims.expiresAt);
       if (!first && clock.now().getTime() - at.getTime() > refreshReplayMs) {
         throw unauthenticated("The refresh token was used before");
       }
       return pairFor(
-        { ...claims, ...standing },
+        { ...claims, ...holder },
         { at, jtiOf: (part) => sha256Hex(`${part}:${claims.jti}`).slice(0, 32) },
       );
     },

@@ -1,14 +1,14 @@
 // What AdminService consists of, put together: tokens for callers, and what the service says of itself.
 import type { Tokens } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
-import { createAdminHandler, type NodeStanding, type ServiceFacts } from "./handler.js";
+import { createAdminHandler, type FindTokenHolder, type ServiceFacts } from "./handler.js";
 import { createHealth, type HealthParts } from "./health.js";
 import { healthReports } from "./reports.js";
 
 export function createAdmin(
   parts: HealthParts & {
     readonly tokens: Tokens;
-    readonly standing: NodeStanding;
+    readonly tokenHolder: FindTokenHolder;
     readonly facts: ServiceFacts;
     readonly clock: Clock;
     /** The longest that a token may live. */

@@ -27,7 +27,7 @@ export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Po
 };
 
 /** What a token needs to know of its node; null when it does not exist. */
-export type NodeStanding = (nodeId: string) => Promise<{
+export type FindTokenHolder = (nodeId: string) => Promise<{
   readonly role: NodeRole;
   readonly banned: boolean;
   /** Grows with each reset of its enrolment. */
@@ -65,7 +65,7 @@ const levelToWire: Readonly<Record<HealthLevel, HealthStatus>> = {
 export function createAdminHandler(parts: {
   readonly tokens: Tokens;
   readonly health: Health;
-  readonly standing: NodeStanding;
+  readonly tokenHolder: FindTokenHolder;
   /** The longest that a token may live. */
   readonly ttlMaxMs: number;
   readonly facts: ServiceFacts;
@@ -73,10 +73,10 @@ export function createAdminHandler(parts: {
   readonly countReplicas: () => Promise<number>;
   readonly clock: Clock;
 }): ServiceImpl<typeof AdminService> {
-  const { tokens, health, standing, facts, clock } = parts;
+  const { tokens, health, tokenHolder, facts, clock } = parts;
 
   const requireNode = async (nodeId: string) => {
-    const node = await standing(nodeId);
+    const node = await tokenHolder(nodeId);
     if (node === null) throw nodeNotFound(nodeId);
     return node;
   };

@@ -38,13 +38,13 @@ export interface Judge {
   readonly longestIntervalMs: number;
 }
 
-export type Verdict = "alive" | "disconnected" | "lost";
+export type Judgement = "alive" | "disconnected" | "lost";
 
 /**
  * What a node's silence means. A node not heard since the judge was able to hear is presumed alive from that moment, so
  * that our outage never becomes the fleet's; one heard since is judged by its own silence.
  */
-export function verdict(node: Silence, judge: Judge, timing: HeartbeatTiming): Verdict {
+export function judgement(node: Silence, judge: Judge, timing: HeartbeatTiming): Judgement {
   const heardSince = node.lastHeardMs >= judge.ableSinceMs;
   const silentMs = judge.nowMs - Math.max(node.lastHeardMs, judge.ableSinceMs);
   const longest = heardSince ? node.intervalMs : Math.max(node.intervalMs, judge.longestIntervalMs);

@@ -53,7 +53,7 @@ export function createResets(parts: {
     },
 
     /** What must be known to make or renew a token of that node, read from the store; null when there is no such node. */
-    standing: async (nodeId: string) => {
+    tokenHolder: async (nodeId: string) => {
       const node = await parts.repository.find(nodeId);
       if (node === null) return null;
       const { role, enrollmentEpoch } = tokenGrant(node);

@@ -72,7 +72,7 @@ export function resourceHandlers(parts: ResourceHandlerParts): ResourceHandlers 
         timeRange,
         metrics: buckets.map(pointToWire),
         ...(summary && { summary: summaryToWire(summary) }),
-        allocations: allocator.standing(node).map(allocationToWire),
+        allocations: allocator.unexpired(node).map(allocationToWire),
       };
     },
 

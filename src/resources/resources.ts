@@ -14,7 +14,7 @@ import { createAlertRepository } from "./alerts/repository.js";
 import { createAllocator } from "./allocations/allocator.js";
 import { resourceHandlers } from "./handler.js";
 import { createRetention } from "./retention.js";
-import { createMonitor, lastSamples, pointsMaxOf, youthMsOf } from "./samples/monitor.js";
+import { createMonitor, lastSamples, pointsMaxOf, sampleAgeMaxMs } from "./samples/monitor.js";
 import { createResourceRepository } from "./samples/repository.js";
 
 /** What must be known of a pool. */
@@ -51,7 +51,7 @@ export async function createResources(parts: {
   const alerts = await createAlertRepository(store);
   const poolLimits = async (poolId: string) => (await pools.find(poolId))?.resource_limits;
   const allocator = await createAllocator({ ...parts, poolLimits });
-  const alerter = createAlerter({ alerts, nodes, clock, memoryMs: youthMsOf(collectionIntervalMs) });
+  const alerter = createAlerter({ alerts, nodes, clock, memoryMs: sampleAgeMaxMs(collectionIntervalMs) });
   const monitor = createMonitor({
     ...{ append: resources.append, judge: alerter.judge, clock, collectionIntervalMs, log },
     settleDeleted: async () => {

@@ -2,19 +2,19 @@
 import { describe, expect, test } from "vitest";
 import {
   type HeartbeatTiming,
+  type Judgement,
+  judgement,
   lostAfterMs,
   sequenceStep,
   sharedIdentity,
-  type Verdict,
-  verdict,
 } from "../../src/nodes/heartbeat.js";
 
 const timing: HeartbeatTiming = { intervalMs: 30_000, graceMs: 30_000, lostAfterMs: undefined, rateMax: 2000 };
 const never = Number.NEGATIVE_INFINITY;
 
-describe("the verdict", () => {
+describe("the judgement", () => {
   // last heard, able since, now: on one monotonic clock
-  test.each<[string, number, number, number, Verdict]>([
+  test.each<[string, number, number, number, Judgement]>([
     ["just heard", 1_000, 0, 1_000, "alive"],
     ["one short of the grace's end", 1_000, 0, 60_999, "alive"],
     ["at the grace's end", 1_000, 0, 61_000, "disconnected"],
@@ -29,13 +29,13 @@ describe("the verdict", () => {
     ["heard since, silent since", 510_000, 500_000, 570_000, "disconnected"],
   ])("%s", (_, lastHeardMs, ableSinceMs, nowMs, expected) => {
     const judge = { nowMs, ableSinceMs, longestIntervalMs: 33_000 };
-    expect(verdict({ lastHeardMs, intervalMs: 30_000 }, judge, timing)).toBe(expected);
+    expect(judgement({ lastHeardMs, intervalMs: 30_000 }, judge, timing)).toBe(expected);
   });
 
   test("of one not heard since counts the longest interval that may have been given before", () => {
     const judge = { nowMs: 700_000, ableSinceMs: 0, longestIntervalMs: 400_000 };
-    expect(verdict({ lastHeardMs: never, intervalMs: 30_000 }, judge, timing)).toBe("disconnected");
-    expect(verdict({ lastHeardMs: 1, intervalMs: 30_000 }, judge, timing)).toBe("lost");
+    expect(judgement({ lastHeardMs: never, intervalMs: 30_000 }, judge, timing)).toBe("disconnected");
+    expect(judgement({ lastHeardMs: 1, intervalMs: 30_000 }, judge, timing)).toBe("lost");
   });
 
   test("LOST comes after max(300 s, 2 x (interval + grace)), or when the setting says", () => {

@@ -6,11 +6,11 @@ import { type Next, outage, turns } from "../../task.js";
 import type { Log } from "../../telemetry/log.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
-import { type LogEntry, type NodeLog, placeOf } from "./log.js";
+import { type LogEntry, type NodeLog, positionOf } from "./log.js";
 
 /** Entries that stand together in the log. */
 export interface Chunk {
-  /** The places of the entry before the first one and of the last one. */
+  /** The positions of the entry before the first one and of the last one. */
   readonly from: number;
   readonly to: number;
   readonly entries: readonly LogEntry[];
@@ -34,7 +34,7 @@ export function createFeed(parts: {
   const { log, repository, clock } = parts;
   const chunks = createAnnouncer<Chunk, Promise<void> | void>();
   const kept: Chunk[] = [];
-  let place: number | undefined;
+  let position: number | undefined;
   const waiting = new Set<() => void>();
 
   const chunkOf = (from: number, entries: readonly LogEntry[]): Chunk => {
@@ -42,7 +42,7 @@ export function createFeed(parts: {
     const last = entries.at(-1);
     return {
       from,
-      to: last === undefined ? from : placeOf(last),
+      to: last === undefined ? from : positionOf(last),
       entries,
       nodes: () => {
         // A failure must not be remembered as the answer.
@@ -62,18 +62,18 @@ export function createFeed(parts: {
   };
 
   const begin = async (): Promise<void> => {
-    place ??= await log.tail();
+    position ??= await log.tail();
   };
 
   const readOn = async (): Promise<Next> => {
-    if (place === undefined) {
+    if (position === undefined) {
       await begin();
       return undefined;
     }
-    const chunk = chunkOf(place, await log.after(place, chunkMax));
+    const chunk = chunkOf(position, await log.after(position, chunkMax));
     if (chunk.entries.length === 0) return undefined;
     await Promise.all(chunks.announce(chunk));
-    place = chunk.to;
+    position = chunk.to;
     keep(chunk);
     for (const wake of [...waiting]) wake();
     return chunk.entries.length === chunkMax ? "at once" : undefined;
@@ -93,20 +93,20 @@ export function createFeed(parts: {
      * with ends the task.
      */
     chunks: chunks as Announcement<Chunk, Promise<void> | void>,
-    /** Takes the place from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
+    /** Takes the position from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
     begin,
     /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */
-    follows: (): boolean => place !== undefined,
+    follows: (): boolean => position !== undefined,
     /** Says that there is something new in the log. */
     wake: loop.wake,
 
     /**
-     * What stands behind that place, waiting for it up to `waitMs`; undefined when nothing came.
+     * What follows that position, waiting for it up to `waitMs`; undefined when nothing came.
      * A follower that is far behind reads the log by itself.
      */
     next: async (after: number, waitMs: number, signal: AbortSignal): Promise<Chunk | undefined> => {
-      if (place === undefined || after >= place) await newer(after, waitMs, signal);
-      if (signal.aborted || place === undefined || after >= place) return undefined;
+      if (position === undefined || after >= position) await newer(after, waitMs, signal);
+      if (signal.aborted || position === undefined || after >= position) return undefined;
       const known = kept.find(({ from, to }) => from <= after && after < to);
       if (known === undefined) return chunkOf(after, await log.after(after, chunkMax));
       return known.from === after ? known : rest(known, after);
@@ -114,14 +114,14 @@ export function createFeed(parts: {
   };
 
   function rest(chunk: Chunk, after: number): Chunk {
-    const entries = chunk.entries.filter((entry) => placeOf(entry) > after);
+    const entries = chunk.entries.filter((entry) => positionOf(entry) > after);
     return { from: after, to: chunk.to, entries, nodes: chunk.nodes };
   }
 
   async function newer(after: number, waitMs: number, signal: AbortSignal): Promise<void> {
     const control = new AbortController();
     const wake = () => {
-      if (place !== undefined && place > after) control.abort();
+      if (position !== undefined && position > after) control.abort();
     };
     waiting.add(wake);
     await clock.sleep(waitMs, AbortSignal.any([signal, control.signal]));

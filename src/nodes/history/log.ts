@@ -1,5 +1,5 @@
 // The history of nodes: one dense log over all of them. A change is written into its node's document first, in the same
-// write that makes it; any replica then moves it here, where its number is its place. A crash in between loses nothing:
+// write that makes it; any replica then moves it here, where its number is its position. A crash in between loses nothing:
 // the change still stands in the document, and a second move of it is refused by the unique (node, change).
 import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
@@ -37,10 +37,10 @@ export const nodeLogCollection: CollectionDefinition = {
 
 export type NodeLog = Awaited<ReturnType<typeof createNodeLog>>;
 
-const entryId = (place: number) => String(place).padStart(16, "0");
+const entryId = (position: number) => String(position).padStart(16, "0");
 
-/** The place of an entry in the log, from 1. */
-export const placeOf = ({ _id }: LogEntry): number => Number(_id);
+/** The position of an entry in the log, from 1. */
+export const positionOf = ({ _id }: LogEntry): number => Number(_id);
 
 export async function createNodeLog(parts: {
   readonly store: Store;
@@ -75,7 +75,7 @@ export async function createNodeLog(parts: {
     let rest = changes;
     while (rest.length > 0) {
       const from = (await tail()) + 1;
-      const entries = rest.slice(0, 1000).map((change, place) => ({ ...change, _id: entryId(from + place) }));
+      const entries = rest.slice(0, 1000).map((change, index) => ({ ...change, _id: entryId(from + index) }));
       const { inserted } = await log.insertMany(entries, { ordered: true });
       rest = rest.slice(inserted);
       const refused = inserted < entries.length ? rest[0] : undefined;
@@ -194,16 +194,16 @@ export async function createNodeLog(parts: {
       loop.wake();
     },
 
-    /** The place of the newest entry; 0 while there is none. */
+    /** The position of the newest entry; 0 while there is none. */
     tail,
-    /** The place of the oldest entry that is still kept; 1 while there is none. */
+    /** The position of the oldest entry that is still kept; 1 while there is none. */
     head: async (): Promise<number> => {
       const first = await log.page({}, { index: "_id_", limit: 1 });
       return Number(first.items[0]?._id ?? 1);
     },
-    /** Entries behind that place, in order. `limit` is 1 to 1000. */
-    after: async (place: number, limit: number): Promise<LogEntry[]> =>
-      (await log.page({ _id: { $gt: entryId(place) } }, { index: "_id_", limit })).items,
+    /** Entries after that position, in order. `limit` is 1 to 1000. */
+    after: async (position: number, limit: number): Promise<LogEntry[]> =>
+      (await log.page({ _id: { $gt: entryId(position) } }, { index: "_id_", limit })).items,
     /** Moves what these nodes have not logged yet, before anybody says that their state is told. */
     settle: (nodes: readonly NodeDocument[]): Promise<void> => {
       const waiting = nodes.filter(({ unlogged }) => unlogged.length > 0);

@@ -13,7 +13,7 @@ import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
 import { nodeToWire } from "../wire.js";
 import type { Chunk, Feed } from "./feed.js";
-import { type LogEntry, type NodeLog, placeOf } from "./log.js";
+import { type LogEntry, type NodeLog, positionOf } from "./log.js";
 
 type Handler = ServiceImpl<typeof NodeService>["watchNodes"];
 type Message = ReturnType<Handler> extends AsyncIterable<infer Sent> ? Sent : never;
@@ -56,16 +56,16 @@ export function createWatch(parts: {
   const draining = new AbortController();
   const watchers = new Set<Watcher>();
 
-  const token = (place: number, { binding }: Watched): string => paging.seal([place], binding);
+  const token = (position: number, { binding }: Watched): string => paging.seal([position], binding);
 
-  /** The place a token names. @throws Failure 4001, OUT_OF_RANGE when the log no longer reaches back so far */
+  /** The position a token names. @throws Failure 4001, OUT_OF_RANGE when the log no longer reaches back so far */
   const resume = async (given: string, watched: Watched): Promise<number> => {
-    const place = paging.unseal(given, watched.binding)?.[0];
-    if (typeof place !== "number") {
+    const position = paging.unseal(given, watched.binding)?.[0];
+    if (typeof position !== "number") {
       throw malformed({ field: "resume_token", description: "not a token of a watch with these conditions" });
     }
     const [head, tail] = [await log.head(), await log.tail()];
-    if (place >= head - 1 && place <= tail) return place;
+    if (position >= head - 1 && position <= tail) return position;
     throw new Failure("LUCID_ERR_4001", "The log no longer holds what follows this token: watch anew without it", {
       outOfRange: true,
     });
@@ -73,7 +73,7 @@ export function createWatch(parts: {
 
   /**
    * All nodes, then what the log says of them since the snapshot began, so that whatever follows snapshot_end is new.
-   * Answers the place that the watch goes on from.
+   * Answers the position that the watch goes on from.
    */
   async function* snapshot(watched: Watched): AsyncGenerator<Message, number> {
     const from = await log.tail();
@@ -87,9 +87,9 @@ export function createWatch(parts: {
       }
     }
     const until = await log.tail();
-    let place = from;
-    while (place < until) {
-      const entries = (await log.after(place, 500)).filter((entry) => placeOf(entry) <= until);
+    let position = from;
+    while (position < until) {
+      const entries = (await log.after(position, 500)).filter((entry) => positionOf(entry) <= until);
       const nodes = await repository.findMany([...new Set(entries.map(({ node_id }) => node_id))]);
       for (const step of stepsOf(entries, watched)) {
         const known = versions.get(step.entry.node_id);
@@ -99,7 +99,7 @@ export function createWatch(parts: {
         if (step.inside) versions.set(step.entry.node_id, step.entry.version);
         else versions.delete(step.entry.node_id);
       }
-      place = entries.length === 0 ? until : placeOf(entries.at(-1) as LogEntry);
+      position = entries.length === 0 ? until : positionOf(entries.at(-1) as LogEntry);
     }
     yield { resumeToken: token(until, watched), event: { case: "snapshotEnd", value: {} } };
     return until;
@@ -117,19 +117,19 @@ export function createWatch(parts: {
   };
 
   async function* changes(from: number, watched: Watched, pace: Pace, signal: AbortSignal): AsyncGenerator<Message> {
-    let place = from;
+    let position = from;
     let toldMs = clock.monotonicMs();
     while (!signal.aborted) {
-      const chunk = await feed.next(place, Math.max(0, toldMs + bookmarkMs - clock.monotonicMs()), signal);
+      const chunk = await feed.next(position, Math.max(0, toldMs + bookmarkMs - clock.monotonicMs()), signal);
       if (signal.aborted) return;
-      place = chunk?.to ?? place;
+      position = chunk?.to ?? position;
       for await (const message of chunk === undefined ? [] : told(chunk, watched, pace)) {
         yield message;
         toldMs = clock.monotonicMs();
       }
       // Also where others' changes go by all the time, or the token would grow too old.
       if (clock.monotonicMs() - toldMs < bookmarkMs) continue;
-      yield { resumeToken: token(place, watched), event: { case: "bookmark", value: {} } };
+      yield { resumeToken: token(position, watched), event: { case: "bookmark", value: {} } };
       toldMs = clock.monotonicMs();
     }
   }
@@ -140,11 +140,11 @@ export function createWatch(parts: {
     const nodes = await chunk.nodes();
     for (const step of steps) {
       const message = messageOf(step, nodes);
-      if (message !== undefined) yield { ...message, resumeToken: token(placeOf(step.entry), watched) };
+      if (message !== undefined) yield { ...message, resumeToken: token(positionOf(step.entry), watched) };
     }
   }
 
-  /** A place for one more watch. @throws Failure 4291, 5031 */
+  /** Room for one more watch. @throws Failure 4291, 5031 */
   const enter = ({ subject, jti }: Caller): Watcher => {
     if (draining.signal.aborted) throw unavailable("The service is shutting down", 1000);
     if (watchers.size >= watchersMax) throw unavailable("This replica has as many watchers as it may", 5000);

@@ -1,5 +1,5 @@
 // Writes what a node's silence means, under the condition that nothing has been heard of it since: that session, no later
-// beat, the version that was read. So a verdict that comes late never beats a beat.
+// beat, the version that was read. So a judgement that comes late never beats a beat.
 import type { Clock } from "../../clock.js";
 import type { Filter } from "../../storage/collection.js";
 import type { NodeDocument } from "../node.js";
@@ -16,13 +16,13 @@ export interface Silent {
   readonly heardAt: Date;
 }
 
-export type Outcome =
+export type Expiry =
   | { readonly kind: "expired"; readonly node: NodeDocument }
   /** Another session, another replica or a later beat: it is no longer this judge's. Absent: the node is gone. */
   | { readonly kind: "foreign"; readonly node: NodeDocument | undefined }
   /** Not now: its whole pool is silent, or was until that long ago, from when on the node is to be timed. */
   | { readonly kind: "withheld"; readonly agoMs: number }
-  /** Heard, or changed by somebody, while the verdict was on its way: judge anew. */
+  /** Heard, or changed by somebody, while the judgement was on its way: judge anew. */
   | { readonly kind: "moved" };
 
 export type Expire = ReturnType<typeof createExpire>;
@@ -47,7 +47,7 @@ export function createExpire(parts: {
     to: "disconnected" | "lost",
     stillSilent: () => boolean,
     fence?: number,
-  ): Promise<Outcome> => {
+  ): Promise<Expiry> => {
     const node = await repository.find(silent.nodeId);
     const own = node?.session_epoch === silent.epoch && node.session_replica === silent.replica;
     if (node === null || !own) return { kind: "foreign", node: node ?? undefined };

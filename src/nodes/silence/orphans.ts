@@ -8,7 +8,7 @@ import type { Cursor } from "../../storage/collection.js";
 import { pages } from "../../storage/pages.js";
 import { type Next, outage, turns } from "../../task.js";
 import type { Log } from "../../telemetry/log.js";
-import { type HeartbeatTiming, type Verdict, verdict } from "../heartbeat.js";
+import { type HeartbeatTiming, type Judgement, judgement } from "../heartbeat.js";
 import type { ConnectivityState, NodeDocument } from "../node.js";
 import { type NodeRepository, unaryReplica } from "../repository.js";
 import type { Expire } from "./expire.js";
@@ -130,15 +130,15 @@ export function createOrphans(parts: {
         : { ...unary, after: page.next };
   };
 
-  const judge = (orphan: Orphan, longestIntervalMs: number): Verdict =>
-    verdict(
+  const judge = (orphan: Orphan, longestIntervalMs: number): Judgement =>
+    judgement(
       { lastHeardMs: orphan.observedMs, intervalMs: longestIntervalMs },
       { nowMs: clock.monotonicMs(), ableSinceMs: stall.ableSinceMs(), longestIntervalMs },
       timing,
     );
 
   /**
-   * Whether all beats that the verdict depends on are in the store: any living replica may have taken a unary one. The end
+   * Whether all beats that the judgement depends on are in the store: any living replica may have taken a unary one. The end
    * of the silence is told in the store's time as it runs now, for its clock may have stepped since the node was observed;
    * a watermark far ahead of it is from before such a step.
    */

@@ -6,7 +6,7 @@ import { createStride } from "../../stride.js";
 import type { Task } from "../../task.js";
 import { outage, turns } from "../../task.js";
 import type { Log } from "../../telemetry/log.js";
-import { type HeartbeatTiming, nextBeatAfterMs, type Verdict, verdict } from "../heartbeat.js";
+import { type HeartbeatTiming, type Judgement, judgement, nextBeatAfterMs } from "../heartbeat.js";
 import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
 import { isNodeGone } from "../repository.js";
@@ -82,9 +82,10 @@ export function createSweeper(parts: {
     await parts.report(watermark, nextBeatAfterMs(registry.paceMs(), 1));
   };
 
-  const judge = (session: Session): Verdict => {
+  const judge = (session: Session): Judgement => {
     const ableSinceMs = Math.max(stall.ableSinceMs(), session.presumedMs);
-    return verdict(session, { nowMs: clock.monotonicMs(), ableSinceMs, longestIntervalMs: session.intervalMs }, timing);
+    const reading = { nowMs: clock.monotonicMs(), ableSinceMs, longestIntervalMs: session.intervalMs };
+    return judgement(session, reading, timing);
   };
 
   /** A node that is deleted meanwhile loses its session, as one that a write of its beats has found gone. */

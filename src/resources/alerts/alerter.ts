@@ -23,7 +23,7 @@ interface Step {
   readonly resource: Watched;
   readonly value: number;
   readonly thresholds: Thresholds;
-  readonly standing: AlertDocument | undefined;
+  readonly raised: AlertDocument | undefined;
   readonly severity: AlertDocument["severity"] | undefined;
 }
 
@@ -102,25 +102,25 @@ export function createAlerter(parts: {
     return watchedNames.flatMap((resource) => {
       const value = percentOf(resource, point);
       if (value === undefined) return [];
-      const standing = active.get(keyOf(nodeId, resource));
-      const severity = severityAfter(standing?.severity, one.previous[resource], value, thresholds[resource]);
+      const raised = active.get(keyOf(nodeId, resource));
+      const severity = severityAfter(raised?.severity, one.previous[resource], value, thresholds[resource]);
       one.previous[resource] = value;
-      return severity === standing?.severity ? [] : [{ nodeId, resource, value, thresholds, standing, severity }];
+      return severity === raised?.severity ? [] : [{ nodeId, resource, value, thresholds, raised, severity }];
     });
   };
 
   /** What stands after it; a step that came too late leaves it to the next sample. */
-  const take = async ({ nodeId, resource, value, thresholds, standing, severity }: Step): Promise<void> => {
+  const take = async ({ nodeId, resource, value, thresholds, raised, severity }: Step): Promise<void> => {
     const now = clock.now();
     const key = keyOf(nodeId, resource);
     if (severity === undefined) {
-      if (standing !== undefined) await alerts.clear(standing._id, now);
+      if (raised !== undefined) await alerts.clear(raised._id, now);
       active.delete(key);
       return;
     }
     const told = { severity, value_percent: value, threshold_percent: thresholds[resource][severity], updated_at: now };
     const made = { _id: newAlertId(now), node_id: nodeId, resource, active: true, raised_at: now, ...told } as const;
-    const stands = await (standing === undefined ? alerts.raise(made) : alerts.change(standing._id, told));
+    const stands = await (raised === undefined ? alerts.raise(made) : alerts.change(raised._id, told));
     if (stands === null) active.delete(key);
     else active.set(key, stands);
   };

@@ -11,7 +11,7 @@ const allocationsMax = 256;
 const tolerance = 1e-9;
 
 /** Those that have not expired. */
-export const standing = (node: Pick<NodeDocument, "allocations">, now: Date): Allocation[] =>
+export const unexpired = (node: Pick<NodeDocument, "allocations">, now: Date): Allocation[] =>
   (node.allocations ?? []).filter(({ expires_at }) => expires_at === undefined || expires_at > now);
 
 /**
@@ -38,7 +38,7 @@ export function allocate(
   now: Date,
   actor: string,
 ): Patch | undefined {
-  const others = standing(node, now);
+  const others = unexpired(node, now);
   if (others.some(({ allocation_id }) => allocation_id === wanted.allocation_id)) return undefined;
   if (node.banned) throw wrongStatus("Cannot allocate resources of a banned node");
   if (node.status !== "active") throw wrongStatus(`Cannot allocate resources of a node in status: ${node.status}`);
@@ -62,7 +62,7 @@ export function allocate(
 
 /** Takes an allocation away, and expired ones with it; undefined when it does not stand. */
 export function release(node: NodeDocument, allocationId: string, now: Date, actor: string): Patch | undefined {
-  const others = standing(node, now).filter(({ allocation_id }) => allocation_id !== allocationId);
+  const others = unexpired(node, now).filter(({ allocation_id }) => allocation_id !== allocationId);
   if (!(node.allocations ?? []).some(({ allocation_id }) => allocation_id === allocationId)) return undefined;
   return { set: { allocations: others }, event: { type: "updated", reason: "resources released", actor } };
 }

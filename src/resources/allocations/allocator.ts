@@ -9,7 +9,7 @@ import type { NodeRepository } from "../../nodes/repository.js";
 import type { CollectionDefinition, Store } from "../../storage/collection.js";
 import { isOutage, unless } from "../../task.js";
 import { dayMs } from "../samples/rollup.js";
-import { type Amounts, allocate, release, standing } from "./allocation.js";
+import { type Amounts, allocate, release, unexpired } from "./allocation.js";
 
 /** `_id` is the allocation's. */
 interface PointerDocument extends Keyed, Omit<Allocation, "allocation_id"> {
@@ -170,7 +170,7 @@ export async function createAllocator(parts: {
    * is there before its allocation is. Answers whether there was any.
    */
   const reclaim = async (nodeId: string, actor: string): Promise<boolean> => {
-    const ids = standing(await nodes.get(nodeId), clock.now()).map(({ allocation_id }) => allocation_id);
+    const ids = unexpired(await nodes.get(nodeId), clock.now()).map(({ allocation_id }) => allocation_id);
     const { items } = await pointers.page({ _id: { $in: ids } }, { index: "_id_", limit: 1000 });
     const held = new Set(items.filter((pointer) => pointer.released_at === undefined).map(({ _id }) => _id));
     const lost = ids.filter((id) => !held.has(id));
@@ -255,8 +255,8 @@ export async function createAllocator(parts: {
     },
 
     /** What stands on a node, oldest first. */
-    standing: (node: NodeDocument): Allocated[] =>
-      standing(node, clock.now()).map((allocation) => ({ ...allocation, node_id: node._id })),
+    unexpired: (node: NodeDocument): Allocated[] =>
+      unexpired(node, clock.now()).map((allocation) => ({ ...allocation, node_id: node._id })),
   };
 }
 

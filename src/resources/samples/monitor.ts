@@ -23,7 +23,7 @@ const formerMax = 50_000;
 const spacingOf = (collectionIntervalMs: number): number => Math.min(flushMs, collectionIntervalMs / 2);
 
 /** How old a node's last sample may be to speak of it: two intervals and what a flush and a slow store take. */
-export const youthMsOf = (collectionIntervalMs: number): number => 2 * collectionIntervalMs + 30_000;
+export const sampleAgeMaxMs = (collectionIntervalMs: number): number => 2 * collectionIntervalMs + 30_000;
 
 /** Points of a node in one slot, a second replica's share among them. */
 export const pointsMaxOf = (collectionIntervalMs: number): number =>
@@ -121,7 +121,7 @@ export const lastSamples =
   (resources: Pick<ResourceRepository, "latest">, clock: Pick<Clock, "now">, collectionIntervalMs: number) =>
   async (nodeIds: readonly string[]) => {
     const now = clock.now();
-    const since = new Date(now.getTime() - youthMsOf(collectionIntervalMs));
+    const since = new Date(now.getTime() - sampleAgeMaxMs(collectionIntervalMs));
     const found = await resources.latest(nodeIds, since, now);
     return [...found.values()].map(({ figures, memTotal, diskTotal }) => ({
       cpuPercent: figures.cpu?.last ?? 0,

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { Failure } from "../../../src/failure.js";
 import type { Allocation, Json, NodeDocument } from "../../../src/nodes/node.js";
-import { allocate, ceilingOf, release, standing } from "../../../src/resources/allocations/allocation.js";
+import { allocate, ceilingOf, release, unexpired } from "../../../src/resources/allocations/allocation.js";
 
 const now = new Date("2026-01-01T00:00:00Z");
 const hardware: Json = {
@@ -80,7 +80,7 @@ describe("an allocation", () => {
       const patch = allocate(node, { cpu_percent: 10 }, anAllocation({ cpu_percent: 0.1 }), now, "me");
       node = { ...node, ...patch?.set };
     }
-    expect(standing(node, now)).toHaveLength(100);
+    expect(unexpired(node, now)).toHaveLength(100);
     expect(tried({ cpu_percent: 0.1 }, node, { cpu_percent: 10 })).toBe("5004");
   });
 
