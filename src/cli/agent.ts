@@ -16,11 +16,11 @@ import { createSession } from "../client/session.js";
 import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
 import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
+import { packageVersion } from "../version.js";
 import { complain, say } from "./output.js";
 import { outputOf } from "./produce.js";
 import { untilSignalled } from "./service.js";
 import { UsageError } from "./usage.js";
-import { packageVersion } from "./version.js";
 
 export interface AgentCommandOptions {
   readonly server: string;
