@@ -15,7 +15,7 @@ import { createServiceTime, wordsOfSkew } from "../agent/service-time.js";
 import { createSession } from "../client/session.js";
 import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
-import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
+import { readClientTokens, readSecretsGroupReadable } from "../settings/environment.js";
 import { packageVersion } from "../version.js";
 import { complain, say } from "./output.js";
 import { outputOf } from "./produce.js";
