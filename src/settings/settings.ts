@@ -1,5 +1,5 @@
 // What can be set from outside: a row of data for each variable. All else follows from the rows: the type Settings, what
-// environment.ts reads. To add a setting, add its row. Pure.
+// environment.ts reads, and the tables of docs/operations.md (`make generate`). To add a setting, add its row. Pure.
 import type { FieldsOf, Kind, SilentKind, ValueOf } from "./kinds.js";
 
 type RowOf<K extends Kind> = FieldsOf<K> & {

@@ -1,4 +1,5 @@
 // The rows of settings as data: what other programs and pages may rely on.
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parseSettings, SettingsError } from "../../src/settings/environment.js";
@@ -13,6 +14,12 @@ test("every row is in a group, in the order in which problems are told", () => {
 
 test("no two rows read one variable", () => {
   expect(new Set(settingRows.map(({ name }) => name)).size).toBe(settingRows.length);
+});
+
+test("docs/operations.md says of them what they say", () => {
+  const script = new URL("../../.ci/settings.mjs", import.meta.url).pathname;
+  const { status, stderr } = spawnSync(process.execPath, [script, "--check"], { encoding: "utf8" });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
 });
 
 test("every field of Settings is read by the service", () => {
