@@ -167,10 +167,7 @@ export async function createTokens(parts: {
   /** Takes in what was revoked elsewhere since the last look. */
   const lookRevoked = createDatedReader({
     page: (since: Date, after?: Cursor) =>
-      documents.page(
-        { kind: "revoked", at: { $gte: since } },
-        { index: "idx_kind_at", limit: 500, ...(after === undefined ? {} : { after }) },
-      ),
+      documents.page({ kind: "revoked", at: { $gte: since } }, { index: "idx_kind_at", limit: 500, after }),
     take,
     storeNow: parts.store.now,
     clock,

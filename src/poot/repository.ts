@@ -116,14 +116,14 @@ export async function createPootRepository(store: Store) {
     /** Newest first. */
     list: (
       filter: ValidationFilter,
-      query: { readonly limit: number; readonly skip: number; readonly after?: Cursor },
+      query: { readonly limit: number; readonly skip: number; readonly after?: Cursor | undefined },
     ): Promise<Page<ValidationDocument>> =>
       validations.page(toFilter(filter), {
         index: indexFor(filter),
         descending: true,
         limit: query.limit,
         skip: query.skip,
-        ...(query.after === undefined ? {} : { after: query.after }),
+        after: query.after,
       }),
     /** Undefined: more than 10,000, which nobody turns pages through. */
     countOf: async (filter: ValidationFilter): Promise<number | undefined> => {
@@ -137,10 +137,7 @@ export async function createPootRepository(store: Store) {
 
     /** The same of all nodes, made before then; node by node. */
     uncountedBefore: (before: Date, limit: number, after?: Cursor): Promise<Page<ValidationDocument>> =>
-      validations.page(
-        { uncounted: true, created_at: { $lt: before } },
-        { index: "idx_uncounted", limit, ...(after === undefined ? {} : { after }) },
-      ),
+      validations.page({ uncounted: true, created_at: { $lt: before } }, { index: "idx_uncounted", limit, after }),
 
     /**
      * Whether all of these verdicts, at most 1000, are uncounted now. It asks with a write that changes nothing: after an
@@ -165,10 +162,7 @@ export async function createPootRepository(store: Store) {
 
     /** Standings by mean score, then by valid proofs, then by id, the greatest first; at most 200. */
     best: (limit: number, after?: Cursor): Promise<Page<StandingDocument>> =>
-      standings.page(
-        { mean_score: { $exists: true } },
-        { index: "idx_mean_score", descending: true, limit, ...(after === undefined ? {} : { after }) },
-      ),
+      standings.page({ mean_score: { $exists: true } }, { index: "idx_mean_score", descending: true, limit, after }),
 
     /**
      * Writes the standing if its predecessor (version one lower; 0: none yet) still stands; false: another was faster.

@@ -71,7 +71,7 @@ export async function createAlertRepository(store: Store) {
 
     /** Active ones of all nodes, by node, a page of 1000 at a time. */
     active: (after?: Cursor): Promise<Page<AlertDocument>> =>
-      alerts.page({ active: true }, { index: "idx_active", limit: 1000, ...(after === undefined ? {} : { after }) }),
+      alerts.page({ active: true }, { index: "idx_active", limit: 1000, after }),
 
     activeOf: async (nodeId: string): Promise<AlertDocument[]> =>
       (await alerts.page({ active: true, node_id: nodeId }, { index: "idx_active_node_id", limit: 10 })).items,
@@ -83,7 +83,7 @@ export async function createAlertRepository(store: Store) {
         descending: true,
         limit: query.limit,
         skip: query.skip,
-        ...(query.after === undefined ? {} : { after: query.after }),
+        after: query.after,
       }),
     countOf: (filter: AlertFilter): Promise<number> => alerts.count(filterOf(filter), { index: indexOf(filter) }),
     countActive: (severity: Severity): Promise<number> =>
