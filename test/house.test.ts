@@ -53,6 +53,7 @@ const floor = [
   "crypto.ts",
   "failure.ts",
   "ids.ts",
+  "present.ts",
   "stride.ts",
   "task.ts",
   "start-error.ts",

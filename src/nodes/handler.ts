@@ -18,6 +18,7 @@ import { dateOf } from "../conventions/time.js";
 import { checkVersion, maskedPaths } from "../conventions/update.js";
 import type { Vault } from "../crypto.js";
 import { malformed } from "../failure.js";
+import { present } from "../present.js";
 import { callerOf, callOf } from "../rpc/context.js";
 import { charge } from "../rpc/gate.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
@@ -330,7 +331,7 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       const since = request.since && dateOf("since", request.since);
       const binding = `events\n${request.nodeId}\n${since?.getTime() ?? ""}`;
       const window = paging.window(request, binding);
-      const query = { ...(since === undefined ? {} : { since }), descending: true, ...window };
+      const query = { ...present({ since }), descending: true, ...window };
       const page = await log.eventsOf(request.nodeId, query);
       // A node without any event never was; a deleted one keeps its events.
       if (page.items.length === 0) await requireHistory(request.nodeId);

@@ -3,6 +3,7 @@
 import { type Announcement, createAnnouncer } from "../announcement.js";
 import { Failure, nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
+import { present } from "../present.js";
 import { notFenced } from "../replicas/lease.js";
 import {
   type CollectionDefinition,
@@ -393,16 +394,8 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
   };
 }
 
-function toFilter(filter: NodeFilter): Filter {
-  return {
-    live: true,
-    ...(filter.status === undefined ? {} : { status: filter.status }),
-    ...(filter.poolId === undefined ? {} : { pool_id: filter.poolId }),
-    ...(filter.nodeType === undefined ? {} : { node_type: filter.nodeType }),
-    ...(filter.connectivity === undefined ? {} : { connectivity: filter.connectivity }),
-    ...(filter.labels === undefined ? {} : { $and: [filter.labels] }),
-  };
-}
+const toFilter = ({ status, poolId, nodeType, connectivity, labels }: NodeFilter): Filter =>
+  present({ live: true, status, pool_id: poolId, node_type: nodeType, connectivity, $and: labels && [labels] });
 
 /** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */
 function indexFor(filter: NodeFilter, order: NodeOrder): string {
