@@ -24,6 +24,7 @@ import type { Membership } from "../nodes/membership.js";
 import type { Json } from "../nodes/node.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
+import { present } from "../present.js";
 import { callerOf } from "../rpc/context.js";
 import { isOutage, unless } from "../task.js";
 import { type LastSample, poolFigures } from "./figures.js";
@@ -193,7 +194,7 @@ export function createPoolHandler(parts: {
         (status) => members.filter((member) => member.status === status).length,
         (connectivity) => members.filter((member) => member.connectivity === connectivity).length,
       );
-      return { poolId, ...counts, ...withoutUndefined(figures) };
+      return { poolId, ...counts, ...present(figures) };
     },
 
     scalePool: async ({ poolId, targetSize }) => {
@@ -207,10 +208,6 @@ export function createPoolHandler(parts: {
     },
   };
 }
-
-type Told<T> = { [Name in keyof T]?: Exclude<T[Name], undefined> };
-const withoutUndefined = <T extends object>(fields: T): Told<T> =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Told<T>;
 
 const tooFew = (poolId: string, inside: number, maxNodes: number) =>
   new Failure("LUCID_ERR_5004", `Pool ${poolId} has ${inside} nodes, more than max_nodes ${maxNodes}`);
@@ -235,11 +232,11 @@ type JsonFields = Pick<NodePool, "resourceLimits" | "scalingPolicy" | "pricing">
 function jsonFields(message: Partial<JsonFields>): Partial<PoolDocument> {
   const options = { useProtoFieldName: true } as const;
   const { resourceLimits, scalingPolicy, pricing } = message;
-  return {
-    ...(resourceLimits && { resource_limits: toJson(ResourceLimitsSchema, resourceLimits, options) as Json }),
-    ...(scalingPolicy && { scaling_policy: toJson(ScalingPolicySchema, scalingPolicy, options) as Json }),
-    ...(pricing && { pricing: toJson(PoolPricingSchema, pricing, options) as Json }),
-  };
+  return present({
+    resource_limits: resourceLimits && (toJson(ResourceLimitsSchema, resourceLimits, options) as Json),
+    scaling_policy: scalingPolicy && (toJson(ScalingPolicySchema, scalingPolicy, options) as Json),
+    pricing: pricing && (toJson(PoolPricingSchema, pricing, options) as Json),
+  });
 }
 
 function updatePatch(wanted: NodePool, paths: ReadonlySet<UpdatePath>, current: PoolDocument): PoolPatch {
@@ -276,10 +273,12 @@ function poolToWire(pool: PoolDocument, nodeCount: number): MessageInitShape<typ
     nodeCount,
     maxNodes: pool.max_nodes,
     autoScaling: pool.auto_scaling,
-    ...(pool.resource_limits && { resourceLimits: fromJson(ResourceLimitsSchema, read(pool.resource_limits)) }),
-    ...(pool.scaling_policy && { scalingPolicy: fromJson(ScalingPolicySchema, read(pool.scaling_policy)) }),
-    ...(pool.pricing && { pricing: fromJson(PoolPricingSchema, read(pool.pricing)) }),
-    ...(pool.desired_size === undefined ? {} : { desiredSize: pool.desired_size }),
+    ...present({
+      resourceLimits: pool.resource_limits && fromJson(ResourceLimitsSchema, read(pool.resource_limits)),
+      scalingPolicy: pool.scaling_policy && fromJson(ScalingPolicySchema, read(pool.scaling_policy)),
+      pricing: pool.pricing && fromJson(PoolPricingSchema, read(pool.pricing)),
+      desiredSize: pool.desired_size,
+    }),
     disrupted: pool.disrupted_since !== undefined,
     createdAt: timestampFromDate(pool.created_at),
     updatedAt: timestampFromDate(pool.updated_at),

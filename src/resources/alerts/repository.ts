@@ -1,4 +1,5 @@
 // What is remembered of alerts. A unique index lets a node and resource have one active alert at most, whoever raises it.
+import { present } from "../../present.js";
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
 import { insertUnlessThere } from "../../storage/insert.js";
 import type { Severity, Watched } from "./thresholds.js";
@@ -41,10 +42,8 @@ export type AlertRepository = Awaited<ReturnType<typeof createAlertRepository>>;
 
 export async function createAlertRepository(store: Store) {
   const alerts = await store.collection<AlertDocument>(resourceAlertsCollection);
-  const filterOf = ({ nodeId, activeOnly }: AlertFilter) => ({
-    ...(nodeId === undefined ? {} : { node_id: nodeId }),
-    ...(activeOnly ? { active: true } : {}),
-  });
+  const filterOf = ({ nodeId, activeOnly }: AlertFilter) =>
+    present({ node_id: nodeId, active: activeOnly ? true : undefined });
   const indexOf = ({ nodeId, activeOnly }: AlertFilter): string =>
     `idx_${activeOnly ? "active_" : ""}${nodeId === undefined ? "raised_at" : "node_id"}`;
 
