@@ -1,4 +1,5 @@
 // What is remembered of proofs: each verdict for a year, and how each node stands by those that were counted.
+import { present } from "../present.js";
 import type { CollectionDefinition, Cursor, Filter, Page, Store } from "../storage/collection.js";
 import { insertUnlessThere } from "../storage/insert.js";
 import { updateMarked } from "../storage/marked.js";
@@ -182,16 +183,9 @@ const dayBefore = (now: Date): Date => new Date(now.getTime() - pastMsMax);
 export const keptSince = (now: Date): Date => new Date(now.getTime() - keptSeconds * 1000);
 
 function toFilter({ nodeId, batchId, outcome, since, until }: ValidationFilter): Filter {
-  const span = {
-    ...(since === undefined ? {} : { $gte: since }),
-    ...(until === undefined ? {} : { $lt: until }),
-  };
-  return {
-    ...(nodeId === undefined ? {} : { node_id: nodeId }),
-    ...(batchId === undefined ? {} : { batch_id: batchId }),
-    ...(outcome === undefined ? {} : { outcome }),
-    ...(Object.keys(span).length === 0 ? {} : { created_at: span }),
-  };
+  const span = present({ $gte: since, $lt: until });
+  const unbounded = since === undefined && until === undefined;
+  return present({ node_id: nodeId, batch_id: batchId, outcome, created_at: unbounded ? undefined : span });
 }
 
 /** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */
