@@ -175,7 +175,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const proxies = createProxies(settings.trustedProxies);
   const gate = createGate({
     ...{ policies, verify: tokens.verify, hit: coordination.hit, nowMs: clock.monotonicMs, random },
-    limits: settings.rateLimit.enabled ? rateLimits(settings) : undefined,
+    limits: settings.rateLimits,
   });
   const adapter = createAdapter({
     routes: createRoutes({
@@ -263,15 +263,6 @@ function once(work: () => Promise<void>): () => Promise<void> {
 }
 
 const ifUnavailable = unless(isOutage);
-
-const rateLimits = ({ rateLimit }: Settings) => ({
-  public: rateLimit.publicPerMinute,
-  authenticated: rateLimit.authenticatedPerMinute,
-  admin: rateLimit.adminPerMinute,
-  poot: rateLimit.pootPerMinute,
-  payout: rateLimit.payoutPerMinute,
-  windowMs: 60_000,
-});
 
 const quietProcedures = () =>
   services

@@ -53,10 +53,12 @@ const floor = [
   "crypto.ts",
   "failure.ts",
   "ids.ts",
+  "present.ts",
   "stride.ts",
   "task.ts",
   "start-error.ts",
   "state-file.ts",
+  "version.ts",
 ];
 const feature = ["access", "conventions", "gen", "replicas", "rpc", "storage"];
 /** Who may import from where, types included; each room also from itself and from the floor. */
@@ -111,7 +113,7 @@ const pure = new Set(
 
 /** Functions that hold more than one idea still, and their lines. A number here may only become smaller. */
 const longest: Readonly<Record<string, number>> = {
-  "src/access/tokens.ts createTokens": 211,
+  "src/access/tokens.ts createTokens": 208,
   "src/admin/health.ts createHealth": 149,
   "src/cli/commands.ts createProgram": 164,
   "src/coordination/redis/redis.ts createSubscriptions": 122,
@@ -120,7 +122,7 @@ const longest: Readonly<Record<string, number>> = {
   "src/nodes/history/watch.ts createWatch": 158,
   "src/nodes/membership.ts createMembership": 114,
   "src/nodes/nodes.ts createNodes": 124,
-  "src/nodes/repository.ts createNodeRepository": 261,
+  "src/nodes/repository.ts createNodeRepository": 255,
   "src/nodes/sessions/epochs.ts createEpochs": 108,
   "src/nodes/sessions/opening.ts createOpening": 106,
   "src/nodes/sessions/sessions.ts createSessions": 233,
@@ -133,13 +135,12 @@ const longest: Readonly<Record<string, number>> = {
   "src/poot/counting.ts createCounting": 115,
   "src/poot/handler.ts createPootHandler": 143,
   "src/poot/proving.ts createProving": 116,
-  "src/poot/repository.ts createPootRepository": 122,
+  "src/poot/repository.ts createPootRepository": 116,
   "src/port/connections.ts createConnections": 184,
   "src/replicas/roster.ts createRoster": 140,
   "src/resources/alerts/alerter.ts createAlerter": 122,
   "src/resources/allocations/allocator.ts createAllocator": 200,
   "src/server.ts startServer": 176,
-  "src/settings/settings.ts createReader": 113,
   "src/telemetry/metrics.ts createMetrics": 106,
   "src/telemetry/sink.ts createSink": 121,
 };
@@ -220,7 +221,7 @@ describe("the house", () => {
 
   it("names environment variables in one file", () => {
     const wrong = [...source].filter(
-      ([file, text]) => file !== "src/settings/settings.ts" && /process\.env\b/.test(text),
+      ([file, text]) => file !== "src/settings/environment.ts" && /process\.env\b/.test(text),
     );
     expect(wrong.map(([file]) => file)).toEqual([]);
   });
@@ -246,7 +247,7 @@ describe("the house", () => {
     for (const file of loaded)
       for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) loaded.add(to);
     const light =
-      /^src\/(base64|start-error|cli\/(lucid-node|commands|completion|output|service|usage|version)|client\/address|access\/permission|storage\/collection|telemetry\/(redact|sink|visible))\.ts$/;
+      /^src\/(base64|start-error|version|cli\/(lucid-node|commands|completion|output|service|usage)|client\/address|access\/permission|storage\/collection|telemetry\/(redact|sink|visible))\.ts$/;
     expect([...loaded].filter((file) => !light.test(file))).toEqual([]);
   });
 

@@ -5,6 +5,7 @@
 import { randomUUID } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
 import { unauthenticated } from "../failure.js";
+import { present } from "../present.js";
 import type { SigningKey } from "./keyring.js";
 import { nodeRoles, privilegedRoles, type Role, serviceRoles } from "./permission.js";
 
@@ -64,8 +65,7 @@ export function signToken(rings: KeyRings, claims: Claims): Promise<string> {
   return new SignJWT({
     role: claims.role,
     token_type: claims.tokenType,
-    ...(claims.nodeId === undefined ? {} : { node_id: claims.nodeId }),
-    ...(claims.enrollmentEpoch === undefined ? {} : { enrollment_epoch: claims.enrollmentEpoch }),
+    ...present({ node_id: claims.nodeId, enrollment_epoch: claims.enrollmentEpoch }),
   })
     .setProtectedHeader({ alg: "HS256", typ: "JWT", kid: key.kid })
     .setIssuer(issuer)

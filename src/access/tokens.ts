@@ -3,6 +3,7 @@ import { type Announcement, createAnnouncer } from "../announcement.js";
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
 import { unauthenticated, unavailable } from "../failure.js";
+import { present } from "../present.js";
 import type { Collection, CollectionDefinition, Cursor, Store } from "../storage/collection.js";
 import { createDatedReader } from "../storage/dated.js";
 import { insertUnlessThere } from "../storage/insert.js";
@@ -146,7 +147,7 @@ export async function createTokens(parts: {
     const at = clock.now();
     const _id = `${kind}:${id}`;
     const expires_at = new Date(expiresAt.getTime() + spentMarginMs);
-    const use = { _id, kind, at, expires_at, ...(spent_for === undefined ? {} : { spent_for }) };
+    const use = { _id, kind, at, expires_at, ...present({ spent_for }) };
     if (await insertUnlessThere(documents, use)) return { first: true, at };
     const used = await documents.findOne({ _id });
     return { first: false, at: used?.at ?? new Date(0), spentFor: used?.spent_for };
@@ -167,10 +168,7 @@ export async function createTokens(parts: {
   /** Takes in what was revoked elsewhere since the last look. */
   const lookRevoked = createDatedReader({
     page: (since: Date, after?: Cursor) =>
-      documents.page(
-        { kind: "revoked", at: { $gte: since } },
-        { index: "idx_kind_at", limit: 500, ...(after === undefined ? {} : { after }) },
-      ),
+      documents.page({ kind: "revoked", at: { $gte: since } }, { index: "idx_kind_at", limit: 500, after }),
     take,
     storeNow: parts.store.now,
     clock,

@@ -2,6 +2,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HardwareInfoSchema, NodeMetricsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { MachineDescription, MachineSample } from "../machine/machine.js";
+import { present } from "../present.js";
 
 const wholeBytes = (bytes: number | undefined): bigint => BigInt(Math.max(0, Math.round(bytes ?? 0)));
 
@@ -48,7 +49,7 @@ export function descriptionToWire(
       cores: Math.min(Math.max(1, cpu.cores), coresMax),
       architecture: cpu.architecture.slice(0, 64),
       model: cpu.model.slice(0, 200),
-      ...(cpu.frequencyMhz === undefined ? {} : { frequencyMhz: cpu.frequencyMhz }),
+      ...present({ frequencyMhz: cpu.frequencyMhz }),
     },
     memory: {
       totalBytes: BigInt(Math.min(Math.round(memory.totalBytes), memoryBytesMax)),

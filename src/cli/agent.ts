@@ -15,12 +15,13 @@ import { createServiceTime, wordsOfSkew } from "../agent/service-time.js";
 import { createSession } from "../client/session.js";
 import { type Clock, systemClock, systemRandom } from "../clock.js";
 import { systemCollector } from "../machine/machine.js";
-import { readClientTokens, readSecretsGroupReadable } from "../settings/settings.js";
+import { present } from "../present.js";
+import { readClientTokens, readSecretsGroupReadable } from "../settings/environment.js";
+import { packageVersion } from "../version.js";
 import { complain, say } from "./output.js";
 import { outputOf } from "./produce.js";
 import { untilSignalled } from "./service.js";
 import { UsageError } from "./usage.js";
-import { packageVersion } from "./version.js";
 
 export interface AgentCommandOptions {
   readonly server: string;
@@ -47,7 +48,7 @@ export async function agent(options: AgentCommandOptions): Promise<number> {
     {
       baseUrl,
       credentials,
-      ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
+      ...present({ enrollmentToken }),
       onState: (state, detail) => say(`${state}${detail === "" ? "" : `: ${detail}`}`),
       onSkew: (aheadMs) => complain(wordsOfSkew(aheadMs)),
       ...(options.prove || proveCommand !== undefined ? { prove: proveAloud(proveCommand, say) } : {}),

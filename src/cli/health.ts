@@ -4,7 +4,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
 import { localUrl } from "../client/address.js";
 import { createSession } from "../client/session.js";
-import { parseSettings, readEnvironment } from "../settings/settings.js";
+import { parseSettings, readEnvironment } from "../settings/environment.js";
 import { say } from "./output.js";
 
 export interface HealthOptions {

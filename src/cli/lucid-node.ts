@@ -2,11 +2,11 @@
 // The command line: runs the command, and turns what it throws into a message and an exit code.
 import "../base64.js";
 import { CommanderError } from "@commander-js/extra-typings";
+import { packageVersion } from "../version.js";
 import { createProgram, usageOf } from "./commands.js";
 import { answer, complain, endOnFaults } from "./output.js";
 import { isExpected } from "./service.js";
 import { UsageError } from "./usage.js";
-import { packageVersion } from "./version.js";
 
 async function dispatch(given: readonly string[]): Promise<number> {
   let code = 0;

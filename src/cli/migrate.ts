@@ -1,6 +1,6 @@
 // lucid-node migrate: the store made ready for this version, before any replica of it serves.
 import { migrateStore } from "../engines.js";
-import { parseSettings, readEnvironment } from "../settings/settings.js";
+import { parseSettings, readEnvironment } from "../settings/environment.js";
 import { checkStoreDir } from "../start-check.js";
 import { createLogger } from "../telemetry/log.js";
 import { say } from "./output.js";

@@ -8,8 +8,10 @@ import { wordsOfSkew } from "../agent/service-time.js";
 import { localUrl } from "../client/address.js";
 import { createLucidClient } from "../client/client.js";
 import { systemClock } from "../clock.js";
+import { present } from "../present.js";
 import { type RunningServer, startServer } from "../server.js";
-import { parseSettings, readEnvironment, type Settings } from "../settings/settings.js";
+import { parseSettings, readEnvironment } from "../settings/environment.js";
+import type { Settings } from "../settings/settings.js";
 import { openCredentials, proveAloud, runMachineAgent } from "./agent.js";
 import { complain, say } from "./output.js";
 import { runUntil, untilSignalled } from "./service.js";
@@ -52,7 +54,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
     {
       baseUrl,
       credentials,
-      ...(enrollmentToken === undefined ? {} : { enrollmentToken }),
+      ...present({ enrollmentToken }),
       onState: (state, detail) => {
         say(`agent: ${state}${detail === "" ? "" : ` (${detail})`}`);
         if (state === "connected") connected.resolve();

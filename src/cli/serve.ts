@@ -1,6 +1,6 @@
 // lucid-node serve: the service.
 import { startServer } from "../server.js";
-import { parseSettings, readEnvironment } from "../settings/settings.js";
+import { parseSettings, readEnvironment } from "../settings/environment.js";
 import { runUntil, untilSignalled } from "./service.js";
 
 /** Answers the exit code. @throws StartError */

@@ -2,7 +2,7 @@
 import { isatty } from "node:tty";
 import { simulate as runSimulation, type SimulationCounts } from "../agent/simulate.js";
 import { systemClock, systemRandom } from "../clock.js";
-import { readClientTokens } from "../settings/settings.js";
+import { readClientTokens } from "../settings/environment.js";
 import { standardSink } from "../telemetry/sink.js";
 import { visible } from "../telemetry/visible.js";
 import { untilSignalled } from "./service.js";

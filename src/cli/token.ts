@@ -1,7 +1,7 @@
 // lucid-node token: prints a token, signed with the service's own key, and nothing else.
 import type { TokenType } from "../access/jwt.js";
 import { nodeRoles, type Role, serviceRoles } from "../access/permission.js";
-import { parseSettings, readEnvironment } from "../settings/settings.js";
+import { parseSettings, readEnvironment } from "../settings/environment.js";
 import { answer } from "./output.js";
 import { signLocally } from "./sign.js";
 import { UsageError, wholeNumber } from "./usage.js";

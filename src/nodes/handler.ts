@@ -8,6 +8,7 @@ import type { TokenPair } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
 import { dateOf } from "../conventions/time.js";
+import { present } from "../present.js";
 import { callerOf, callOf } from "../rpc/context.js";
 import { charge } from "../rpc/gate.js";
 import type { Enrollment, EnrollmentToken } from "./enrollment.js";
@@ -134,7 +135,7 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       const since = request.since && dateOf("since", request.since);
       const binding = `events\n${request.nodeId}\n${since?.getTime() ?? ""}`;
       const window = paging.window(request, binding);
-      const query = { ...(since === undefined ? {} : { since }), descending: true, ...window };
+      const query = { ...present({ since }), descending: true, ...window };
       const page = await log.eventsOf(request.nodeId, query);
       // A node without any event never was; a deleted one keeps its events.
       if (page.items.length === 0) await requireHistory(request.nodeId);

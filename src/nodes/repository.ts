@@ -3,6 +3,7 @@
 import { type Announcement, createAnnouncer } from "../announcement.js";
 import { Failure, nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
+import { present } from "../present.js";
 import { notFenced } from "../replicas/lease.js";
 import {
   type CollectionDefinition,
@@ -95,7 +96,7 @@ export interface PageQuery {
   readonly descending: boolean;
   readonly limit: number;
   readonly skip: number;
-  readonly after?: Cursor;
+  readonly after?: Cursor | undefined;
 }
 
 export type NodeRepository = Awaited<ReturnType<typeof createNodeRepository>>;
@@ -188,7 +189,7 @@ export async function createNodeRepository(store: Store) {
       descending: query.descending,
       limit: query.limit,
       skip: query.skip,
-      ...(query.after === undefined ? {} : { after: query.after }),
+      after: query.after,
     });
 
   return {
@@ -259,7 +260,7 @@ export async function createNodeRepository(store: Store) {
     heldBy: (replica: string, connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
       nodes.page(
         { session_replica: replica, connectivity, live: true },
-        { index: "idx_session_replica", limit: 1000, ...(after === undefined ? {} : { after }) },
+        { index: "idx_session_replica", limit: 1000, after },
       ),
 
     /** The nodes of that pool that live, at most 1000, the largest pool. */
@@ -285,17 +286,11 @@ export async function createNodeRepository(store: Store) {
 
     /** Nodes by connectivity, a page at a time. */
     byConnectivity: (connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
-      nodes.page(
-        { live: true, connectivity },
-        { index: "idx_connectivity", limit: 500, ...(after === undefined ? {} : { after }) },
-      ),
+      nodes.page({ live: true, connectivity }, { index: "idx_connectivity", limit: 500, after }),
 
     /** Nodes in a start, stop or restart, the earliest deadline first. */
     inTransition: (limit: number, after?: Cursor): Promise<Page<NodeDocument>> =>
-      nodes.page(
-        { "transition.operation_id": { $exists: true } },
-        { index: "idx_transition_deadline", limit, ...(after === undefined ? {} : { after }) },
-      ),
+      nodes.page({ "transition.operation_id": { $exists: true } }, { index: "idx_transition_deadline", limit, after }),
 
     /** Nodes whose maintenance has run out. */
     maintenanceOver: async (now: Date, limit: number): Promise<NodeDocument[]> =>
@@ -306,7 +301,7 @@ export async function createNodeRepository(store: Store) {
     resetSince: (since: Date, after?: Cursor): Promise<Page<NodeDocument>> =>
       nodes.page(
         { enrollment_reset_at: { $exists: true, $gte: since } },
-        { index: "idx_enrollment_reset_at", limit: 500, ...(after === undefined ? {} : { after }) },
+        { index: "idx_enrollment_reset_at", limit: 500, after },
       ),
 
     /** Those of these nodes, at most 1000, that have changes which are not in the log yet; deleted ones too. */
@@ -399,16 +394,8 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
   };
 }
 
-function toFilter(filter: NodeFilter): Filter {
-  return {
-    live: true,
-    ...(filter.status === undefined ? {} : { status: filter.status }),
-    ...(filter.poolId === undefined ? {} : { pool_id: filter.poolId }),
-    ...(filter.nodeType === undefined ? {} : { node_type: filter.nodeType }),
-    ...(filter.connectivity === undefined ? {} : { connectivity: filter.connectivity }),
-    ...(filter.labels === undefined ? {} : { $and: [filter.labels] }),
-  };
-}
+const toFilter = ({ status, poolId, nodeType, connectivity, labels }: NodeFilter): Filter =>
+  present({ live: true, status, pool_id: poolId, node_type: nodeType, connectivity, $and: labels && [labels] });
 
 /** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */
 function indexFor(filter: NodeFilter, order: NodeOrder): string {

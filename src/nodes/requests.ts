@@ -8,6 +8,7 @@ import type { Caller } from "../access/caller.js";
 import { sha256Hex } from "../crypto.js";
 import { malformed } from "../failure.js";
 import { newNodeId } from "../ids.js";
+import { present } from "../present.js";
 import { labelFilter, storeLabels } from "./labels.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeOrder } from "./repository.js";
@@ -35,9 +36,11 @@ export function newNode(
     status: "inactive",
     status_reason: "",
     node_type: fromWire(typeToWire, request.nodeType) ?? "worker",
-    ...(request.hardwareInfo === undefined ? {} : { hardware_info: hardwareToJson(request.hardwareInfo) }),
-    ...(request.location === undefined ? {} : { location: locationToJson(request.location) }),
-    ...(request.configuration === undefined ? {} : { configuration: configurationToJson(request.configuration) }),
+    ...present({
+      hardware_info: request.hardwareInfo && hardwareToJson(request.hardwareInfo),
+      location: request.location && locationToJson(request.location),
+      configuration: request.configuration && configurationToJson(request.configuration),
+    }),
     configuration_version: request.configuration === undefined ? 0 : 1,
     configuration_applied: 0,
     labels: storeLabels(request.labels),
@@ -113,17 +116,13 @@ export const merged = (patch: Patch, other: Patch): Patch => ({
 
 export function listQuery(request: ListNodesRequest) {
   const [order = "created_at", direction] = request.orderBy.split(" ");
-  const status = fromWire(statusToWire, request.status);
-  const nodeType = fromWire(typeToWire, request.nodeType);
-  const connectivity = fromWire(connectivityToWire, request.connectivity);
-  const labels = labelFilter(request.labelSelector);
-  const filter = {
-    ...(status === undefined ? {} : { status }),
-    ...(request.poolId === "" ? {} : { poolId: request.poolId }),
-    ...(nodeType === undefined ? {} : { nodeType }),
-    ...(connectivity === undefined ? {} : { connectivity }),
-    ...(labels === undefined ? {} : { labels }),
-  };
+  const filter = present({
+    status: fromWire(statusToWire, request.status),
+    poolId: request.poolId === "" ? undefined : request.poolId,
+    nodeType: fromWire(typeToWire, request.nodeType),
+    connectivity: fromWire(connectivityToWire, request.connectivity),
+    labels: labelFilter(request.labelSelector),
+  });
   const query = { order: (order === "" ? "created_at" : order) as NodeOrder, descending: direction === "desc" };
   return { filter, query, binding: JSON.stringify(["nodes", filter, query]) };
 }

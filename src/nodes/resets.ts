@@ -1,6 +1,7 @@
 // Which nodes' enrolments were reset: a token from before serves no more, on any replica. What is written in the node's
 // document decides, so that the reset is one write; this is what each replica knows of it without asking at each call.
 import type { Clock } from "../clock.js";
+import { present } from "../present.js";
 import { createDatedReader } from "../storage/dated.js";
 import { type Change, isReset, type NodeDocument, predatesReset, type ResetFields, type TokenOrigin } from "./node.js";
 import type { NodeRepository } from "./repository.js";
@@ -19,12 +20,7 @@ export function createResets(parts: {
 
   const note = ({ _id, change, enrollment_epoch, enrollment_reset_at, enrollment_epoch_at }: NodeDocument): void => {
     if (enrollment_reset_at === undefined || change < (known.get(_id)?.change ?? 0)) return;
-    known.set(_id, {
-      change,
-      enrollment_reset_at,
-      ...(enrollment_epoch === undefined ? {} : { enrollment_epoch }),
-      ...(enrollment_epoch_at === undefined ? {} : { enrollment_epoch_at }),
-    });
+    known.set(_id, present({ change, enrollment_reset_at, enrollment_epoch, enrollment_epoch_at }));
   };
 
   const look = createDatedReader({

@@ -17,13 +17,14 @@ import { Failure, malformed, wrongStatus } from "../failure.js";
 import type { Membership } from "../nodes/membership.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import { countsToWire, nodeToWire } from "../nodes/wire.js";
+import { present } from "../present.js";
 import { callerOf } from "../rpc/context.js";
 import { isOutage, unless } from "../task.js";
 import { type LastSample, poolFigures } from "./figures.js";
 import type { PoolDocument } from "./pool.js";
 import type { PoolRepository } from "./repository.js";
 import { newPool, updatable, updatePatch } from "./requests.js";
-import { poolToWire, withoutUndefined } from "./wire.js";
+import { poolToWire } from "./wire.js";
 
 export const poolPolicies: Readonly<Record<keyof typeof PoolService.method, Policy>> = {
   createPool: { permission: "pool:write" },
@@ -177,7 +178,7 @@ export function createPoolHandler(parts: {
         (status) => members.filter((member) => member.status === status).length,
         (connectivity) => members.filter((member) => member.connectivity === connectivity).length,
       );
-      return { poolId, ...counts, ...withoutUndefined(figures) };
+      return { poolId, ...counts, ...present(figures) };
     },
 
     scalePool: async ({ poolId, targetSize }) => {

@@ -113,7 +113,7 @@ export async function createPoolRepository(store: Store) {
           index: "idx_created_at",
           limit: query.limit,
           skip: query.skip,
-          ...(query.after === undefined ? {} : { after: query.after }),
+          after: query.after,
         },
       ),
     count: (): Promise<number> => pools.count({}, { index: "idx_created_at" }),

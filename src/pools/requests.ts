@@ -10,6 +10,7 @@ import {
 import { malformed } from "../failure.js";
 import { newPoolId } from "../ids.js";
 import type { Json } from "../nodes/node.js";
+import { present } from "../present.js";
 import { maxNodesDefault, type PoolDocument } from "./pool.js";
 import type { PoolPatch } from "./repository.js";
 
@@ -44,11 +45,11 @@ type JsonFields = Pick<NodePool, "resourceLimits" | "scalingPolicy" | "pricing">
 function jsonFields(message: Partial<JsonFields>): Partial<PoolDocument> {
   const options = { useProtoFieldName: true } as const;
   const { resourceLimits, scalingPolicy, pricing } = message;
-  return {
-    ...(resourceLimits && { resource_limits: toJson(ResourceLimitsSchema, resourceLimits, options) as Json }),
-    ...(scalingPolicy && { scaling_policy: toJson(ScalingPolicySchema, scalingPolicy, options) as Json }),
-    ...(pricing && { pricing: toJson(PoolPricingSchema, pricing, options) as Json }),
-  };
+  return present({
+    resource_limits: resourceLimits && (toJson(ResourceLimitsSchema, resourceLimits, options) as Json),
+    scaling_policy: scalingPolicy && (toJson(ScalingPolicySchema, scalingPolicy, options) as Json),
+    pricing: pricing && (toJson(PoolPricingSchema, pricing, options) as Json),
+  });
 }
 
 export function updatePatch(wanted: NodePool, paths: ReadonlySet<UpdatePath>, current: PoolDocument): PoolPatch {

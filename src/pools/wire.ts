@@ -8,6 +8,7 @@ import {
   ScalingPolicySchema,
 } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import type { Json } from "../nodes/node.js";
+import { present } from "../present.js";
 import type { PoolDocument } from "./pool.js";
 
 export function poolToWire(pool: PoolDocument, nodeCount: number): MessageInitShape<typeof NodePoolSchema> {
@@ -19,18 +20,15 @@ export function poolToWire(pool: PoolDocument, nodeCount: number): MessageInitSh
     nodeCount,
     maxNodes: pool.max_nodes,
     autoScaling: pool.auto_scaling,
-    ...(pool.resource_limits && { resourceLimits: fromJson(ResourceLimitsSchema, read(pool.resource_limits)) }),
-    ...(pool.scaling_policy && { scalingPolicy: fromJson(ScalingPolicySchema, read(pool.scaling_policy)) }),
-    ...(pool.pricing && { pricing: fromJson(PoolPricingSchema, read(pool.pricing)) }),
-    ...(pool.desired_size === undefined ? {} : { desiredSize: pool.desired_size }),
+    ...present({
+      resourceLimits: pool.resource_limits && fromJson(ResourceLimitsSchema, read(pool.resource_limits)),
+      scalingPolicy: pool.scaling_policy && fromJson(ScalingPolicySchema, read(pool.scaling_policy)),
+      pricing: pool.pricing && fromJson(PoolPricingSchema, read(pool.pricing)),
+      desiredSize: pool.desired_size,
+    }),
     disrupted: pool.disrupted_since !== undefined,
     createdAt: timestampFromDate(pool.created_at),
     updatedAt: timestampFromDate(pool.updated_at),
     version: BigInt(pool.version),
   };
 }
-
-type Told<T> = { [Name in keyof T]?: Exclude<T[Name], undefined> };
-/** Fields that nobody told are left out of the message. */
-export const withoutUndefined = <T extends object>(fields: T): Told<T> =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Told<T>;

@@ -101,8 +101,8 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
 
   const list = async (request: ListPoOTValidationsRequest) => {
     const filter = {
-      ...(request.nodeId === "" ? {} : { nodeId: request.nodeId }),
-      ...(request.batchId === "" ? {} : { batchId: request.batchId }),
+      nodeId: request.nodeId || undefined,
+      batchId: request.batchId || undefined,
       outcome: outcomeFromWire(request.outcome),
       since: request.since && dateOf("since", request.since),
       until: request.until && dateOf("until", request.until),

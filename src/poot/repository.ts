@@ -1,4 +1,5 @@
 // What is remembered of proofs: each verdict for a year, and how each node stands by those that were counted.
+import { present } from "../present.js";
 import type { CollectionDefinition, Cursor, Filter, Page, Store } from "../storage/collection.js";
 import { insertUnlessThere } from "../storage/insert.js";
 import { updateMarked } from "../storage/marked.js";
@@ -116,14 +117,14 @@ export async function createPootRepository(store: Store) {
     /** Newest first. */
     list: (
       filter: ValidationFilter,
-      query: { readonly limit: number; readonly skip: number; readonly after?: Cursor },
+      query: { readonly limit: number; readonly skip: number; readonly after?: Cursor | undefined },
     ): Promise<Page<ValidationDocument>> =>
       validations.page(toFilter(filter), {
         index: indexFor(filter),
         descending: true,
         limit: query.limit,
         skip: query.skip,
-        ...(query.after === undefined ? {} : { after: query.after }),
+        after: query.after,
       }),
     /** Undefined: more than 10,000, which nobody turns pages through. */
     countOf: async (filter: ValidationFilter): Promise<number | undefined> => {
@@ -137,10 +138,7 @@ export async function createPootRepository(store: Store) {
 
     /** The same of all nodes, made before then; node by node. */
     uncountedBefore: (before: Date, limit: number, after?: Cursor): Promise<Page<ValidationDocument>> =>
-      validations.page(
-        { uncounted: true, created_at: { $lt: before } },
-        { index: "idx_uncounted", limit, ...(after === undefined ? {} : { after }) },
-      ),
+      validations.page({ uncounted: true, created_at: { $lt: before } }, { index: "idx_uncounted", limit, after }),
 
     /**
      * Whether all of these verdicts, at most 1000, are uncounted now. It asks with a write that changes nothing: after an
@@ -165,10 +163,7 @@ export async function createPootRepository(store: Store) {
 
     /** Standings by mean score, then by valid proofs, then by id, the greatest first; at most 200. */
     best: (limit: number, after?: Cursor): Promise<Page<StandingDocument>> =>
-      standings.page(
-        { mean_score: { $exists: true } },
-        { index: "idx_mean_score", descending: true, limit, ...(after === undefined ? {} : { after }) },
-      ),
+      standings.page({ mean_score: { $exists: true } }, { index: "idx_mean_score", descending: true, limit, after }),
 
     /**
      * Writes the standing if its predecessor (version one lower; 0: none yet) still stands; false: another was faster.
@@ -188,16 +183,9 @@ const dayBefore = (now: Date): Date => new Date(now.getTime() - pastMsMax);
 export const keptSince = (now: Date): Date => new Date(now.getTime() - keptSeconds * 1000);
 
 function toFilter({ nodeId, batchId, outcome, since, until }: ValidationFilter): Filter {
-  const span = {
-    ...(since === undefined ? {} : { $gte: since }),
-    ...(until === undefined ? {} : { $lt: until }),
-  };
-  return {
-    ...(nodeId === undefined ? {} : { node_id: nodeId }),
-    ...(batchId === undefined ? {} : { batch_id: batchId }),
-    ...(outcome === undefined ? {} : { outcome }),
-    ...(Object.keys(span).length === 0 ? {} : { created_at: span }),
-  };
+  const span = present({ $gte: since, $lt: until });
+  const unbounded = since === undefined && until === undefined;
+  return present({ node_id: nodeId, batch_id: batchId, outcome, created_at: unbounded ? undefined : span });
 }
 
 /** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */

@@ -1,403 +1,414 @@
-// Everything that can be set from outside, and the only file that names an environment variable.
-// Values come from the environment, else from .env, else from CONFIG_FILE (both KEY=VALUE lines); names in any case.
-// An empty value counts as absent. All problems are reported at once.
-import { existsSync } from "node:fs";
-import { isIPv4, isIPv6 } from "node:net";
-import { hostname } from "node:os";
-import { parseEnv } from "node:util";
-import { isEncryptionKey, keyRingWeakness, sharesSecret } from "../access/keyring.js";
-import { isRange } from "../port/proxies.js";
-import { StartError } from "../start-error.js";
-import { readStateFile } from "../state-file.js";
+// What can be set from outside: a row of data for each variable. All else follows from the rows: the type Settings, what
+// environment.ts reads, and the tables of docs/operations.md (`make generate`). To add a setting, add its row. Pure.
+import type { FieldsOf, Kind, SilentKind, ValueOf } from "./kinds.js";
 
-export interface Settings {
-  readonly serviceName: string;
-  readonly version: string;
-  readonly environment: string;
-  readonly host: string;
-  readonly port: number;
-  readonly metricsHost: string;
-  readonly metricsPort: number;
-  readonly dataDir: string;
-  /** Files with keys may be readable for their group, too. */
-  readonly secretsGroupReadable: boolean;
-  /** New keys may be made beside a store that was made with others. */
-  readonly newSecretsAllowed: boolean;
-  /** An empty store may be begun where there was one. */
-  readonly emptyStoreAllowed: boolean;
-  /** The embedded store is checked at each start up to this size. */
-  readonly storeCheckBytesMax: number;
-  readonly replicaName: string;
-  readonly mongodb: { readonly url: string | undefined; readonly database: string };
-  readonly redisUrl: string | undefined;
-  readonly jwtSecretKey: string | undefined;
-  readonly jwtPrivilegedSecretKey: string | undefined;
-  readonly encryptionKey: string | undefined;
-  readonly heartbeat: {
-    readonly intervalMs: number;
-    readonly graceMs: number;
-    readonly lostAfterMs: number | undefined;
-    readonly rateMax: number;
-    readonly streamsMax: number;
-    readonly streamLifetimeMs: number;
-    readonly commandTimeoutMs: number;
-  };
-  readonly resources: {
-    readonly collectionIntervalMs: number;
-    readonly retentionDays: number;
-    readonly cleanupIntervalMs: number;
-  };
-  readonly poot: {
-    readonly validationTimeoutMs: number;
-    readonly outputBytesMax: number;
-    readonly clockSkewMs: number;
-    readonly challengesRequired: boolean;
-    readonly sharedOutputEvents: boolean;
-  };
-  readonly payoutBatchSize: number;
-  readonly payoutAddressCooldownMs: number;
-  /** The longest that a token lives which the service issues. */
-  readonly tokenTtlMaxMs: number;
-  readonly log: { readonly level: "DEBUG" | "INFO" | "WARNING" | "ERROR"; readonly format: "json" | "standard" };
-  readonly rateLimit: {
-    readonly enabled: boolean;
-    readonly publicPerMinute: number;
-    readonly authenticatedPerMinute: number;
-    readonly adminPerMinute: number;
-    readonly pootPerMinute: number;
-    readonly payoutPerMinute: number;
-  };
-  readonly torOnly: boolean;
-  /** Read and checked; nothing goes through a proxy yet, so it opens no way past TOR_ONLY. */
-  readonly torProxyUrl: string | undefined;
-  readonly hardwareValidationEnabled: boolean;
-  readonly reflectionEnabled: boolean;
-  readonly connectionsPerAddressMax: number;
-  /** Addresses and CIDR ranges. */
-  readonly trustedProxies: readonly string[];
-  readonly maxRequestBytes: number;
-  readonly corsAllowedOrigins: readonly string[];
-  readonly externalHealthUrls: Readonly<Record<string, string>>;
-  readonly drainWindowMs: number;
+type RowOf<K extends Kind> = FieldsOf<K> & {
+  /** Of the variable, in capitals; read in any case. */
+  readonly name: string;
+  readonly kind: K;
+  /** What it is for, in Markdown: all that operators read of it beside its default and its bounds. */
+  readonly meaning: string;
+  /** In words, as Markdown: the default of what is `derived`, or what it means that an `optional` one is not set. */
+  readonly words?: string;
+  readonly requiredInProduction?: true;
+} & Fallback &
+  (K extends SilentKind
+    ? { /** A key, or what may hold a password: belongs where secrets are kept. */ readonly secret: true }
+    : { readonly secret?: never });
+
+/** What a variable that is not set means. */
+type Fallback =
+  /** The value of this text. */
+  | { readonly default: string }
+  /** A value that `settle` in rules.ts makes of other settings or of the machine. */
+  | { readonly derived: true; readonly words: string }
+  /** No value. */
+  | { readonly optional: true; readonly words: string };
+
+export type Row = { [K in Kind]: RowOf<K> }[Kind];
+/** Rows where their values are in Settings. */
+export interface Rows {
+  readonly [field: string]: Row | Rows;
+}
+
+const ports = {
+  port: {
+    ...{ name: "PORT", kind: "integer", min: 0, max: 65_535, default: "8083" },
+    meaning: "the one port; 0 takes a free one",
+  },
+  host: {
+    ...{ name: "HOST", kind: "host", derived: true, words: "`127.0.0.1`, in production `::`" },
+    meaning: "the address that the port is opened on",
+  },
+  metricsPort: {
+    ...{ name: "METRICS_PORT", kind: "integer", min: 0, max: 65_535, default: "9090" },
+    meaning: "metrics and probes in cleartext",
+  },
+  metricsHost: {
+    ...{ name: "METRICS_HOST", kind: "host", derived: true, words: "as `HOST`" },
+    meaning: "the address that `METRICS_PORT` is opened on",
+  },
+} as const satisfies Rows;
+
+const identity = {
+  environment: {
+    ...{ name: "ENVIRONMENT", kind: "text", default: "development" },
+    meaning: "`production`, in any case, requires what is marked so, refuses weak keys and listens to the outside",
+  },
+  serviceName: {
+    ...{ name: "SERVICE_NAME", kind: "text", default: "node-management-service" },
+    meaning: "as told in logs, metrics and GetServiceInfo",
+  },
+  version: {
+    ...{ name: "VERSION", kind: "text", derived: true, words: "the version of the package" },
+    meaning: "as told in logs, metrics and GetServiceInfo",
+  },
+  replicaName: {
+    ...{ name: "HOSTNAME", kind: "text", derived: true, words: "the machine's" },
+    meaning: "the beginning of this replica's id, as told in logs",
+  },
+} as const satisfies Rows;
+
+const dataDirectory = {
+  dataDir: {
+    ...{ name: "DATA_DIR", kind: "text", default: "./data" },
+    meaning:
+      "the embedded store where there is no `MONGODB_URL`, and keys the service made for itself; one process owns it",
+  },
+  emptyStoreAllowed: {
+    ...{ name: "ALLOW_EMPTY_STORE", kind: "flag", default: "false" },
+    meaning:
+      "begins an empty store although there was one in `DATA_DIR` whose `lucid.db` is empty or gone; for one start",
+  },
+  storeCheckBytesMax: {
+    ...{ name: "STORE_CHECK_SIZE_MAX", kind: "integer", min: 0, max: 1_099_511_627_776, default: "1073741824" },
+    meaning:
+      "bytes up to which `lucid.db` is checked (`PRAGMA quick_check`) at each start, some seconds for 1 GiB; 0 checks none",
+  },
+} as const satisfies Rows;
+
+const mongodb = {
+  url: {
+    ...{ name: "MONGODB_URL", kind: "mongodbUrl", secret: true, optional: true, words: "none" },
+    requiredInProduction: true,
+    meaning: "MongoDB 5.0 or later, with credentials and TLS in the URL: documents live there in place of `DATA_DIR`",
+  },
+  database: {
+    ...{ name: "MONGODB_DATABASE", kind: "text", default: "lucid" },
+    meaning: "the database there",
+  },
+} as const satisfies Rows;
+
+const redis = {
+  redisUrl: {
+    ...{ name: "REDIS_URL", kind: "url", protocols: ["redis:", "rediss:"], secret: true },
+    ...{ optional: true, words: "none", requiredInProduction: true },
+    meaning:
+      "limits and wake-up calls over all replicas; required for more than one. `?tlsCAFile=` names authorities to trust. A Redis that stands alone, with replicas or not; see [Redis](#redis)",
+  },
+} as const satisfies Rows;
+
+const keys = {
+  jwtSecretKey: {
+    ...{ name: "JWT_SECRET_KEY", kind: "keyRing", secret: true, requiredInProduction: true },
+    ...{ optional: true, words: "made and kept in `DATA_DIR`" },
+    meaning:
+      "signs tokens; `kid:secret` pairs joined by commas rotate: the first signs, all verify; 32 bytes or more each",
+  },
+  jwtPrivilegedSecretKey: {
+    ...{ name: "JWT_PRIVILEGED_SECRET_KEY", kind: "keyRing", secret: true, requiredInProduction: true },
+    ...{ optional: true, words: "none" },
+    meaning: "when set, only it signs and verifies payer, admin, refresh and enrolment tokens",
+  },
+  encryptionKey: {
+    ...{ name: "ENCRYPTION_KEY", kind: "key", secret: true, requiredInProduction: true },
+    ...{ optional: true, words: "made and kept in `DATA_DIR`" },
+    meaning: "seals payout addresses, signs challenges (of enrolment and of PoOT) and page tokens",
+  },
+  newSecretsAllowed: {
+    ...{ name: "ALLOW_NEW_SECRETS", kind: "flag", default: "false" },
+    meaning:
+      "makes new keys although there is a store in `DATA_DIR`, whose tokens and sealed payout addresses are lost by it",
+  },
+  secretsGroupReadable: {
+    ...{ name: "SECRETS_GROUP_READABLE", kind: "flag", default: "false" },
+    meaning:
+      "takes `secrets.json`, `agent.json` and `TLS_KEY_FILE` also with mode 640 or 440; any mode wider than 600 is refused otherwise. Kubernetes mounts secrets with 644 unless the volume says `defaultMode: 0440`. A volume with an `fsGroup` wants `fsGroupChangePolicy: OnRootMismatch`, or each mount makes its files 660",
+  },
+  tokenTtlMaxMs: {
+    ...{ name: "TOKEN_TTL_MAX", kind: "seconds", min: 60, max: 86_400, default: "86400" },
+    meaning:
+      "the longest that a token lives which the service issues, refresh tokens among them; a longer `ttl` of IssueToken is refused, what lives longer unasked is cut",
+  },
+} as const satisfies Rows;
+
+const heartbeat = {
+  intervalMs: {
+    ...{ name: "NODE_HEARTBEAT_INTERVAL", kind: "seconds", min: 1, max: 3600, default: "30" },
+    meaning: "between beats; longer when the fleet is so large that `HEARTBEAT_RATE_MAX` would be exceeded",
+  },
+  graceMs: {
+    ...{ name: "HEARTBEAT_GRACE", kind: "seconds", min: 1, max: 86_400, derived: true, words: "max(interval, 10)" },
+    meaning: "silence beyond the interval before DISCONNECTED",
+  },
+  lostAfterMs: {
+    ...{ name: "HEARTBEAT_LOST_AFTER", kind: "seconds", min: 1, max: 604_800 },
+    ...{ optional: true, words: "max(300, 2 x (interval + grace))" },
+    meaning: "silence before LOST",
+  },
+  rateMax: {
+    ...{ name: "HEARTBEAT_RATE_MAX", kind: "integer", min: 1, max: 1_000_000, default: "2000" },
+    meaning: "beats a second of a replica",
+  },
+  streamsMax: {
+    ...{ name: "STREAMS_MAX", kind: "integer", min: 1, max: 1_000_000, default: "20000" },
+    meaning: "streams of a replica",
+  },
+  streamLifetimeMs: {
+    ...{ name: "STREAM_LIFETIME", kind: "seconds", min: 1, max: 86_400, default: "1800" },
+    meaning: "a stream is renewed after this, give or take a fifth",
+  },
+  commandTimeoutMs: {
+    ...{ name: "NODE_COMMAND_TIMEOUT", kind: "seconds", min: 1, max: 3600, default: "60" },
+    meaning: "a connected node answers start, stop or restart within this, else ERROR",
+  },
+} as const satisfies Rows;
+
+const shutdown = {
+  drainWindowMs: {
+    ...{ name: "DRAIN_WINDOW", kind: "seconds", min: 0, max: 600, default: "5" },
+    meaning: "over which streams end at shutdown",
+  },
+} as const satisfies Rows;
+
+const resources = {
+  collectionIntervalMs: {
+    ...{ name: "RESOURCE_COLLECTION_INTERVAL", kind: "seconds", min: 1, max: 86_400, default: "60" },
+    meaning: "between samples of a machine",
+  },
+  retentionDays: {
+    ...{ name: "RESOURCE_RETENTION_DAYS", kind: "integer", min: 1, max: 3650, default: "90" },
+    meaning: "how many days samples and cleared alerts are kept (what came of them by the hour: a year)",
+  },
+  cleanupIntervalMs: {
+    ...{ name: "RESOURCE_CLEANUP_INTERVAL", kind: "seconds", min: 1, max: 86_400, default: "3600" },
+    meaning: "how often older ones are taken away",
+  },
+} as const satisfies Rows;
+
+const poot = {
+  validationTimeoutMs: {
+    ...{ name: "POOT_VALIDATION_TIMEOUT", kind: "seconds", min: 1, max: 3600, default: "30" },
+    meaning: "a proof that is not judged within this is refused, its nonce unspent",
+  },
+  outputBytesMax: {
+    ...{ name: "MAX_OUTPUT_DATA_SIZE", kind: "integer", min: 1, max: 1_048_576, default: "1048576" },
+    meaning: "bytes of a proof's output",
+  },
+  clockSkewMs: {
+    ...{ name: "POOT_CLOCK_SKEW_SECONDS", kind: "seconds", min: 0, max: 3600, default: "60" },
+    meaning: "how far ahead of the service a proof's timestamp may be",
+  },
+  challengesRequired: {
+    ...{ name: "POOT_CHALLENGES_REQUIRED", kind: "flag", default: "false" },
+    meaning: "takes only nonces that IssuePoOTChallenge has given",
+  },
+  sharedOutputEvents: {
+    ...{ name: "POOT_SHARED_OUTPUT_EVENTS", kind: "flag", default: "false" },
+    meaning: "warns when two nodes prove the same output within 24 h",
+  },
+} as const satisfies Rows;
+
+const signatures = {
+  hardwareValidationEnabled: {
+    ...{ name: "HARDWARE_VALIDATION_ENABLED", kind: "flag", default: "false" },
+    meaning: "takes only proofs that are signed by the node's pinned key",
+  },
+} as const satisfies Rows;
+
+const payouts = {
+  payoutBatchSize: {
+    ...{ name: "PAYOUT_BATCH_SIZE", kind: "integer", min: 1, max: 1000, default: "100" },
+    meaning: "read and checked; used by payouts, which are not built yet",
+  },
+  payoutAddressCooldownMs: {
+    ...{ name: "PAYOUT_ADDRESS_COOLDOWN", kind: "seconds", min: 0, max: 2_592_000, default: "86400" },
+    meaning: "wait after a payout address changes",
+  },
+} as const satisfies Rows;
+
+const perMinute = { kind: "integer", min: 1, max: 10_000_000 } as const;
+const rateLimits = {
+  enabled: {
+    ...{ name: "RATE_LIMIT_ENABLED", kind: "flag", default: "true" },
+    meaning: "the limits below",
+  },
+  authenticated: {
+    ...{ name: "RATE_LIMIT_PER_MINUTE", ...perMinute, default: "1000" },
+    meaning: "calls of one token's subject",
+  },
+  admin: {
+    ...{ name: "RATE_LIMIT_ADMIN_PER_MINUTE", ...perMinute, default: "10000" },
+    meaning: "the same, of an admin",
+  },
+  public: {
+    ...{ name: "RATE_LIMIT_PUBLIC_PER_MINUTE", ...perMinute, default: "100" },
+    meaning: "calls without a good token, per address",
+  },
+  poot: {
+    ...{ name: "RATE_LIMIT_POOT_PER_MINUTE", ...perMinute, default: "100" },
+    meaning: "calls of one subject that submit proofs or ask for challenges",
+  },
+  payout: {
+    ...{ name: "RATE_LIMIT_PAYOUT_PER_MINUTE", ...perMinute, default: "50" },
+    meaning: "calls of one subject about payouts",
+  },
+} as const satisfies Rows;
+
+const callers = {
+  maxRequestBytes: {
+    ...{ name: "MAX_REQUEST_SIZE", kind: "integer", min: 1024, max: 104_857_600, default: "10485760" },
+    meaning:
+      "bytes of a BatchValidatePoOT request; ValidatePoOT takes up to 1.5 MiB of it, any other RPC 256 KiB; a batch in JSON 5 MiB at most",
+  },
+  connectionsPerAddressMax: {
+    ...{ name: "CONNECTIONS_PER_ADDRESS_MAX", kind: "integer", min: 1, max: 1_000_000, default: "10000" },
+    meaning:
+      "connections of one IPv4 address or one IPv6 /64, half of all at most; trusted proxies have no such limit. A fleet behind one NAT or a balancer that rewrites addresses needs a larger one, or its balancer in `TRUSTED_PROXIES`",
+  },
+  trustedProxies: {
+    ...{ name: "TRUSTED_PROXIES", kind: "ranges", default: "" },
+    meaning: "proxies whose `X-Forwarded-For` is believed; behind one of them limits by address count the client's own",
+  },
+  corsAllowedOrigins: {
+    ...{ name: "CORS_ALLOWED_ORIGINS", kind: "origins", default: "" },
+    meaning: "browsers' origins",
+  },
+  // What a stranger may ask at length is offered where somebody develops.
+  reflectionEnabled: {
+    ...{ name: "REFLECTION_ENABLED", kind: "flag", derived: true, words: "true; in production false" },
+    meaning: "gRPC reflection",
+  },
+} as const satisfies Rows;
+
+const tls = {
+  certFile: {
+    ...{ name: "TLS_CERT_FILE", kind: "file", optional: true, words: "none" },
+    meaning: "TLS on the main port, with `TLS_KEY_FILE`; files that are replaced are taken up within 10 s",
+  },
+  keyFile: {
+    ...{ name: "TLS_KEY_FILE", kind: "file", optional: true, words: "none" },
+    meaning: "the key of `TLS_CERT_FILE`",
+  },
+  clientCaFile: {
+    ...{ name: "TLS_CLIENT_CA_FILE", kind: "file", optional: true, words: "none" },
+    meaning: "requires client certificates that one of these authorities has signed",
+  },
+} as const satisfies Rows;
+
+const log = {
+  level: {
+    ...{ name: "LOG_LEVEL", kind: "choice", default: "INFO" },
+    choices: ["DEBUG", "INFO", "WARNING", "ERROR"],
+    meaning: "the least that is written",
+  },
+  format: {
+    ...{ name: "LOG_FORMAT", kind: "choice", default: "json" },
+    choices: ["json", "standard"],
+    meaning: "`standard` writes lines for people",
+  },
+} as const satisfies Rows;
+
+const outbound = {
+  externalHealthUrls: {
+    ...{ name: "EXTERNAL_HEALTH_URLS", kind: "namedUrls", secret: true, default: "" },
+    meaning: "asked for the health report",
+  },
+  torOnly: {
+    ...{ name: "TOR_ONLY", kind: "flag", default: "false" },
+    meaning: "refuses the store, Redis and health URLs that are neither onions nor inside the cluster",
+  },
+  torProxyUrl: {
+    ...{ name: "TOR_PROXY_URL", kind: "url", protocols: ["socks5:", "socks5h:", "http:"], secret: true },
+    ...{ optional: true, words: "none" },
+    meaning: "read and checked; nothing goes through the proxy yet, so `TOR_ONLY` refuses the same with it",
+  },
+} as const satisfies Rows;
+
+/** All rows, where their values are in Settings. Problems are told in this order. */
+export const rows = {
+  ...{ ...ports, ...identity, ...dataDirectory, mongodb, ...redis, ...keys, heartbeat, ...shutdown, resources },
+  ...{ poot, ...signatures, ...payouts, rateLimits, ...callers, tls, log, ...outbound },
+} as const satisfies Rows;
+
+/** The same rows in the same order, as operators read them. */
+const groups: Readonly<Record<string, Rows>> = {
+  "Ports and addresses": ports,
+  "What this service is called": identity,
+  "Where data lives": { ...dataDirectory, mongodb, ...redis },
+  "Keys and tokens": keys,
+  "Heartbeats and streams": { ...heartbeat, ...shutdown },
+  "Resources of nodes": resources,
+  "Proofs of output": { ...poot, ...signatures },
+  Payouts: payouts,
+  "Limits a minute": rateLimits,
+  "What the port takes": { ...callers, tls },
+  Logs: log,
+  "Calls to the outside": outbound,
+};
+
+const isRow = (entry: Row | Rows): entry is Row => typeof entry.kind === "string";
+
+/** The rows of a group and of what is in it. */
+export const rowsIn = (of: Rows): Row[] =>
+  Object.values(of).flatMap((entry) => (isRow(entry) ? [entry] : rowsIn(entry)));
+
+/** Every variable with its group: for tables, and for programs that write or judge settings. */
+export const settingRows: readonly (Row & { readonly group: string })[] = Object.entries(groups).flatMap(
+  ([group, of]) => rowsIn(of).map((row) => ({ ...row, group })),
+);
+
+/** The rows replaced by what `read` says of each. */
+export function mapRows(of: Rows, read: (row: Row) => unknown): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(of).map(([field, entry]) => [field, isRow(entry) ? read(entry) : mapRows(entry, read)]),
+  );
+}
+
+type Value<R> = R extends { readonly choices: readonly (infer Choice)[] }
+  ? Choice
+  : R extends { readonly kind: infer K extends Kind }
+    ? ValueOf<K>
+    : never;
+
+/** What the variables say, by the rows; undefined for those that are not set and have no default of their own. */
+export type Given<R = typeof rows> = {
+  readonly [Field in keyof R]: R[Field] extends { readonly kind: Kind }
+    ? R[Field] extends { readonly default: string }
+      ? Value<R[Field]>
+      : Value<R[Field]> | undefined
+    : Given<R[Field]>;
+};
+
+/** What the service runs by: times in milliseconds, nothing undefined but what is optional. */
+type Settled<R> = {
+  readonly [Field in keyof R]: R[Field] extends { readonly kind: Kind }
+    ? R[Field] extends { readonly optional: true }
+      ? Value<R[Field]> | undefined
+      : Value<R[Field]>
+    : Settled<R[Field]>;
+};
+
+/** These are made of several variables. */
+interface Joined {
+  /** Undefined: cleartext. */
   readonly tls:
     | { readonly certFile: string; readonly keyFile: string; readonly clientCaFile: string | undefined }
     | undefined;
+  /** Calls a window, by who calls and what. Undefined: nobody is limited. */
+  readonly rateLimits: (Omit<Settled<typeof rateLimits>, "enabled"> & { readonly windowMs: number }) | undefined;
+  /** By name. */
+  readonly externalHealthUrls: Readonly<Record<string, string>>;
 }
 
-/** The settings cannot be used; `problems` names each variable and what is wrong with it. */
-export class SettingsError extends StartError {
-  override readonly name = "SettingsError";
-  readonly problems: readonly string[];
-
-  constructor(problems: readonly string[]) {
-    super(`The settings cannot be used:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`);
-    this.problems = problems;
-  }
-}
-
-export type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Merges the environment with .env and CONFIG_FILE; names come out in capitals. */
-export function readEnvironment(environment: Environment = process.env, directory = process.cwd()): Environment {
-  const merged: Record<string, string> = {};
-  const take = (source: Environment) => {
-    for (const [name, value] of Object.entries(source)) {
-      if (value !== undefined && value !== "") merged[name.toUpperCase()] ??= value;
-    }
-  };
-  take(environment);
-  take(readLines(".env", `${directory}/.env`) ?? {});
-  const configFile = merged.CONFIG_FILE;
-  if (configFile !== undefined) {
-    const lines = readLines("CONFIG_FILE", configFile);
-    if (lines === undefined) throw new SettingsError([`CONFIG_FILE: ${configFile} does not exist`]);
-    take(lines);
-  }
-  return merged;
-}
-
-/** The KEY=VALUE lines of a file; undefined when there is none. @throws SettingsError */
-function readLines(name: string, file: string): Environment | undefined {
-  try {
-    const text = readStateFile(file, { readers: "all", mayBeEmpty: true, remedy: "give a file of KEY=VALUE lines" });
-    return text === undefined ? undefined : (parseEnv(text) as Environment);
-  } catch (error) {
-    if (!(error instanceof StartError)) throw error;
-    throw new SettingsError([`${name}: ${error.message}`]);
-  }
-}
-
-/** What the agent and the simulation take from the environment: secrets that should not be in the list of processes. */
-export const readClientTokens = (environment: Environment = readEnvironment()) => ({
-  token: environment.LUCID_TOKEN,
-  enrollmentToken: environment.LUCID_ENROLLMENT_TOKEN,
-});
-
-/** Whether files with keys may be readable for their group. @throws SettingsError */
-export function readSecretsGroupReadable(environment: Environment = readEnvironment()): boolean {
-  const read = createReader(environment);
-  const allowed = read.flag("SECRETS_GROUP_READABLE", false);
-  if (read.problems.length > 0) throw new SettingsError(read.problems);
-  return allowed;
-}
-
-/** @throws SettingsError with all problems at once. */
-export function parseSettings(environment: Environment): Settings {
-  const read = createReader(environment);
-  const intervalMs = read.seconds("NODE_HEARTBEAT_INTERVAL", 30, 1, 3600);
-  // In any case: "Production" must not lift the rules of production.
-  const environmentName = (read.text("ENVIRONMENT") ?? "development").toLowerCase();
-  // Reachable from outside only where somebody has decided to deploy it.
-  const host = read.host("HOST") ?? (environmentName === "production" ? "::" : "127.0.0.1");
-  const settings: Settings = {
-    serviceName: read.text("SERVICE_NAME") ?? "node-management-service",
-    version: read.text("VERSION") ?? "1.0.0",
-    environment: environmentName,
-    host,
-    port: read.integer("PORT", 8083, 0, 65535),
-    metricsHost: read.host("METRICS_HOST") ?? host,
-    metricsPort: read.integer("METRICS_PORT", 9090, 0, 65535),
-    dataDir: read.text("DATA_DIR") ?? "./data",
-    secretsGroupReadable: read.flag("SECRETS_GROUP_READABLE", false),
-    newSecretsAllowed: read.flag("ALLOW_NEW_SECRETS", false),
-    emptyStoreAllowed: read.flag("ALLOW_EMPTY_STORE", false),
-    storeCheckBytesMax: read.integer("STORE_CHECK_SIZE_MAX", 1_073_741_824, 0, 1_099_511_627_776),
-    replicaName: read.text("HOSTNAME") ?? hostname(),
-    mongodb: {
-      url: read.mongodbUrl("MONGODB_URL"),
-      database: read.text("MONGODB_DATABASE") ?? "lucid",
-    },
-    redisUrl: read.url("REDIS_URL", ["redis:", "rediss:"]),
-    jwtSecretKey: read.text("JWT_SECRET_KEY"),
-    jwtPrivilegedSecretKey: read.text("JWT_PRIVILEGED_SECRET_KEY"),
-    encryptionKey: read.key("ENCRYPTION_KEY"),
-    heartbeat: {
-      intervalMs,
-      graceMs: read.seconds("HEARTBEAT_GRACE", Math.max(intervalMs / 1000, 10), 1, 86_400),
-      lostAfterMs: read.optionalSeconds("HEARTBEAT_LOST_AFTER", 1, 604_800),
-      rateMax: read.integer("HEARTBEAT_RATE_MAX", 2000, 1, 1_000_000),
-      streamsMax: read.integer("STREAMS_MAX", 20_000, 1, 1_000_000),
-      streamLifetimeMs: read.seconds("STREAM_LIFETIME", 1800, 1, 86_400),
-      commandTimeoutMs: read.seconds("NODE_COMMAND_TIMEOUT", 60, 1, 3600),
-    },
-    resources: {
-      collectionIntervalMs: read.seconds("RESOURCE_COLLECTION_INTERVAL", 60, 1, 86_400),
-      retentionDays: read.integer("RESOURCE_RETENTION_DAYS", 90, 1, 3650),
-      cleanupIntervalMs: read.seconds("RESOURCE_CLEANUP_INTERVAL", 3600, 1, 86_400),
-    },
-    poot: {
-      validationTimeoutMs: read.seconds("POOT_VALIDATION_TIMEOUT", 30, 1, 3600),
-      outputBytesMax: read.integer("MAX_OUTPUT_DATA_SIZE", 1_048_576, 1, 1_048_576),
-      clockSkewMs: read.seconds("POOT_CLOCK_SKEW_SECONDS", 60, 0, 3600),
-      challengesRequired: read.flag("POOT_CHALLENGES_REQUIRED", false),
-      sharedOutputEvents: read.flag("POOT_SHARED_OUTPUT_EVENTS", false),
-    },
-    payoutBatchSize: read.integer("PAYOUT_BATCH_SIZE", 100, 1, 1000),
-    tokenTtlMaxMs: read.seconds("TOKEN_TTL_MAX", 86_400, 60, 86_400),
-    payoutAddressCooldownMs: read.seconds("PAYOUT_ADDRESS_COOLDOWN", 86_400, 0, 2_592_000),
-    log: {
-      level: read.oneOf("LOG_LEVEL", ["DEBUG", "INFO", "WARNING", "ERROR"], "INFO"),
-      format: read.oneOf("LOG_FORMAT", ["json", "standard"], "json"),
-    },
-    rateLimit: {
-      enabled: read.flag("RATE_LIMIT_ENABLED", true),
-      publicPerMinute: read.integer("RATE_LIMIT_PUBLIC_PER_MINUTE", 100, 1, 10_000_000),
-      authenticatedPerMinute: read.integer("RATE_LIMIT_PER_MINUTE", 1000, 1, 10_000_000),
-      adminPerMinute: read.integer("RATE_LIMIT_ADMIN_PER_MINUTE", 10_000, 1, 10_000_000),
-      pootPerMinute: read.integer("RATE_LIMIT_POOT_PER_MINUTE", 100, 1, 10_000_000),
-      payoutPerMinute: read.integer("RATE_LIMIT_PAYOUT_PER_MINUTE", 50, 1, 10_000_000),
-    },
-    torOnly: read.flag("TOR_ONLY", false),
-    torProxyUrl: read.url("TOR_PROXY_URL", ["socks5:", "socks5h:", "http:"]),
-    hardwareValidationEnabled: read.flag("HARDWARE_VALIDATION_ENABLED", false),
-    // What a stranger may ask at length is offered where somebody develops.
-    reflectionEnabled: read.flag("REFLECTION_ENABLED", environmentName !== "production"),
-    connectionsPerAddressMax: read.integer("CONNECTIONS_PER_ADDRESS_MAX", 10_000, 1, 1_000_000),
-    trustedProxies: read.ranges("TRUSTED_PROXIES"),
-    maxRequestBytes: read.integer("MAX_REQUEST_SIZE", 10_485_760, 1024, 104_857_600),
-    corsAllowedOrigins: read.origins("CORS_ALLOWED_ORIGINS"),
-    externalHealthUrls: read.namedUrls("EXTERNAL_HEALTH_URLS"),
-    drainWindowMs: read.seconds("DRAIN_WINDOW", 5, 0, 600),
-    tls: read.tls(),
-  };
-  read.problems.push(...relationProblems(settings));
-  if (read.problems.length > 0) throw new SettingsError(read.problems);
-  return settings;
-}
-
-/** What no single variable can say: rules between them, and those of production. */
-function relationProblems(settings: Settings): string[] {
-  const problems: string[] = [];
-  const secrets: [string, string | undefined][] = [
-    ["JWT_SECRET_KEY", settings.jwtSecretKey],
-    ["JWT_PRIVILEGED_SECRET_KEY", settings.jwtPrivilegedSecretKey],
-  ];
-  for (const [name, value] of secrets) {
-    const weak = value === undefined ? undefined : keyRingWeakness(value);
-    if (weak !== undefined) problems.push(`${name}: ${weak}`);
-  }
-  if (sharesSecret(settings.jwtSecretKey, settings.jwtPrivilegedSecretKey)) {
-    problems.push("JWT_PRIVILEGED_SECRET_KEY: shares a secret with JWT_SECRET_KEY, so that it would protect nothing");
-  }
-  if (settings.environment === "production") {
-    const required: [string, unknown][] = [
-      ["MONGODB_URL", settings.mongodb.url],
-      ["REDIS_URL", settings.redisUrl],
-      ...secrets,
-      ["ENCRYPTION_KEY", settings.encryptionKey],
-    ];
-    for (const [name, value] of required) {
-      if (value === undefined) problems.push(`${name}: required when ENVIRONMENT=production`);
-    }
-    const key = Buffer.from(settings.encryptionKey ?? "", "base64");
-    if (key.length > 0 && new Set(key).size < 16) problems.push("ENCRYPTION_KEY: is a known or weak key");
-  }
-  if (settings.torOnly) problems.push(...torProblems(settings));
-  return problems;
-}
-
-/** Under TOR_ONLY every outbound URL must lead to an onion or stay inside the cluster: nothing goes through a proxy. */
-function torProblems({ mongodb, redisUrl, externalHealthUrls }: Settings): string[] {
-  const stores: [string, string][] = [
-    ...mongodbHosts(mongodb.url ?? "").map((host): [string, string] => ["MONGODB_URL", `mongodb://${host}`]),
-    ...(redisUrl === undefined ? [] : [["REDIS_URL", redisUrl] as [string, string]]),
-  ];
-  const asked = Object.entries(externalHealthUrls).map(([name, url]): [string, string] => [
-    `EXTERNAL_HEALTH_URLS (${name})`,
-    url,
-  ]);
-  const outside = ([, url]: [string, string]) => !staysInside(new URL(url).hostname);
-  return [
-    ...stores.filter(outside).map(([name, url]) => `${name}: TOR_ONLY refuses ${new URL(url).host}`),
-    ...asked.filter(outside).map(([name, url]) => `${name}: TOR_ONLY refuses ${new URL(url).origin}`),
-  ];
-}
-
-/** Onions, loopback, and names without a public suffix, as Compose and Kubernetes give them. */
-const staysInside = (host: string) =>
-  host.endsWith(".onion") ||
-  (isIPv4(host) && host.startsWith("127.")) ||
-  host === "[::1]" ||
-  (!host.includes(".") && !host.includes(":")) ||
-  host.endsWith(".svc") ||
-  host.endsWith(".cluster.local");
-
-/** Hosts with their ports; a replica set has several, which no URL parser takes. None for what is no such URL. */
-const mongodbHosts = (url: string): string[] => {
-  const hosts = /^mongodb(?:[+]srv)?:[/][/](?:[^@/]*@)?([^/?#@]+)(?:[/?].*)?$/.exec(url)?.[1]?.split(",") ?? [];
-  return hosts.every((host) => host !== "" && URL.canParse(`mongodb://${host}`)) ? hosts : [];
-};
-
-function createReader(environment: Environment) {
-  const problems: string[] = [];
-  const text = (name: string) => environment[name];
-  const number = (name: string, fallback: number, min: number, max: number, whole: boolean): number => {
-    const value = text(name);
-    if (value === undefined) return fallback;
-    const parsed = /^[0-9]+([.][0-9]+)?$/.test(value.trim()) ? Number(value) : Number.NaN;
-    if (parsed >= min && parsed <= max && (!whole || Number.isInteger(parsed))) return parsed;
-    problems.push(`${name}: ${value} is not a ${whole ? "whole " : ""}number from ${min} to ${max}`);
-    return fallback;
-  };
-  const url = (name: string, value: string | undefined, protocols: readonly string[]): string | undefined => {
-    if (value === undefined) return undefined;
-    // The value may carry a password, so the message does not repeat it.
-    if (URL.canParse(value) && protocols.includes(new URL(value).protocol)) return value;
-    problems.push(`${name}: not a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`);
-    return undefined;
-  };
-  return {
-    problems,
-    text,
-    integer: (name: string, fallback: number, min: number, max: number) => number(name, fallback, min, max, true),
-    /** Read in seconds, decimals allowed; answered in milliseconds. */
-    seconds: (name: string, fallback: number, min: number, max: number) =>
-      Math.round(number(name, fallback, min, max, false) * 1000),
-    optionalSeconds: (name: string, min: number, max: number) =>
-      text(name) === undefined ? undefined : Math.round(number(name, min, min, max, false) * 1000),
-    url: (name: string, protocols: readonly string[]) => url(name, text(name), protocols),
-    mongodbUrl: (name: string): string | undefined => {
-      const value = text(name);
-      if (value !== undefined && mongodbHosts(value).length === 0) {
-        problems.push(`${name}: not a URL that begins with mongodb:// or mongodb+srv://`);
-      }
-      return value;
-    },
-    flag: (name: string, fallback: boolean): boolean => {
-      const value = text(name)?.toLowerCase();
-      if (value === undefined) return fallback;
-      if (["true", "1", "yes", "on"].includes(value)) return true;
-      if (!["false", "0", "no", "off"].includes(value)) problems.push(`${name}: ${value} is neither true nor false`);
-      return false;
-    },
-    oneOf: <Choice extends string>(name: string, choices: readonly Choice[], fallback: Choice): Choice => {
-      const value = text(name);
-      if (value === undefined) return fallback;
-      const found = choices.find((choice) => choice.toLowerCase() === value.toLowerCase());
-      if (found === undefined) problems.push(`${name}: ${value} is none of ${choices.join(", ")}`);
-      return found ?? fallback;
-    },
-    /** A name or an address, without port or brackets. */
-    host: (name: string): string | undefined => {
-      const value = text(name);
-      const isName = value !== undefined && /^[\w.-]{1,253}$/.test(value) && URL.canParse(`http://${value}`);
-      if (value === undefined || isName || isIPv6(value)) return value;
-      problems.push(`${name}: ${value} is neither a host's name nor an address such as 0.0.0.0 or ::1`);
-      return undefined;
-    },
-    /** Base64 of 32 bytes. */
-    key: (name: string): string | undefined => {
-      const value = text(name);
-      if (value !== undefined && !isEncryptionKey(value)) {
-        problems.push(`${name}: not the base64 of 32 bytes`);
-      }
-      return value;
-    },
-    origins: (name: string): string[] => {
-      const origins = (text(name) ?? "").split(",").map((origin) => origin.trim());
-      return origins.filter((origin) => {
-        if (origin === "") return false;
-        const fine = URL.canParse(origin) && new URL(origin).origin === origin;
-        if (!fine) problems.push(`${name}: ${origin} is not an origin such as https://app.example`);
-        return fine;
-      });
-    },
-    /** Addresses and CIDR ranges joined by commas. */
-    ranges: (name: string): string[] => {
-      const ranges = (text(name) ?? "").split(",").map((range) => range.trim());
-      return ranges.filter((range) => {
-        if (range !== "" && !isRange(range))
-          problems.push(`${name}: ${range} is not an address or a range such as 10.0.0.0/8`);
-        return range !== "" && isRange(range);
-      });
-    },
-    /** name=url pairs joined by commas. */
-    namedUrls: (name: string): Record<string, string> => {
-      const pairs: Record<string, string> = {};
-      for (const part of (text(name) ?? "").split(",").filter((item) => item.trim() !== "")) {
-        const [key = "", ...rest] = part.trim().split("=");
-        const value = url(`${name} (${key})`, rest.join("="), ["http:", "https:"]);
-        if (value !== undefined) pairs[key] = value;
-      }
-      return pairs;
-    },
-    tls: (): Settings["tls"] => {
-      const certFile = text("TLS_CERT_FILE");
-      const keyFile = text("TLS_KEY_FILE");
-      const clientCaFile = text("TLS_CLIENT_CA_FILE");
-      for (const [name, file] of Object.entries({
-        TLS_CERT_FILE: certFile,
-        TLS_KEY_FILE: keyFile,
-        TLS_CLIENT_CA_FILE: clientCaFile,
-      })) {
-        if (file !== undefined && !existsSync(file)) problems.push(`${name}: ${file} does not exist`);
-      }
-      if ((certFile === undefined) !== (keyFile === undefined)) {
-        problems.push("TLS_CERT_FILE and TLS_KEY_FILE: give both or none");
-      }
-      if (certFile !== undefined && keyFile !== undefined) return { certFile, keyFile, clientCaFile };
-      if (clientCaFile !== undefined) problems.push("TLS_CLIENT_CA_FILE: needs TLS_CERT_FILE and TLS_KEY_FILE");
-      return undefined;
-    },
-  };
-}
+export type Settings = Omit<Settled<typeof rows>, keyof Joined> & Joined;

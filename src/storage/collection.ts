@@ -74,8 +74,8 @@ export interface PageOptions {
   /** An index of the collection without `ttlSeconds`, or "_id_". Equality conditions on its first fields, then order by the others and _id. */
   readonly index: string;
   readonly descending?: boolean;
-  /** Exclusive start. */
-  readonly after?: Cursor;
+  /** Exclusive start; from the first one when undefined. */
+  readonly after?: Cursor | undefined;
   /** Items to pass over first, at most 10,000. */
   readonly skip?: number;
   /** 1 to 1000. */

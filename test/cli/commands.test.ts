@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { createProgram, sourceOf } from "../../src/cli/commands.js";
-import { packageVersion } from "../../src/cli/version.js";
+import { packageVersion } from "../../src/version.js";
 
 const read = (file: string) => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
 

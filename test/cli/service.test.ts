@@ -1,7 +1,7 @@
 // How a command that runs a service ends.
 import { expect, test } from "vitest";
 import { isExpected, runUntil } from "../../src/cli/service.js";
-import { SettingsError } from "../../src/settings/settings.js";
+import { SettingsError } from "../../src/settings/environment.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { type Log, silentLog } from "../../src/telemetry/log.js";
 

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { startServer } from "../../src/server.js";
-import { parseSettings } from "../../src/settings/settings.js";
+import { parseSettings } from "../../src/settings/environment.js";
 import { silentLog } from "../../src/telemetry/log.js";
 import { watchTurns } from "../support/world/turns.js";
 

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { signToken } from "../../src/access/jwt.js";
 import { type RunningServer, startServer } from "../../src/server.js";
-import { parseSettings } from "../../src/settings/settings.js";
+import { parseSettings } from "../../src/settings/environment.js";
 import { silentLog } from "../../src/telemetry/log.js";
 import { toolFor } from "../support/tools.js";
 

@@ -5,13 +5,8 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { parseKeyRing } from "../../src/access/keyring.js";
-import {
-  parseSettings,
-  readClientTokens,
-  readEnvironment,
-  type Settings,
-  SettingsError,
-} from "../../src/settings/settings.js";
+import { parseSettings, readClientTokens, readEnvironment, SettingsError } from "../../src/settings/environment.js";
+import { type Settings, settingRows } from "../../src/settings/settings.js";
 
 const key = Buffer.from("0123456789abcdefghijklmnopqrstuv").toString("base64");
 const secret = "0123456789-abcdefghij-0123456789";
@@ -158,12 +153,12 @@ const rows: [string, Row][] = [
     ["verbose", "TRACE"],
   ),
   row("LOG_FORMAT", (s) => s.log.format, "json", [["STANDARD", "standard"]], ["xml"]),
-  row("RATE_LIMIT_ENABLED", (s) => s.rateLimit.enabled, true, flags, ["maybe", "2"]),
-  row("RATE_LIMIT_PER_MINUTE", (s) => s.rateLimit.authenticatedPerMinute, 1000, [["1", 1]], [...notNumbers, "0"]),
-  row("RATE_LIMIT_PUBLIC_PER_MINUTE", (s) => s.rateLimit.publicPerMinute, 100, [["7", 7]], ["0"]),
-  row("RATE_LIMIT_ADMIN_PER_MINUTE", (s) => s.rateLimit.adminPerMinute, 10_000, [["7", 7]], ["0"]),
-  row("RATE_LIMIT_POOT_PER_MINUTE", (s) => s.rateLimit.pootPerMinute, 100, [["7", 7]], ["0"]),
-  row("RATE_LIMIT_PAYOUT_PER_MINUTE", (s) => s.rateLimit.payoutPerMinute, 50, [["7", 7]], ["0"]),
+  row("RATE_LIMIT_ENABLED", (s) => s.rateLimits !== undefined, true, flags, ["maybe", "2"]),
+  row("RATE_LIMIT_PER_MINUTE", (s) => s.rateLimits?.authenticated, 1000, [["1", 1]], [...notNumbers, "0"]),
+  row("RATE_LIMIT_PUBLIC_PER_MINUTE", (s) => s.rateLimits?.public, 100, [["7", 7]], ["0"]),
+  row("RATE_LIMIT_ADMIN_PER_MINUTE", (s) => s.rateLimits?.admin, 10_000, [["7", 7]], ["0"]),
+  row("RATE_LIMIT_POOT_PER_MINUTE", (s) => s.rateLimits?.poot, 100, [["7", 7]], ["0"]),
+  row("RATE_LIMIT_PAYOUT_PER_MINUTE", (s) => s.rateLimits?.payout, 50, [["7", 7]], ["0"]),
   row("TOR_ONLY", (s) => s.torOnly, false, flags, ["maybe"]),
   row(
     "TOR_PROXY_URL",
@@ -221,6 +216,11 @@ describe("each variable", () => {
     }
   });
 
+  test("that there is has its lines here", () => {
+    const tried = [...rows.map(([name]) => name), "TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"];
+    expect(tried.sort()).toEqual(settingRows.map(({ name }) => name).sort());
+  });
+
   test("that holds a secret is not repeated in its problem", () => {
     const problems = problemsOf({
       MONGODB_URL: "postgres://user:hunter2@host",
@@ -254,6 +254,22 @@ describe("settings that belong together", () => {
       "TOR_ONLY",
     ]);
     expect(() => parseSettings({ PORT: "x", LOG_LEVEL: "x" })).toThrow(/PORT[\s\S]*LOG_LEVEL/);
+  });
+
+  test("a variable is told of once, and rules go by the rest", () => {
+    const problems = problemsOf({
+      ...{ ENVIRONMENT: "production", MONGODB_URL: "mongodb://host", JWT_SECRET_KEY: secret, ENCRYPTION_KEY: "x" },
+      ...{ REDIS_URL: "http://host", TLS_CERT_FILE: "/nowhere", TLS_KEY_FILE: new URL(import.meta.url).pathname },
+      ...{ TOR_ONLY: "true", EXTERNAL_HEALTH_URLS: "one,two=http://two.example" },
+    });
+    expect(problems).toEqual([
+      expect.stringMatching(/^REDIS_URL: not a URL/),
+      "ENCRYPTION_KEY: not the base64 of 32 bytes",
+      "TLS_CERT_FILE: /nowhere does not exist",
+      "EXTERNAL_HEALTH_URLS: not a URL that begins with http:// or https://",
+      "JWT_PRIVILEGED_SECRET_KEY: required when ENVIRONMENT=production",
+      "EXTERNAL_HEALTH_URLS (two): TOR_ONLY refuses http://two.example",
+    ]);
   });
 
   test("TLS needs certificate and key, and files that are there", () => {

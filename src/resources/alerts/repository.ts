@@ -1,4 +1,5 @@
 // What is remembered of alerts. A unique index lets a node and resource have one active alert at most, whoever raises it.
+import { present } from "../../present.js";
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
 import { insertUnlessThere } from "../../storage/insert.js";
 import type { Severity, Watched } from "./thresholds.js";
@@ -41,10 +42,8 @@ export type AlertRepository = Awaited<ReturnType<typeof createAlertRepository>>;
 
 export async function createAlertRepository(store: Store) {
   const alerts = await store.collection<AlertDocument>(resourceAlertsCollection);
-  const filterOf = ({ nodeId, activeOnly }: AlertFilter) => ({
-    ...(nodeId === undefined ? {} : { node_id: nodeId }),
-    ...(activeOnly ? { active: true } : {}),
-  });
+  const filterOf = ({ nodeId, activeOnly }: AlertFilter) =>
+    present({ node_id: nodeId, active: activeOnly ? true : undefined });
   const indexOf = ({ nodeId, activeOnly }: AlertFilter): string =>
     `idx_${activeOnly ? "active_" : ""}${nodeId === undefined ? "raised_at" : "node_id"}`;
 
@@ -71,7 +70,7 @@ export async function createAlertRepository(store: Store) {
 
     /** Active ones of all nodes, by node, a page of 1000 at a time. */
     active: (after?: Cursor): Promise<Page<AlertDocument>> =>
-      alerts.page({ active: true }, { index: "idx_active", limit: 1000, ...(after === undefined ? {} : { after }) }),
+      alerts.page({ active: true }, { index: "idx_active", limit: 1000, after }),
 
     activeOf: async (nodeId: string): Promise<AlertDocument[]> =>
       (await alerts.page({ active: true, node_id: nodeId }, { index: "idx_active_node_id", limit: 10 })).items,
@@ -83,7 +82,7 @@ export async function createAlertRepository(store: Store) {
         descending: true,
         limit: query.limit,
         skip: query.skip,
-        ...(query.after === undefined ? {} : { after: query.after }),
+        after: query.after,
       }),
     countOf: (filter: AlertFilter): Promise<number> => alerts.count(filterOf(filter), { index: indexOf(filter) }),
     countActive: (severity: Severity): Promise<number> =>

@@ -6,6 +6,7 @@ import { allocationNotFound, Failure } from "../../failure.js";
 import { newAllocationId } from "../../ids.js";
 import type { Allocation, Json, NodeDocument, Patch } from "../../nodes/node.js";
 import type { NodeRepository } from "../../nodes/repository.js";
+import { present } from "../../present.js";
 import type { CollectionDefinition, Store } from "../../storage/collection.js";
 import { isOutage, unless } from "../../task.js";
 import { dayMs } from "../samples/rollup.js";
@@ -267,13 +268,13 @@ const allocationOf = (pointer: PointerDocument): Allocation => ({
   disk_bytes: pointer.disk_bytes,
   network_mbps: pointer.network_mbps,
   created_at: pointer.created_at,
-  ...(pointer.expires_at === undefined ? {} : { expires_at: pointer.expires_at }),
+  ...present({ expires_at: pointer.expires_at }),
 });
 
 const allocatedOf = (pointer: PointerDocument): Allocated => ({
   ...allocationOf(pointer),
   node_id: pointer.node_id,
-  ...(pointer.released_at === undefined ? {} : { released_at: pointer.released_at }),
+  ...present({ released_at: pointer.released_at }),
 });
 
 const ifNodeGone = (error: unknown): undefined => {

@@ -210,8 +210,4 @@ function bucketOfHour(document: HourDocument): Bucket {
   };
 }
 
-const pageBy = (index: string, after: Cursor | undefined) => ({
-  index,
-  limit: pageMax,
-  ...(after === undefined ? {} : { after }),
-});
+const pageBy = (index: string, after: Cursor | undefined) => ({ index, limit: pageMax, after });

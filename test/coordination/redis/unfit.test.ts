@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CoordinationRefusedError, CoordinationUnavailableError } from "../../../src/coordination/coordination.js";
 import { createRedisCoordination } from "../../../src/coordination/redis/redis.js";
 import { startServer } from "../../../src/server.js";
-import { parseSettings } from "../../../src/settings/settings.js";
+import { parseSettings } from "../../../src/settings/environment.js";
 import { createLogger, type LogFields } from "../../../src/telemetry/log.js";
 import { startFakeRedis } from "../../support/engines/fake-redis.js";
 import { canStartRedis, startRedis } from "../../support/engines/redis.js";

@@ -8,7 +8,7 @@ import type { Db } from "mongodb";
 import { newJti, signToken } from "../../../src/access/jwt.js";
 import { loadSecrets } from "../../../src/access/secrets.js";
 import { createLucidClient, type LucidClient } from "../../../src/client/client.js";
-import { parseSettings } from "../../../src/settings/settings.js";
+import { parseSettings } from "../../../src/settings/environment.js";
 import { commandLine } from "../../e2e/built.js";
 import { type Program, startProgram } from "../../e2e/process.js";
 import { hasMongoProgram, type MongoUnderTest, startMongo } from "../engines/mongo.js";

@@ -14,7 +14,7 @@ import { loadSecrets } from "../../../src/access/secrets.js";
 import { type Clock, systemClock } from "../../../src/clock.js";
 import type { Collector } from "../../../src/machine/machine.js";
 import { type Overrides, type RunningServer, startServer } from "../../../src/server.js";
-import { parseSettings } from "../../../src/settings/settings.js";
+import { parseSettings } from "../../../src/settings/environment.js";
 import { type CollectionDefinition, type Store, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { silentLog } from "../../../src/telemetry/log.js";
 import { type Engines, onProductionEngines, openEngines, sharedEngines } from "../engines/engines.js";

@@ -1,0 +1,179 @@
+// Which values a setting takes, by its kind: how the text of an environment variable is read, and what is said of a text that
+// cannot be read. Pure.
+import { isIPv6 } from "node:net";
+import * as v from "valibot";
+import { isEncryptionKey, keyRingWeakness } from "../access/keyring.js";
+import { isRange } from "../port/proxies.js";
+import { mongodbHosts } from "./hosts.js";
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+}
+interface Choices {
+  readonly choices: readonly string[];
+}
+interface Protocols {
+  /** With their colons, such as "https:". */
+  readonly protocols: readonly string[];
+}
+
+const number = ({ min, max }: Bounds, whole: boolean) =>
+  v.pipe(
+    v.string(),
+    v.check(
+      (text) => {
+        const value = /^[0-9]+([.][0-9]+)?$/.test(text.trim()) ? Number(text) : Number.NaN;
+        return value >= min && value <= max && (!whole || Number.isInteger(value));
+      },
+      ({ input }) => `${input} is not a ${whole ? "whole " : ""}number from ${min} to ${max}`,
+    ),
+    v.transform(Number),
+  );
+
+const url = ({ protocols }: Protocols) =>
+  v.pipe(
+    v.string(),
+    v.check(
+      (text) => URL.canParse(text) && protocols.includes(new URL(text).protocol),
+      `not a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`,
+    ),
+  );
+
+const truths = ["true", "1", "yes", "on"];
+
+/** What is one value. A kind's parameter is what a row of that kind has to say beside its name and its sentence. */
+const single = {
+  flag: () =>
+    v.pipe(
+      v.string(),
+      v.toLowerCase(),
+      v.picklist([...truths, "false", "0", "no", "off"], ({ input }) => `${input} is neither true nor false`),
+      v.transform((word) => truths.includes(word)),
+    ),
+  integer: (bounds: Bounds) => number(bounds, true),
+  /** Written in seconds, decimals allowed; read as milliseconds. */
+  seconds: (bounds: Bounds) =>
+    v.pipe(
+      number(bounds, false),
+      v.transform((seconds) => Math.round(seconds * 1000)),
+    ),
+  text: () => v.string(),
+  /** Case does not matter. */
+  choice: ({ choices }: Choices) =>
+    v.pipe(
+      v.string(),
+      v.transform((text) => choices.find((choice) => choice.toLowerCase() === text.toLowerCase()) ?? text),
+      v.picklist(choices, ({ input }) => `${input} is none of ${choices.join(", ")}`),
+    ),
+  /** A file that exists; whether its content can be used is looked at before the start. */
+  file: () => v.string(),
+  /** A name or an address, without port or brackets. */
+  host: () =>
+    v.pipe(
+      v.string(),
+      v.check(
+        (text) => (/^[\w.-]{1,253}$/.test(text) && URL.canParse(`http://${text}`)) || isIPv6(text),
+        ({ input }) => `${input} is neither a host's name nor an address such as 0.0.0.0 or ::1`,
+      ),
+    ),
+} as const;
+
+/** What is one value and may be a secret or hold a password, so that no message repeats it. */
+const silent = {
+  url,
+  mongodbUrl: () =>
+    v.pipe(
+      v.string(),
+      v.check((text) => mongodbHosts(text).length > 0, "not a URL that begins with mongodb:// or mongodb+srv://"),
+    ),
+  /** Base64 of 32 bytes. */
+  key: () => v.pipe(v.string(), v.check(isEncryptionKey, "not the base64 of 32 bytes")),
+  /** `kid:secret` pairs joined by commas. */
+  keyRing: () =>
+    v.pipe(
+      v.string(),
+      v.rawCheck(({ dataset, addIssue }) => {
+        const weakness = dataset.typed ? keyRingWeakness(dataset.value) : undefined;
+        if (weakness !== undefined) addIssue({ message: weakness });
+      }),
+    ),
+} as const;
+
+/** One of the parts that are joined by commas. */
+const listed = {
+  origins: () =>
+    v.pipe(
+      v.string(),
+      v.check(
+        (text) => URL.canParse(text) && new URL(text).origin === text,
+        ({ input }) => `${input} is not an origin such as https://app.example`,
+      ),
+    ),
+  /** Addresses and CIDR ranges. */
+  ranges: () =>
+    v.pipe(
+      v.string(),
+      v.check(isRange, ({ input }) => `${input} is not an address or a range such as 10.0.0.0/8`),
+    ),
+} as const;
+
+/** The same, of what may hold a password. */
+const listedSilent = {
+  namedUrls: () =>
+    v.pipe(
+      v.string(),
+      v.transform((pair): [string, string] => [nameIn(pair), pair.slice(nameIn(pair).length + 1)]),
+      v.tuple([v.string(), url({ protocols: ["http:", "https:"] })]),
+    ),
+} as const;
+
+const nameIn = (pair: string): string => pair.split("=", 1)[0] ?? "";
+
+const kinds = { ...single, ...silent, ...listed, ...listedSilent };
+
+/** A URL whose name was left out may hold a password where the name should be. */
+const shownName = (pair: string): string => (/^[\w .-]{1,64}=/.test(pair) ? nameIn(pair) : "");
+
+export type Kind = keyof typeof kinds;
+export type ListKind = keyof typeof listed | keyof typeof listedSilent;
+/** Kinds whose values no message repeats: a row of any other kind cannot be a secret. */
+export type SilentKind = keyof typeof silent | keyof typeof listedSilent;
+
+/** What a row of this kind says beside what all rows say. */
+export type FieldsOf<K extends Kind> = Parameters<(typeof kinds)[K]> extends [infer Fields] ? Fields : unknown;
+
+type Read<K extends Kind> = v.InferOutput<ReturnType<(typeof kinds)[K]>>;
+/** What is read of a variable of this kind. */
+export type ValueOf<K extends Kind> = K extends ListKind ? readonly Read<K>[] : Read<K>;
+
+type AnyRow = { [K in Kind]: { readonly kind: K } & FieldsOf<K> }[Kind];
+
+export interface Reading {
+  /** Undefined when the text is no value of this kind. Of a list, the parts that are. */
+  readonly value: unknown;
+  /** Each with the part of the variable that it is about, "" for all of it. */
+  readonly problems: readonly { readonly part: string; readonly message: string }[];
+}
+
+/** The value that a text means for a row; every problem with it. */
+export function readValue(row: AnyRow, text: string): Reading {
+  const isList = row.kind in listed || row.kind in listedSilent;
+  // The fields that a kind's function takes are those of its rows, which no type can say of any row.
+  const schema = (kinds[row.kind] as (row: AnyRow) => v.GenericSchema<string, unknown>)(row);
+  const parts = isList ? partsOf(text) : [text];
+  const readings = parts.map((part) => ({ part, ...v.safeParse(schema, part) }));
+  const values = readings.filter(({ success }) => success).map(({ output }) => output);
+  return {
+    value: isList ? values : values[0],
+    problems: readings.flatMap(({ part, issues }) =>
+      (issues ?? []).map(({ message }) => ({ part: row.kind === "namedUrls" ? shownName(part) : "", message })),
+    ),
+  };
+}
+
+const partsOf = (text: string): string[] =>
+  text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
