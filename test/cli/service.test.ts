@@ -5,12 +5,19 @@ import { SettingsError } from "../../src/settings/environment.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { type Log, silentLog } from "../../src/telemetry/log.js";
 
-/** A server that says when it is stopped, and what it logs as an error. */
-function openServer(failed: Promise<void> = new Promise(() => undefined)) {
+/** A server that says when it is stopped, and what it logs as an error. Its work ends in order with its stop. */
+function openServer({ fails, failsLast }: { fails?: Error; failsLast?: Error } = {}) {
   const said: string[] = [];
   const log: Log = { ...silentLog, error: (message, fields) => said.push(`${message}: ${fields?.error}`) };
-  const server = { failed, log, stop: async () => void said.push("stopped") };
-  return { server, said };
+  const { promise: failed, resolve, reject } = Promise.withResolvers<void>();
+  failed.catch(() => undefined);
+  if (fails !== undefined) reject(fails);
+  const stop = async () => {
+    said.push("stopped");
+    if (failsLast === undefined) resolve();
+    else reject(failsLast);
+  };
+  return { server: { failed, log, stop }, said };
 }
 
 test("a signal stops the service after all else has left, with exit code 0", async () => {
@@ -30,9 +37,15 @@ test("a signal that came while the service started stops it at once", async () =
 });
 
 test("a service that cannot go on is stopped in the same order, with exit code 1", async () => {
-  const { server, said } = openServer(Promise.reject(new Error("our mistake")));
+  const { server, said } = openServer({ fails: new Error("our mistake") });
   expect(await runUntil(new AbortController().signal, server, async () => void said.push("left"))).toBe(1);
   expect(said).toEqual(["The service cannot go on: Error: our mistake", "left", "stopped"]);
+});
+
+test("a mistake in what the service does last is no orderly end", async () => {
+  const { server, said } = openServer({ failsLast: new Error("our mistake") });
+  expect(await runUntil(AbortSignal.abort(), server)).toBe(1);
+  expect(said).toEqual(["stopped", "The service ended by a failure: Error: our mistake"]);
 });
 
 test("what an operator can mend or wait for is expected, and our own mistakes are not", () => {
