@@ -28,7 +28,7 @@ test-mongodb: node_modules/.package-lock.json ## against the MongoDB replica set
 
 check: node_modules/.package-lock.json lint breaking ## types, lint, formats, contract: all that needs no running service
 	node .ci/lock.mjs --check
-	node .ci/settings.mjs --check
+	node .ci/handbook.mjs --check
 	node .ci/generate.mjs
 	@git diff --exit-code -- gen || { echo "gen/ is not what proto/ generates: commit it"; exit 1; }
 	@test -z "$$(git status --porcelain -- gen)" || { git status --short -- gen; echo "gen/ has files that are not committed"; exit 1; }
@@ -38,7 +38,7 @@ check: node_modules/.package-lock.json lint breaking ## types, lint, formats, co
 
 generate: node_modules/.package-lock.json ## make gen/ from proto/, and the tables of settings in docs/operations.md
 	node .ci/generate.mjs
-	node .ci/settings.mjs
+	node .ci/handbook.mjs
 
 lint: node_modules/.package-lock.json ## buf and Biome, changing nothing
 	buf lint

@@ -17,7 +17,7 @@ test("no two rows read one variable", () => {
 });
 
 test("docs/operations.md says of them what they say", () => {
-  const script = new URL("../../.ci/settings.mjs", import.meta.url).pathname;
+  const script = new URL("../../.ci/handbook.mjs", import.meta.url).pathname;
   const { status, stderr } = spawnSync(process.execPath, [script, "--check"], { encoding: "utf8" });
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
 });
