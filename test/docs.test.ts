@@ -1,0 +1,71 @@
+// The pages of the project say what is there: files that they name exist, and so do the words of the glossary.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { collections } from "../src/collections.js";
+import { createMetrics } from "../src/telemetry/metrics.js";
+
+const root = new URL("..", import.meta.url);
+const read = (file: string) => readFileSync(new URL(file, root), "utf8");
+const all = (folder: string, ending: string): string =>
+  readdirSync(new URL(folder, root), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(ending))
+    .map((file) => read(`${folder}/${file}`))
+    .join("\n");
+
+const pages = [
+  ...["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "test/README.md"],
+  ...readdirSync(new URL("docs", root), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".md"))
+    .map((file) => `docs/${file}`),
+];
+
+/** Paths in backticks that a page names; those with a star or braces stand for several. */
+const pathsIn = (text: string): string[] =>
+  [...text.matchAll(/`((?:src|test|proto|gen|bench|docs|deploy|\.ci)\/[\w./-]*)`/g)].map(([, path = ""]) => path);
+
+test.each(pages)("each file that %s names exists", (page) => {
+  expect(pathsIn(read(page)).filter((path) => !existsSync(new URL(path, root)))).toEqual([]);
+});
+
+test("the four ways through name their files in order", () => {
+  const ways = read("docs/architecture.md").split("## Four ways through")[1]?.split("\n## ")[0] ?? "";
+  const sections = ways.split(/^\*\*/m).slice(1);
+  expect(sections.map((section) => section.split(".**")[0])).toEqual([
+    ...["A beat", "A change of a node", "A proof", "A sample"],
+  ]);
+  for (const section of sections) expect(pathsIn(section).length).toBeGreaterThan(4);
+});
+
+const glossary = (read("docs/architecture.md").split("\n## Words")[1] ?? "")
+  .split("\n")
+  .filter((line) => line.startsWith("| ") && !line.startsWith("| word") && !line.startsWith("| ---"))
+  .map((line) => line.split("|").map((cell) => cell.trim()));
+const wordsIn = (cell = ""): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, word = ""]) => word);
+
+test("the glossary has a row for each word, once", () => {
+  const words = glossary.map(([, word]) => word);
+  expect(new Set(words).size).toBe(words.length);
+  expect(words.length).toBeGreaterThanOrEqual(25);
+});
+
+test("the words of the glossary are those of contract, code, store and metrics", () => {
+  const proto = all("proto", ".proto");
+  const code = all("src", ".ts");
+  const stored = new Set(collections.map(({ name }) => name));
+  const metrics = createMetrics({ service: "", version: "", environment: "" });
+  const names = metrics.registry.getMetricsAsArray().map(({ name }) => name.replace("lucid_node_management_", ""));
+  metrics.close();
+  const has = (text: string, word: string) => new RegExp(`\\b${word.replace("*", "\\w+")}\\b`).test(text);
+  const missing = glossary.flatMap(([, word, , inProto, inCode, inStore, inMetrics]) =>
+    [
+      ...wordsIn(inProto).filter((one) => !one.split(".").every((part) => has(proto, part))),
+      ...wordsIn(inCode).filter((one) => !has(code, one)),
+      ...wordsIn(inStore).filter((one) => {
+        const [collection = "", field] = one.split(".");
+        return !stored.has(collection) || (field !== undefined && !has(code, field));
+      }),
+      ...wordsIn(inMetrics).filter((one) => !names.includes(one)),
+    ].map((one) => `${word}: ${one}`),
+  );
+  expect(missing).toEqual([]);
+});
