@@ -7,6 +7,7 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 const throughTheService = [
   "test/{access,admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
   "test/contract-rules.test.ts",
+  "test/conventions/time.test.ts",
 ];
 /** What only a MongoDB replica set can settle, and what else a MongoDB that is given is tried by. */
 const atGivenMongo = [
