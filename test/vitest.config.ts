@@ -43,8 +43,8 @@ export default defineConfig({
           exclude: [
             "test/{nodes,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
-            "test/agent/{malicious-service,slow-machine,service-time}.test.ts",
-            "test/nodes/sessions/unread.test.ts",
+            "test/agent/{agent-malicious-service,agent-slow-machine,service-time}.test.ts",
+            "test/nodes/sessions/outbox-unread.test.ts",
           ],
           env: { LUCID_TEST_ENGINES: "production" },
           // The MongoDB of the tests may be one that is far slower than MongoDB, and then late for a limit that means
