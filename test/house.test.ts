@@ -1,6 +1,6 @@
 // The rules of the house: who may import whom, no cycles, environment and clock only where they live, a permission for
-// every RPC, a lock file that installs anywhere.
-import { readdirSync, readFileSync } from "node:fs";
+// every RPC, a test for every file, a lock file that installs anywhere.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import { policies, services } from "../src/routes.js";
@@ -110,6 +110,82 @@ const agentMayImport = ["src/nodes/challenge-form.ts", "src/poot/verdict.ts"];
 const pure = new Set(
   [...source].filter(([, text]) => /\bPure\.(?:\s|$)/.test(/^(\/\/.*\n)+/.exec(text)?.[0] ?? "")).map(([file]) => file),
 );
+
+const tests = readdirSync(join(root, "test"), { recursive: true, encoding: "utf8" })
+  .filter((file) => file.endsWith(".test.ts"))
+  .map((file) => `test/${file}`);
+/** Whether the test bears the file's name: `test/x/y.test.ts` or `test/x/y-topic.test.ts` for `src/x/y.ts`. */
+const isTestOf = (test: string, file: string): boolean => {
+  const name = `test/${file.slice("src/".length, -".ts".length)}`;
+  return test === `${name}.test.ts` || test.startsWith(`${name}-`);
+};
+/** Of the files that no test bears the name of, and none imports: the test that fails when they break. */
+const coveredBy: Readonly<Record<string, readonly string[]>> = {
+  "test/admin/handler.test.ts": ["admin/admin"],
+  "test/admin/health.test.ts": ["outbound"],
+  "test/contract/store.ts": ["storage/copy", "storage/cursor"],
+  "test/access/tokens.test.ts": ["storage/dated"],
+  "test/e2e/cli.test.ts": [
+    ...["agent/simulate", "cli/health", "cli/lucid-node", "cli/output", "cli/run", "cli/serve", "cli/sign"],
+    ...["cli/simulate", "cli/token", "cli/usage"],
+  ],
+  "test/e2e/mistakes.test.ts": ["cli/migrate", "start-check"],
+  "test/e2e/faults-start.test.ts": ["engines"],
+  "test/machine/look.test.ts": ["machine/reader"],
+  "test/nodes/handler.test.ts": [
+    "nodes/nodes",
+    "nodes/operations",
+    "nodes/registration",
+    "nodes/requests",
+    "nodes/wire",
+  ],
+  "test/nodes/handler-payout-address.test.ts": ["nodes/payout-address"],
+  "test/nodes/history/watch.test.ts": ["nodes/history/wire"],
+  "test/nodes/node.test.ts": ["nodes/lifecycle"],
+  "test/nodes/sessions/sessions.test.ts": ["nodes/sessions/wire"],
+  "test/nodes/replicas.test.ts": ["nodes/sessions/follower"],
+  "test/nodes/repository-changes.test.ts": ["announcement"],
+  "test/nodes/sessions/epochs.test.ts": ["nodes/sessions/opening"],
+  "test/nodes/sessions/scenarios-ends.test.ts": ["nodes/sessions/ending", "nodes/sessions/stream"],
+  "test/nodes/sessions/scenarios-takeover.test.ts": [
+    ...["nodes/sessions/admission", "nodes/sessions/refusals", "nodes/sessions/registry"],
+  ],
+  "test/pools/handler.test.ts": ["pools/pools", "pools/requests", "pools/wire"],
+  "test/poot/admission.test.ts": ["poot/challenge"],
+  "test/poot/batch.test.ts": ["poot/past"],
+  "test/poot/handler.test.ts": ["poot/poot", "poot/proving", "poot/wire"],
+  "test/port/connections.test.ts": ["rpc/waiting"],
+  "test/port/http-routes.test.ts": ["admin/reports", "port/exchange"],
+  "test/port/listener.test.ts": ["port/keepalive", "port/sniff"],
+  "test/port/proxies.test.ts": ["port/peer"],
+  "test/resources/handler-metrics.test.ts": ["resources/requests", "resources/resources", "resources/wire"],
+  "test/rpc/body/reader.test.ts": ["rpc/body/body", "rpc/body/inflate", "rpc/body/room"],
+  "test/rpc/errors.test.ts": ["rpc/connect/interceptors", "rpc/connect/stream"],
+  "test/rpc/gate.test.ts": ["access/caller", "rpc/call"],
+  "test/rpc/router.test.ts": ["port/cors", "rpc/connect/adapter"],
+  "test/rpc/router-strict.test.ts": ["port/media-type"],
+  "test/coordination/redis/redis.test.ts": ["coordination/redis/address"],
+  "test/coordination/redis/redis-faults.test.ts": ["coordination/redis/outage"],
+  "test/settings/settings.test.ts": ["settings/hosts", "settings/rules"],
+  "test/storage/mongo/store.test.ts": ["storage/mongo/collection", "storage/mongo/indexes"],
+  "test/storage/mongo/store-faults.test.ts": ["storage/mongo/deadline"],
+  "test/storage/sqlite/store.test.ts": ["storage/sqlite/codec", "storage/sqlite/sweep"],
+  "test/storage/sqlite/collection-turns.test.ts": ["storage/sqlite/walk"],
+  "test/telemetry/log.test.ts": ["telemetry/visible"],
+};
+/** Tests whose subject is no single file. */
+const ofMany = [
+  ...[
+    "test/bench.test.ts",
+    "test/contract-rules.test.ts",
+    "test/docs.test.ts",
+    "test/house.test.ts",
+    "test/scenarios.test.ts",
+  ],
+  ...["test/tasks.test.ts", "test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/poot/crash.test.ts"],
+  ...["test/poot/crash-mongo.test.ts", "test/replicas/purge.test.ts", "test/storage/differential.test.ts"],
+  ...["test/storage/indexes.test.ts", "test/storage/plans.test.ts"],
+];
 
 /** Functions that hold more than one idea still, and their lines. A number here may only become smaller. */
 const longest: Readonly<Record<string, number>> = {
@@ -280,6 +356,27 @@ describe("the house", () => {
     const listed = source.get("src/collections.ts") ?? "";
     expect(defined.filter((one) => !new RegExp(`^  ${one.split(" ")[1]},$`, "m").test(listed))).toEqual([]);
     expect(defined.length).toBeGreaterThan(10);
+  });
+
+  it("has a test for every file: of its name, importing it, or told here", () => {
+    const imported = new Set(
+      tests.flatMap((test) =>
+        [...readFileSync(join(root, test), "utf8").matchAll(/ from "(\.[^"]+)\.js"/g)].map((match) =>
+          relative(root, normalize(join(root, dirname(test), `${match[1]}.ts`))),
+        ),
+      ),
+    );
+    const untold = files.filter((file) => !imported.has(file) && !tests.some((test) => isTestOf(test, file)));
+    const told = Object.values(coveredBy).flatMap((names) => names.map((name) => `src/${name}.ts`));
+    expect(told.sort()).toEqual(untold.sort());
+    expect(Object.keys(coveredBy).filter((test) => !existsSync(join(root, test)))).toEqual([]);
+  });
+
+  it("has the tests of a file under the file's name, or under a scenario's", () => {
+    const elsewhere = /^test\/(e2e|mongodb)\/|\/scenarios-[^/]+$/;
+    const mirrored = tests.filter((test) => !elsewhere.test(test));
+    const lost = mirrored.filter((test) => !files.some((file) => isTestOf(test, file)));
+    expect(lost.sort()).toEqual([...ofMany].sort());
   });
 
   it("states a permission for every RPC", () => {

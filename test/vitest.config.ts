@@ -7,6 +7,7 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 const throughTheService = [
   "test/{access,admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
   "test/contract-rules.test.ts",
+  "test/conventions/time.test.ts",
 ];
 /** What only a MongoDB replica set can settle, and what else a MongoDB that is given is tried by. */
 const atGivenMongo = [
@@ -42,8 +43,8 @@ export default defineConfig({
           exclude: [
             "test/{nodes,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
-            "test/agent/{malicious-service,slow-machine,service-time}.test.ts",
-            "test/nodes/sessions/unread.test.ts",
+            "test/agent/{agent-malicious-service,agent-slow-machine,service-time}.test.ts",
+            "test/nodes/sessions/outbox-unread.test.ts",
           ],
           env: { LUCID_TEST_ENGINES: "production" },
           // The MongoDB of the tests may be one that is far slower than MongoDB, and then late for a limit that means

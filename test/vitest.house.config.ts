@@ -3,5 +3,5 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   root: new URL("..", import.meta.url).pathname,
-  test: { include: ["test/house.test.ts"] },
+  test: { include: ["test/{house,scenarios}.test.ts"] },
 });

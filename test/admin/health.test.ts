@@ -1,4 +1,6 @@
 // Health checks by what they do to others.
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";
 import { createHealth } from "../../src/admin/health.js";
 import { createLocalCoordination } from "../../src/coordination/local.js";
@@ -32,4 +34,16 @@ test("the bodies of dependencies are let go of unread, whatever they answer", as
   expect(health.checks().get("external_dependencies")?.figures).toEqual({ up_status: 200, down_status: 500 });
   stop.abort();
   await task;
+});
+
+test("a dependency that the settings name is asked, and told of by its name", async () => {
+  const server = createServer((_, response) => void response.writeHead(503).end());
+  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+  await using world = await openWorld({ settings: { EXTERNAL_HEALTH_URLS: `ledger=${url}` } });
+  await until(async () => {
+    const { checks } = await world.admin.getServiceHealth({});
+    return checks.external_dependencies?.figures.ledger_status === 503;
+  }, "the dependency is asked");
+  await new Promise((resolve) => void server.close(resolve));
 });

@@ -1,4 +1,4 @@
-// What every engine of the document store promises. Same inputs, same results, same errors.
+// T24: what every engine of the document store promises. Same inputs, same results, same errors.
 import { afterEach, beforeEach, describe } from "vitest";
 import type { Collection } from "../../src/storage/collection.js";
 import { describeDocuments } from "./store-documents.js";

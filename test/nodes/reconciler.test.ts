@@ -1,4 +1,4 @@
-// What ends by time alone, and what a crash leaves behind.
+// T21, T22: what ends by time alone, and what a crash leaves behind.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";

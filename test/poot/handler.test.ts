@@ -1,4 +1,4 @@
-// PoOTService: one proof, what it is refused for, its replays and rivals, and what is told of it afterwards.
+// PoOTService: one proof, what it is refused for, its replays and rivals (T30), and what is told of it afterwards.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { ProofOutcome } from "../../gen/lucid/node/v1/poot_service_pb.js";

@@ -1,4 +1,4 @@
-// The same operations on both engines at once: every answer, every kind of error and at the end every document is the same.
+// T24: the same operations on both engines at once: every answer, every kind of error and at the end every document is the same.
 // DIFFERENTIAL_OPERATIONS: how many. DIFFERENTIAL_SEED: replays them.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -23,9 +23,13 @@ export function createDoubts(parts: {
     settle: async (): Promise<void> => {
       const asked = [...doubtful].slice(0, lookedUpAtOnce);
       if (asked.length === 0) return;
-      const nodes = await parts.repository.findMany(asked);
+      // A doubt that is noted from here on is about a write that this read may not see: it stays for the next time.
+      for (const nodeId of asked) doubtful.delete(nodeId);
+      const nodes = await parts.repository.findMany(asked).catch((error: unknown) => {
+        for (const nodeId of asked) doubtful.add(nodeId);
+        throw error;
+      });
       for (const nodeId of asked) {
-        doubtful.delete(nodeId);
         const node = nodes.get(nodeId);
         const own = node?.session_replica === parts.replicaId;
         // One that was opened while the nodes were read is newer than what was read.

@@ -3,9 +3,9 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { getNodePath } from "../rpc/harness.js";
 import { startChild } from "../support/fleet/child.js";
 import { toolFor } from "../support/tools.js";
-import { getNodePath } from "./harness.js";
 
 const curl = toolFor("refusals over HTTP/2", "curl");
 const run = promisify(execFile);

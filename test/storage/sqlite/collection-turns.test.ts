@@ -3,15 +3,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import type { Collection, StoredDocument } from "../../src/storage/collection.js";
-import { StoreUnavailableError } from "../../src/storage/collection.js";
-import { createCollection } from "../../src/storage/sqlite/collection.js";
-import { type CommitQueue, createCommitQueue } from "../../src/storage/sqlite/commit.js";
-import { createStatements, type Database, openDatabase, type SqlValue } from "../../src/storage/sqlite/file.js";
-import { createIndex, createTable } from "../../src/storage/sqlite/query.js";
-import { assertDocument } from "../../src/storage/supported.js";
-import { things } from "../contract/store.js";
-import { turnsDuring } from "../support/world/turns.js";
+import type { Collection, StoredDocument } from "../../../src/storage/collection.js";
+import { StoreUnavailableError } from "../../../src/storage/collection.js";
+import { createCollection } from "../../../src/storage/sqlite/collection.js";
+import { type CommitQueue, createCommitQueue } from "../../../src/storage/sqlite/commit.js";
+import { createStatements, type Database, openDatabase, type SqlValue } from "../../../src/storage/sqlite/file.js";
+import { createIndex, createTable } from "../../../src/storage/sqlite/query.js";
+import { assertDocument } from "../../../src/storage/supported.js";
+import { things } from "../../contract/store.js";
+import { turnsDuring } from "../../support/world/turns.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 

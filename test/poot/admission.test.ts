@@ -1,4 +1,4 @@
-// Against those who would prove what they have not made: challenges, signatures, outputs that travel.
+// T30: against those who would prove what they have not made: challenges, signatures, outputs that travel.
 
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

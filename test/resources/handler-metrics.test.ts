@@ -7,15 +7,15 @@ import {
   type ResourceFigures,
   type ResourceMetricPoint,
   TimeRange,
-} from "../../../gen/lucid/node/v1/node_service_pb.js";
-import { createResourceRepository } from "../../../src/resources/samples/repository.js";
-import type { Point } from "../../../src/resources/samples/sample.js";
-import { onProductionEngines } from "../../support/engines/engines.js";
-import { aNode } from "../../support/world/builders.js";
-import { expectRefusal } from "../../support/world/refusal.js";
-import { type ClockedWorld, openClockedWorld } from "../../support/world/world.js";
-import { aTeller, aWeek, flushedMs, metricsOf, tellAll, timeOf } from "../samples.js";
-import { figuresOf, naiveBuckets } from "./naive.js";
+} from "../../gen/lucid/node/v1/node_service_pb.js";
+import { createResourceRepository } from "../../src/resources/samples/repository.js";
+import type { Point } from "../../src/resources/samples/sample.js";
+import { onProductionEngines } from "../support/engines/engines.js";
+import { aNode } from "../support/world/builders.js";
+import { expectRefusal } from "../support/world/refusal.js";
+import { type ClockedWorld, openClockedWorld } from "../support/world/world.js";
+import { figuresOf, naiveBuckets } from "./samples/naive.js";
+import { aTeller, aWeek, flushedMs, metricsOf, tellAll, timeOf } from "./samples.js";
 
 const minute = 60_000;
 const hour = 60 * minute;

@@ -1,4 +1,4 @@
-// Our wall clock steps by hours while nodes are connected: nobody is given up for it, and tokens are judged sanely.
+// T19: our wall clock steps by hours while nodes are connected: nobody is given up for it, and tokens are judged sanely.
 import { describe, expect, test } from "vitest";
 import { Role } from "../../../gen/lucid/node/v1/admin_service_pb.js";
 import { connectNode } from "../../support/clients/node-stream.js";

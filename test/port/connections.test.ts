@@ -1,4 +1,4 @@
-// Floods against the port: a flood pays with its own connections, and others are served meanwhile.
+// T31 and other floods against the port: a flood pays with its own connections, and others are served meanwhile.
 import { EventEmitter } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
