@@ -10,7 +10,7 @@ export LUCID_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lucid-tools
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
-node_modules/.package-lock.json: package.json package-lock.json
+node_modules/.package-lock.json: package.json src/client/package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch $@
 

@@ -8,7 +8,8 @@ import { procedureOf } from "../src/rpc/policies.js";
 
 const root = new URL("..", import.meta.url).pathname;
 const files = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
-  .filter((file) => file.endsWith(".ts"))
+  // The client's package is compiled into its own folder.
+  .filter((file) => file.endsWith(".ts") && !file.startsWith("client/dist/"))
   .map((file) => `src/${file}`);
 
 interface Import {
@@ -156,6 +157,14 @@ const functionsOf = (text: string): { name: string; lines: number }[] => {
   return found;
 };
 
+interface Manifest {
+  readonly version: string;
+  readonly engines: Readonly<Record<string, string>>;
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly devDependencies?: Readonly<Record<string, string>>;
+}
+const manifestOf = (folder: string): Manifest => JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8"));
+
 describe("the house", () => {
   it("every import follows the arrows, types too", () => {
     const wrong = imports.filter(({ from, to }) => {
@@ -276,8 +285,35 @@ describe("the house", () => {
     expect(unstated.map(procedureOf)).toEqual([]);
   });
 
+  it("gives the client's package all that the client imports, and no code of the server", () => {
+    const compiled = ["client", "gen", "clock.ts"];
+    const wrong = imports.filter(({ from, to }) => room(from) === "client" && !compiled.includes(room(to)));
+    expect(wrong.map(({ from, to }) => `${from} -> ${to}`)).toEqual([]);
+    const generated = readdirSync(join(root, "gen"), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .map((file) => readFileSync(join(root, "gen", file), "utf8"));
+    const texts = [
+      ...generated,
+      ...[...source].filter(([file]) => compiled.includes(room(file))).map(([, text]) => text),
+    ];
+    const packages = texts.flatMap((text) =>
+      [...text.matchAll(/\bfrom "((?:@[^/"]+\/)?[^/".]+)[^"]*"/g)].map((match) => match[1] ?? ""),
+    );
+    const named = new Set(packages.filter((name) => !name.startsWith("node:")));
+    expect([...named].sort()).toEqual(Object.keys(manifestOf("src/client").dependencies ?? {}));
+  });
+
+  it("takes the same dependencies in the client's package as in the server's, and gives both one version", () => {
+    const [server, client] = [manifestOf("."), manifestOf("src/client")];
+    expect(server).toMatchObject({
+      version: client.version,
+      engines: client.engines,
+      dependencies: client.dependencies,
+    });
+  });
+
   it("pins every dependency to one version", () => {
-    const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    const manifest = manifestOf(".");
     const loose = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }).filter(
       ([, version]) => !/^\d+\.\d+\.\d+$/.test(String(version)),
     );
