@@ -5,12 +5,16 @@ import { SettingsError } from "../../src/settings/settings.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { type Log, silentLog } from "../../src/telemetry/log.js";
 
-/** A server that says when it is stopped, and what it logs as an error. */
-function openServer(failed: Promise<void> = new Promise(() => undefined)) {
+/** A server that says when it is stopped, which ends its tasks, and what it logs as an error. */
+function openServer(failed?: Promise<void>) {
   const said: string[] = [];
   const log: Log = { ...silentLog, error: (message, fields) => said.push(`${message}: ${fields?.error}`) };
-  const server = { failed, log, stop: async () => void said.push("stopped") };
-  return { server, said };
+  const tasks = Promise.withResolvers<void>();
+  const stop = async () => {
+    said.push("stopped");
+    tasks.resolve();
+  };
+  return { server: { failed: failed ?? tasks.promise, log, stop }, said };
 }
 
 test("a signal stops the service after all else has left, with exit code 0", async () => {
