@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # Where the programs that tests need are kept, outside the clone, so that a fresh one finds them again.
 export LUCID_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lucid-tools
 
-.PHONY: help run build test test-mongodb check generate lint format breaking bench simulate tools soak
+.PHONY: help run build quick test test-mongodb check generate lint format breaking bench simulate tools soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -19,6 +19,9 @@ build: node_modules/.package-lock.json ## compile to dist/
 
 run: build ## start the service on port 8083 with an agent of this machine; Ctrl-C stops both
 	@exec node dist/src/cli/lucid-node.js run
+
+quick: node_modules/.package-lock.json ## tests on the embedded engine in about a minute; without e2e, MongoDB, Redis, replicas, kills, floods, long scenarios
+	vitest run --config test/vitest.quick.config.ts
 
 test: tools check build ## install what the tests need, then run all of them
 	vitest run --config test/vitest.config.ts
