@@ -318,6 +318,16 @@ describe("the house", () => {
     });
   });
 
+  it("names one version of Node.js for nvm and for npm, and it is one that the package allows", () => {
+    const { engines, devDependencies } = manifestOf(".");
+    const given = readFileSync(join(root, ".nvmrc"), "utf8").trim();
+    expect(given).toBe(devDependencies?.node);
+    const [, major = "", minor = ""] = /^>=(\d+)\.(\d+)$/.exec(engines.node ?? "") ?? [];
+    const [ours = 0, oursMinor = 0] = given.split(".").map(Number);
+    expect(ours).toBe(Number(major));
+    expect(oursMinor).toBeGreaterThanOrEqual(Number(minor));
+  });
+
   it("pins every dependency to one version", () => {
     const manifest = manifestOf(".");
     const loose = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }).filter(
