@@ -1,7 +1,8 @@
 // Measures the service beside references in the same run. Absolute times mean nothing on a shared machine: what counts is
 // the ratio of server CPU time per request, from interleaved rounds.
 //
-// usage: node bench/run.mjs [--quick] [--out FILE]
+// usage: node bench/run.mjs [--quick] [--only PROGRAM] [--out FILE]
+//        node bench/run.mjs --rows   prints name, target and reference of each row, measuring nothing
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
@@ -18,11 +19,19 @@ import { measureFlush } from "./flush.mjs";
 import { beatLoad, grpcHeaders, unaryLoad } from "./load.mjs";
 import { loopDelayMs, measureBatches, measureInserts, proofLoad } from "./poot.mjs";
 import { measureWeek, writeWeek } from "./resources.mjs";
+import { rows } from "./rows.mjs";
 
 const { values: given } = parseArgs({
-  options: { quick: { type: "boolean", default: false }, out: { type: "string" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    rows: { type: "boolean", default: false },
+    only: { type: "string" },
+    out: { type: "string" },
+  },
 });
-const out = given.out ?? fileURLToPath(new URL("results/latest.json", import.meta.url));
+/** A part of a run replaces no whole one. */
+const latest = given.only === undefined ? fileURLToPath(new URL("results/latest.json", import.meta.url)) : undefined;
+const out = given.out ?? latest;
 const size = given.quick
   ? {
       rounds: 3,
@@ -47,7 +56,7 @@ const size = given.quick
       calls: 200,
     };
 
-const directory = mkdtempSync(join(tmpdir(), "lucid-bench-"));
+let directory;
 const secret = randomBytes(32).toString("hex");
 const running = [];
 const results = [];
@@ -147,15 +156,20 @@ async function measure(cells) {
 
 const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
 
-/** `factor` of the reference's cost to ours, round by round: above 1 ours is cheaper. */
-function report(what, unit, ours, reference, target, named) {
+/** The text with sizes of this run in place of their names. */
+const sized = (text) => text.replaceAll(/\{(\w+)\}/g, (_, name) => String(size[name]));
+
+/** The reference's cost to ours, round by round: above 1 ours is cheaper. `by` names the reference's maker, where it varies. */
+function report(row, ours, reference, by) {
+  const { what, unit, target, reference: named } = rows[row];
   const ratio = median(ours.map((cost, round) => reference[round] / cost));
   results.push({
-    what,
+    row,
+    what: sized(what),
     unit,
     ours: median(ours),
     reference: median(reference),
-    named,
+    named: by === undefined ? sized(named) : `${sized(named)} (${by})`,
     ratio,
     target,
     rounds: { ours, reference },
@@ -192,9 +206,9 @@ async function unary() {
   };
   const costs = await measure(cells);
   await stopAll();
-  report("GetNode", "us", costs.lucid, costs.connectNode, ">= 0.85", "no-op, same lane (stock connect-node)");
-  report("GetNode", "us", costs.lucid, costs.connectNode, ">= 4", "no-op, stock connect-node");
-  report("GetNode", "us", costs.lucid, costs.grpcJs, ">= 0.8", "no-op, grpc-js");
+  report("getNodeSameLane", costs.lucid, costs.connectNode);
+  report("getNodeConnect", costs.lucid, costs.connectNode);
+  report("getNodeGrpcJs", costs.lucid, costs.grpcJs);
 }
 
 async function beats() {
@@ -212,10 +226,9 @@ async function beats() {
   };
   const costs = await measure(cells);
   await stopAll();
-  const what = `heartbeat -> ack, ${size.streams} streams`;
-  report(what, "us", costs.lucid, costs.connectNode, ">= 9", "echo-ack, stock connect-node");
-  report(what, "us", costs.lucid, costs.grpcJs, ">= 1.0", "echo-ack, grpc-js");
-  report(`${what}: growth`, "us", costs.lucid, costs.lucidFew, ">= 0.77", `itself at ${size.few} streams`);
+  report("beatConnect", costs.lucid, costs.connectNode);
+  report("beatGrpcJs", costs.lucid, costs.grpcJs);
+  report("beatGrowth", costs.lucid, costs.lucidFew);
 }
 
 /** Bytes that a node with a connection and a stream of its own adds, once it has beaten and rests. */
@@ -246,11 +259,12 @@ async function memory() {
   const lucid = await startLucid();
   const nodes = await makeNodes(lucid, size.few + size.idle);
   const ours = await idleMemory(lucid, nodes);
-  for (const name of ["connect-node", "grpc-js"]) {
-    const reference = await idleMemory(await started(name), nodes);
-    report("idle node: RSS", "KiB", [ours.rss], [reference.rss], "ours <= 32 KiB", name);
-    report("idle node: heap", "KiB", [ours.heap], [reference.heap], "", name);
-  }
+  const connect = await idleMemory(await started("connect-node"), nodes);
+  report("rssConnect", [ours.rss], [connect.rss]);
+  report("heapConnect", [ours.heap], [connect.heap]);
+  const grpcJs = await idleMemory(await started("grpc-js"), nodes);
+  report("rssGrpcJs", [ours.rss], [grpcJs.rss]);
+  report("heapGrpcJs", [ours.heap], [grpcJs.heap]);
 }
 
 async function proofs() {
@@ -264,15 +278,13 @@ async function proofs() {
   await loopDelayMs(lucid.metricsPort);
   const costs = await measure({ lucid: cell(lucid), hashing: cell(await started("hashing")) });
   const lateMs = await loopDelayMs(lucid.metricsPort);
-  const named = "SHA-256 and an answer, stock connect-node";
-  report("ValidatePoOT, 1 MiB", "us", costs.lucid, costs.hashing, ">= 0.45", named);
-  report("event loop late by, p99, 1 MiB proofs", "ms", [lateMs], [50], "ours < 50 ms", "the goal");
+  report("proof", costs.lucid, costs.hashing);
+  report("loopLate", [lateMs], [50]);
   const batches = await measureBatches({ poot: client.poot, nodeId, server: lucid, rounds: size.rounds });
   const inserts = await measureInserts({ dir: mkdtempSync(join(directory, "inserts-")), rounds: size.rounds });
   await stopAll();
-  const insert = "insertMany of 1000 verdicts, same engine";
-  report("BatchValidatePoOT, 1000 x 1 KiB: CPU", "ms", batches.cpu, inserts.cpu, "", insert);
-  report("BatchValidatePoOT, 1000 x 1 KiB: time", "ms", batches.time, inserts.time, ">= 0.4", insert);
+  report("batchCpu", batches.cpu, inserts.cpu);
+  report("batchTime", batches.time, inserts.time);
 }
 
 async function flush() {
@@ -281,8 +293,7 @@ async function flush() {
     notes.push("NOT MEASURED: the heartbeat flush, for want of a MongoDB (MONGODB_TEST_URL, mongod, or make tools).");
     return;
   }
-  const what = `heartbeat flush, ${size.flush} nodes`;
-  report(what, "us a node", costs.ours, costs.reference, "", `bulkWrite, driver alone (${costs.server})`);
+  report("flush", costs.ours, costs.reference, costs.server);
 }
 
 async function week() {
@@ -299,9 +310,8 @@ async function week() {
   using client = await clientOf(await startLucid(dataDir));
   const waits = await measureWeek(client.nodes, nodeId, size);
   await stopAll();
-  const named = "GetNode, same client, p95";
-  report("GetNodeResources, 7 days, p95", "ms", waits.resources, waits.getNode, "ours < 50 ms", named);
-  report("GetResourceMetrics, 7 days by 5 min, p95", "ms", waits.metrics, waits.getNode, "ours < 50 ms", named);
+  report("weekResources", waits.resources, waits.getNode);
+  report("weekMetrics", waits.metrics, waits.getNode);
 }
 
 const notes = [
@@ -336,21 +346,39 @@ function printAll() {
   process.stdout.write(`\n${notes.join("\n")}\n`);
 }
 
+/** In the order in which they run. */
+const programs = { unary, beats, memory, proofs, week, flush };
+const chosen = Object.keys(programs).filter((name) => given.only === undefined || given.only === name);
+if (chosen.length === 0) throw new Error(`--only takes one of ${Object.keys(programs).join(", ")}`);
+for (const [row, { program }] of Object.entries(rows)) {
+  if (!(program in programs)) throw new Error(`No program ${program} measures the row ${row}`);
+}
+if (given.rows) {
+  for (const { what, target, reference } of Object.values(rows)) {
+    process.stdout.write(`${[sized(what), target, sized(reference)].join("\t")}\n`);
+  }
+  process.exit();
+}
+
+/** @throws Error when the program has not measured each of its rows */
+async function run(program) {
+  await programs[program]();
+  if (program === "flush" && results.every(({ row }) => row !== "flush")) return;
+  const due = Object.keys(rows).filter((row) => rows[row].program === program);
+  const missing = due.filter((row) => results.every((result) => result.row !== row));
+  if (missing.length > 0) throw new Error(`${program} has not measured ${missing.join(", ")}`);
+}
+
 const startedAt = performance.now();
 try {
+  directory = mkdtempSync(join(tmpdir(), "lucid-bench-"));
   if (!pinClient()) notes.push("NOT PINNED: taskset or a second core is missing, so figures are rough.");
-  await unary();
-  await beats();
-  await memory();
-  await proofs();
-  await week();
-  await flush();
+  for (const program of chosen) await run(program);
 } finally {
   await stopAll();
-  rmSync(directory, { recursive: true, force: true });
+  if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
 }
 printAll();
-mkdirSync(dirname(out), { recursive: true });
 const facts = { at: new Date().toISOString(), node: process.version, cpu: cpus()[0]?.model ?? "", quick: given.quick };
 const seconds = Math.round((performance.now() - startedAt) / 1000);
 const rounded = (_, value) => (typeof value === "number" ? Math.round(value * 100) / 100 : value);
@@ -359,5 +387,8 @@ const text = JSON.stringify({ ...facts, seconds, size, notes, results }, rounded
 const lines = text.replaceAll(/\[[\d.,\s-]+\]/g, (list) =>
   list.replaceAll(/\s+/g, " ").replace("[ ", "[").replace(" ]", "]"),
 );
-writeFileSync(out, `${lines}\n`);
-process.stdout.write(`\n${seconds} s; figures in ${out}\n`);
+if (out !== undefined) {
+  mkdirSync(dirname(out), { recursive: true });
+  writeFileSync(out, `${lines}\n`);
+}
+process.stdout.write(`\n${seconds} s${out === undefined ? "" : `; figures in ${out}`}\n`);

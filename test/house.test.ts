@@ -1,14 +1,16 @@
 // The rules of the house: who may import whom, no cycles, environment and clock only where they live, a permission for
 // every RPC, a test for every file, a lock file that installs anywhere.
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import { policies, services } from "../src/routes.js";
 import { procedureOf } from "../src/rpc/policies.js";
+import { notQuick } from "./vitest.config.js";
 
 const root = new URL("..", import.meta.url).pathname;
 const files = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" })
-  .filter((file) => file.endsWith(".ts"))
+  // The client's package is compiled into its own folder.
+  .filter((file) => file.endsWith(".ts") && !file.startsWith("client/dist/"))
   .map((file) => `src/${file}`);
 
 interface Import {
@@ -234,6 +236,14 @@ const functionsOf = (text: string): { name: string; lines: number }[] => {
   return found;
 };
 
+interface Manifest {
+  readonly version: string;
+  readonly engines: Readonly<Record<string, string>>;
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly devDependencies?: Readonly<Record<string, string>>;
+}
+const manifestOf = (folder: string): Manifest => JSON.parse(readFileSync(join(root, folder, "package.json"), "utf8"));
+
 describe("the house", () => {
   it("every import follows the arrows, types too", () => {
     const wrong = imports.filter(({ from, to }) => {
@@ -384,8 +394,50 @@ describe("the house", () => {
     expect(unstated.map(procedureOf)).toEqual([]);
   });
 
+  it("leaves out of the quick loop only files that exist", () => {
+    // A file that has moved would come back into the loop unseen, and make it slow.
+    expect(notQuick.filter((pattern) => globSync(pattern, { cwd: root }).length === 0)).toEqual([]);
+  });
+
+  it("gives the client's package all that the client imports, and no code of the server", () => {
+    const compiled = ["client", "gen", "clock.ts"];
+    const wrong = imports.filter(({ from, to }) => room(from) === "client" && !compiled.includes(room(to)));
+    expect(wrong.map(({ from, to }) => `${from} -> ${to}`)).toEqual([]);
+    const generated = readdirSync(join(root, "gen"), { recursive: true, encoding: "utf8" })
+      .filter((file) => file.endsWith(".ts"))
+      .map((file) => readFileSync(join(root, "gen", file), "utf8"));
+    const texts = [
+      ...generated,
+      ...[...source].filter(([file]) => compiled.includes(room(file))).map(([, text]) => text),
+    ];
+    const packages = texts.flatMap((text) =>
+      [...text.matchAll(/\bfrom "((?:@[^/"]+\/)?[^/".]+)[^"]*"/g)].map((match) => match[1] ?? ""),
+    );
+    const named = new Set(packages.filter((name) => !name.startsWith("node:")));
+    expect([...named].sort()).toEqual(Object.keys(manifestOf("src/client").dependencies ?? {}));
+  });
+
+  it("takes the same dependencies in the client's package as in the server's, and gives both one version", () => {
+    const [server, client] = [manifestOf("."), manifestOf("src/client")];
+    expect(server).toMatchObject({
+      version: client.version,
+      engines: client.engines,
+      dependencies: client.dependencies,
+    });
+  });
+
+  it("names one version of Node.js for nvm and for npm, and it is one that the package allows", () => {
+    const { engines, devDependencies } = manifestOf(".");
+    const given = readFileSync(join(root, ".nvmrc"), "utf8").trim();
+    expect(given).toBe(devDependencies?.node);
+    const [, major = "", minor = ""] = /^>=(\d+)\.(\d+)$/.exec(engines.node ?? "") ?? [];
+    const [ours = 0, oursMinor = 0] = given.split(".").map(Number);
+    expect(ours).toBe(Number(major));
+    expect(oursMinor).toBeGreaterThanOrEqual(Number(minor));
+  });
+
   it("pins every dependency to one version", () => {
-    const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    const manifest = manifestOf(".");
     const loose = Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }).filter(
       ([, version]) => !/^\d+\.\d+\.\d+$/.test(String(version)),
     );

@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-const root = new URL("..", import.meta.url).pathname;
+export const root = new URL("..", import.meta.url).pathname;
 const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" } as const;
 
 /** What talks to the service as a whole: it must be the same on every engine. */
@@ -16,6 +16,31 @@ const atGivenMongo = [
 ];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
 const fleets = ["test/e2e/{replicas,faults}-*.test.ts", "test/e2e/floods.test.ts"];
+
+/** What `make quick` leaves out: what needs a build or another program, and what takes longest. */
+export const notQuick = [
+  ...["test/e2e/**", "test/bench.test.ts", "test/mongodb/**", "test/coordination/redis/**", "test/storage/mongo/**"],
+  ...["test/storage/{plans,differential}.test.ts", "test/poot/crash-mongo.test.ts"],
+  // Several replicas, processes that are killed, floods, and machines and services that misbehave.
+  ...["test/{nodes,poot}/replicas.test.ts", "test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts"],
+  ...["test/port/{connections,answers}.test.ts", "test/rpc/body/reader.test.ts", "test/machine/look.test.ts"],
+  "test/agent/{malicious-service,service-time,slow-machine}.test.ts",
+  // What heartbeat streams and pools go through, told in long stories (T1 to T34).
+  ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
+];
+/**
+ * What `make quick` runs; its config is test/vitest.quick.config.ts. Files share a process, for a third of the time is
+ * spent on loading the same modules again otherwise. In `make test` each file has a process of its own.
+ */
+export const quick = {
+  ...shared,
+  name: "quick",
+  maxWorkers: 2,
+  include: ["test/**/*.test.ts"],
+  exclude: notQuick,
+  isolate: false,
+  reporters: ["default", "./test/support/summary.ts"],
+};
 
 export default defineConfig({
   root,

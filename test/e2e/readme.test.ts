@@ -81,7 +81,7 @@ describe("README", () => {
   it("the TypeScript example creates a node and reads a refusal's reason", async () => {
     const code = blocks.find(({ language }) => language === "ts")?.code ?? "";
     const file = join(directory, "example.ts");
-    writeFileSync(file, here(code).replace('"@lucid/node-management"', `"${join(root, "dist/src/client/index.js")}"`));
+    writeFileSync(file, here(code).replace('"@lucid/node-client"', `"${join(root, "dist/src/client/index.js")}"`));
     const { stdout } = await run("node", [file], { cwd: root, env: environment });
     expect(stdout).toMatch(/^node_\w{26} 1\nLUCID_ERR_5001\n$/);
   });

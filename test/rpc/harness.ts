@@ -48,6 +48,8 @@ export interface TestServerOptions {
   readonly policies?: Readonly<Record<string, Policy>>;
   readonly limits?: RateLimits;
   readonly hit?: (key: string, limit: number, windowMs: number) => Promise<Hit>;
+  /** What the limits of strangers are counted by; the machine's clock when absent. */
+  readonly nowMs?: () => number;
   readonly listener?: Partial<ListenerLimits>;
   readonly tls?: TlsFiles;
   readonly origins?: readonly string[];
@@ -88,7 +90,7 @@ export async function startTestServer(options: TestServerOptions = {}): Promise<
     verify,
     hit: options.hit ?? (async () => allowed),
     limits: options.limits,
-    nowMs: systemClock.monotonicMs,
+    nowMs: options.nowMs ?? systemClock.monotonicMs,
     random: () => 0,
   });
   const handler = createAdapter({
