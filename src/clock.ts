@@ -23,5 +23,8 @@ export const systemClock: Clock = {
   },
 };
 
+/** A signal that aborts after so many milliseconds of real time, for what waits for others than us. */
+export const timeLimit = (ms: number): AbortSignal => AbortSignal.timeout(ms);
+
 /** Chance, in [0, 1): an argument wherever it decides something, so that a test can choose it. */
 export const systemRandom: () => number = Math.random;

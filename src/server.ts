@@ -4,7 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
 import { createTokens } from "./access/tokens.js";
 import { createAdmin } from "./admin/admin.js";
-import { type Clock, systemClock } from "./clock.js";
+import { type Clock, systemClock, timeLimit } from "./clock.js";
 import { createPaging } from "./conventions/paging.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
@@ -152,7 +152,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const admin = createAdmin({
     ...{ store, coordination, clock, tokens, ttlMaxMs: settings.tokenTtlMaxMs, log: log.module("health") },
     ...{ tokenHolder: resets.tokenHolder, countReplicas: roster.countAlive, countActive: nodes.countActive },
-    ...{ fetch: createOutbound().fetch, externalUrls: settings.externalHealthUrls },
+    ...{ fetch: createOutbound().fetch, externalUrls: settings.externalHealthUrls, timeLimit },
     samples: () => ({ connected: streams(), lastAt: resources.lastSampleAt(streams()) }),
     metricsIntervalMs: resourceSettings.collectionIntervalMs,
     machine: async () => machineUsage(await collector.sample(), metrics),

@@ -41,6 +41,8 @@ export interface HealthParts {
   }>;
   readonly externalUrls: Readonly<Record<string, string>>;
   readonly fetch: typeof fetch;
+  /** Aborts after so many milliseconds; other programs are late in real time, whatever `clock` says. */
+  readonly timeLimit: (ms: number) => AbortSignal;
   readonly metricsIntervalMs: number;
   /** Told after each round. */
   readonly onRound: (round: { readonly ready: boolean; readonly active: number | undefined }) => void;
@@ -69,7 +71,7 @@ export function createHealth(parts: HealthParts) {
   const run = async (name: CheckName, look: (signal: AbortSignal) => Promise<Finding>): Promise<void> => {
     let finding: Finding;
     try {
-      finding = await withLimit(look);
+      finding = await withLimit(look, parts.timeLimit(limitMs));
       ended(name);
     } catch (error) {
       if (!isOutage(error) && !(error instanceof LateError)) throw error;
@@ -228,8 +230,7 @@ class LateError extends Error {
 }
 
 /** Gives up on a look after its time; what it was doing is told to stop. @throws LateError */
-async function withLimit<T>(look: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const signal = AbortSignal.timeout(limitMs);
+async function withLimit<T>(look: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
   const late = new Promise<never>((_, reject) => {
     signal.addEventListener("abort", () => reject(new LateError(`no answer within ${limitMs} ms`)), { once: true });
   });
