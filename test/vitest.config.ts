@@ -17,14 +17,16 @@ const atGivenMongo = [
 /** Fleets of processes that are killed, stopped and timed: one file at a time, or they would measure each other. */
 const fleets = ["test/e2e/{replicas,faults}-*.test.ts", "test/e2e/floods.test.ts"];
 
-/** What `make quick` leaves out: what needs a build or another program, and what takes longest. */
+/** What `make quick` leaves out: what needs a build or another program, and what takes longest. A pattern for each file. */
 export const notQuick = [
   ...["test/e2e/**", "test/bench.test.ts", "test/mongodb/**", "test/coordination/redis/**", "test/storage/mongo/**"],
-  ...["test/storage/{plans,differential}.test.ts", "test/poot/crash-mongo.test.ts"],
+  ...["test/storage/plans.test.ts", "test/storage/differential.test.ts", "test/poot/crash-mongo.test.ts"],
   // Several replicas, processes that are killed, floods, and machines and services that misbehave.
-  ...["test/{nodes,poot}/replicas.test.ts", "test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts"],
-  ...["test/port/{connections,answers}.test.ts", "test/rpc/body/reader.test.ts", "test/machine/look.test.ts"],
-  "test/agent/{malicious-service,service-time,slow-machine}.test.ts",
+  ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts"],
+  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts"],
+  ...["test/port/answers.test.ts", "test/port/connections.test.ts", "test/rpc/body/reader.test.ts"],
+  ...["test/agent/agent-malicious-service.test.ts", "test/agent/agent-slow-machine.test.ts"],
+  ...["test/agent/service-time.test.ts", "test/machine/look.test.ts"],
   // What heartbeat streams and pools go through, told in long stories (T1 to T34).
   ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
 ];
