@@ -59,7 +59,7 @@ async function named<Key extends string>(
   );
 }
 
-/** The key that stands for this value of the enum; undefined for UNSPECIFIED. */
+/** The key that this value of the enum belongs to; undefined for UNSPECIFIED. */
 export const fromWire = <Key extends string, Value>(
   table: Readonly<Record<Key, Value>>,
   value: Value,

@@ -29,7 +29,7 @@ export interface PoolDocument {
 }
 
 export const maxNodesDefault = 100;
-/** A deletion takes far less time. After this long its process is dead, and the pool is open again. */
+/** A deletion takes far less time. A longer one counts as dead, and the pool is open again. */
 export const closedMsMax = 60_000;
 
 const disruptedPercent = 55;

@@ -121,9 +121,9 @@ export function createAlerter(parts: {
     }
     const told = { severity, value_percent: value, threshold_percent: thresholds[resource][severity], updated_at: now };
     const made = { _id: newAlertId(now), node_id: nodeId, resource, active: true, raised_at: now, ...told } as const;
-    const stands = await (raised === undefined ? alerts.raise(made) : alerts.change(raised._id, told));
-    if (stands === null) active.delete(key);
-    else active.set(key, stands);
+    const current = await (raised === undefined ? alerts.raise(made) : alerts.change(raised._id, told));
+    if (current === null) active.delete(key);
+    else active.set(key, current);
   };
 
   return {

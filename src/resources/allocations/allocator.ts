@@ -119,13 +119,13 @@ export async function createAllocator(parts: {
 
   /** Writes the allocation into its node. Answers whether it was there. @throws Failure 5001, 5003, 5004, 5009 */
   const place = async (pointer: PointerDocument, actor: string): Promise<boolean> => {
-    let stood = false;
+    let wasThere = false;
     await nodes.change(pointer.node_id, clock.now, async (current) => {
       const patch = await patchFor(pointer, current, actor);
-      stood = patch === undefined;
+      wasThere = patch === undefined;
       return patch;
     });
-    return stood;
+    return wasThere;
   };
 
   /** Nothing was made. Without a key nobody asks for it again; with a key it is kept for a twin on another replica. */
@@ -193,8 +193,8 @@ export async function createAllocator(parts: {
     if (replayed && (over || made.confirmed)) return { allocation: allocatedOf(made), replayed: true };
     // What an earlier attempt began and did not finish is finished now, under the same id.
     try {
-      const stood = await place(made, request.actor);
-      if (await confirm(made)) return { allocation: allocatedOf(made), replayed: stood };
+      const wasThere = await place(made, request.actor);
+      if (await confirm(made)) return { allocation: allocatedOf(made), replayed: wasThere };
       // A twin of this request made it, and it was released, before this write: it stays released.
       await takeAway(made, request.actor);
       return { allocation: allocatedOf((await pointers.findOne({ _id: made._id })) ?? made), replayed: true };
