@@ -178,7 +178,7 @@ export async function createTokens(parts: {
 
   const away = outage({
     log: parts.log,
-    began: "New revocations are not read now; those that are known hold",
+    began: "New revocations are not read now; known ones stay in force",
     ended: "New revocations are read again",
   });
 

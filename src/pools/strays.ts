@@ -79,8 +79,8 @@ export function createStrays(parts: {
 
   const away = outage({
     log: parts.log,
-    began: "Nodes that their pool cannot hold are not looked for now",
-    ended: "Nodes that their pool cannot hold are looked for again",
+    began: "Nodes that do not fit into their pool are not looked for now",
+    ended: "Nodes that do not fit into their pool are looked for again",
   });
   return { task: turns({ clock, everyMs: turnMs, turn, away }).task };
 }

@@ -81,8 +81,8 @@ export function createFeed(parts: {
 
   const away = outage({
     log: parts.logger,
-    began: "What other replicas do to nodes is not read now",
-    ended: "What other replicas do to nodes is read again",
+    began: "Changes to nodes on other replicas are not read now",
+    ended: "Changes to nodes on other replicas are read again",
   });
   const loop = turns({ clock, everyMs: pollMs, turn: readOn, away });
 

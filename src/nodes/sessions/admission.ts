@@ -39,7 +39,8 @@ export function createAdmission(parts: {
 
     /**
      * Takes a place for a stream before anything of it is read: a stream that never says Hello holds a place too.
-     * Answers a function that gives the place back, to be called once. @throws Failure 4291, 5031
+     * Answers a function that gives the place back, to be called once.
+     * @throws Failure 4291, 5031
      */
     enter: (nodeId: string): (() => void) => {
       const draining = drainRefusal();
@@ -61,8 +62,8 @@ export function createAdmission(parts: {
     streams: (): number => streams,
 
     /**
-     * Counts one more session of the node, at most 3 in 8 s; nothing is counted while the counters are away. @throws
-     * Failure 4291, 5031
+     * Counts one more session of the node, at most 3 in 8 s; nothing is counted while the counters are away.
+     * @throws Failure 4291, 5031
      */
     admit: async (nodeId: string): Promise<void> => {
       const draining = drainRefusal();

@@ -70,7 +70,7 @@ export function createEpochs(parts: {
 
   return {
     /**
-     * Takes the node's next epoch, calls `begin` with the node as that write left it, and answers its answer.
+     * Takes the node's next epoch, calls `begin` with the node as that write left it, and passes its answer on.
      * @throws Failure 4011 the enrolment was reset; 4031 the node is banned; 5001 there is no such node; 5013 another
      * process of the node has opened a session meanwhile; 5031 the caller may come again
      */

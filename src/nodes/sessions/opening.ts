@@ -1,5 +1,5 @@
 // How a node's next session opens: it is admitted, gets the next epoch, is connected in the store, and is checked once
-// more, because whatever ended sessions meanwhile may not have seen this one.
+// more, because whatever ended sessions meanwhile may have missed this one.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../clock.js";
 import { type Coordination, isCoordinationAway } from "../../coordination/coordination.js";
@@ -57,7 +57,7 @@ export function createOpening(parts: {
     return session;
   };
 
-  /** Why the session is over already, by its node's document: whatever ended it may not have seen the session. */
+  /** Why the session is over by its node's document, if it is: whatever ended it may have missed the session. */
   const outdated = (node: NodeDocument, { bearer, bootId }: Opening, session: Session): Failure | undefined => {
     if (predatesReset(bearer, node)) return enrollmentReset();
     if (node.session_epoch !== session.epoch) return superseded(bootId, node.session_boot_id);
@@ -87,7 +87,7 @@ export function createOpening(parts: {
       );
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
-      // A ban, revocation, drain or newer session that came while it opened may not have seen this session.
+      // What ended sessions while this one opened (ban, revocation, drain, newer session) may have missed it.
       const late = outdated(node, opening, session) ?? admission.drainRefusal();
       if (late !== undefined) throw late;
       return { session, node };
@@ -110,7 +110,7 @@ export function createOpening(parts: {
       return epochs.take(opening, replica, (opened) => begin(opened, opening, link));
     },
 
-    /** The session that a unary beat names, here or formerly in another process. @throws as `Epochs.resume` */
+    /** The session that a unary beat names, known here or held by another process before. @throws as `Epochs.resume` */
     resume: async (opening: Opening, epoch: number): Promise<Session> => {
       const found = await epochs.resume(opening, epoch);
       if ("session" in found) return found.session;

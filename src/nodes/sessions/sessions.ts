@@ -46,7 +46,7 @@ export interface SessionMetrics {
 
 export type Sessions = ReturnType<typeof createSessions>;
 
-/** The shortest time to its next beat that a node without a stream is told. */
+/** The least time that a node without a stream is told to wait before its next beat. */
 const soonestMs = 1_000;
 
 export function createSessions(parts: {
