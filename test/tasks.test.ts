@@ -163,16 +163,16 @@ const wordsOf: Readonly<Record<keyof typeof callOf, readonly [began: string, end
   ],
   disruption: ["Silent pools are not looked for now", "Silent pools are looked for again"],
   strays: [
-    "Nodes that their pool cannot hold are not looked for now",
-    "Nodes that their pool cannot hold are looked for again",
+    "Nodes that do not fit into their pool are not looked for now",
+    "Nodes that do not fit into their pool are looked for again",
   ],
   log: [
     "The history of nodes is not moved to the log now; nothing of it is lost",
     "The history of nodes is moved to the log again",
   ],
-  feed: ["What other replicas do to nodes is not read now", "What other replicas do to nodes is read again"],
+  feed: ["Changes to nodes on other replicas are not read now", "Changes to nodes on other replicas are read again"],
   counting: ["Verdicts are not counted now; they are kept", "Verdicts are counted again"],
-  tokens: ["New revocations are not read now; those that are known hold", "New revocations are read again"],
+  tokens: ["New revocations are not read now; known ones stay in force", "New revocations are read again"],
   monitor: ["Samples cannot be written; they wait", "Samples are written again"],
   retention: [
     "Old samples are not deleted and alerts not counted now",

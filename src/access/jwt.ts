@@ -1,6 +1,6 @@
-// Tokens as signed text: JWT (RFC 7519) with HS256 and nothing else. Other Lucid services that share the secret may sign
-// their own. With a privileged key ring set, only that one signs and verifies what grants power: payers, admins, refresh
-// and enrolment tokens.
+// Tokens as signed text: JWT (RFC 7519) with HS256 and nothing else. Other Lucid services that share the secret may
+// sign their own. If a privileged key ring is set, only that ring signs and verifies tokens that grant power: payers,
+// admins, refresh and enrolment tokens.
 
 import { randomUUID } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
@@ -26,12 +26,12 @@ export interface Claims {
   readonly jti: string;
   readonly issuedAt: Date;
   readonly expiresAt: Date;
-  /** Of a node's token: the enrolment it belongs to. Absent where another service made it. */
+  /** Of a node's token: the enrolment it belongs to. Absent when another service made the token. */
   readonly enrollmentEpoch?: number | undefined;
 }
 
 export interface KeyRings {
-  /** The first signs, all verify. */
+  /** The first key signs, all keys verify. */
   readonly common: readonly SigningKey[];
   readonly privileged: readonly SigningKey[] | undefined;
 }
@@ -43,8 +43,8 @@ const leewaySeconds = 30;
 const aheadSecondsMax = 10 * 365 * 86_400;
 
 /**
- * A token may be dated so far ahead: clocks differ, and ours may have been set back since. One dated later would outlast
- * resets of an enrolment, which go by that date where a token names no enrolment.
+ * How far ahead a token may be dated: clocks differ, and ours may have been set back since. A token dated later would
+ * outlast resets of its node's enrolment, which compare this date when the token names no enrolment.
  */
 const issuedAheadSecondsMax = 86_400;
 
@@ -57,7 +57,7 @@ const needsPrivilege = (role: unknown, tokenType: unknown): boolean =>
 const ringFor = (rings: KeyRings, role: unknown, tokenType: unknown): readonly SigningKey[] =>
   (needsPrivilege(role, tokenType) ? rings.privileged : undefined) ?? rings.common;
 
-/** Signs the claims; times are kept in whole seconds, and the same claims always give the same text. */
+/** Signs the claims. Times are kept in whole seconds, and the same claims always give the same text. */
 export function signToken(rings: KeyRings, claims: Claims): Promise<string> {
   const [key] = ringFor(rings, claims.role, claims.tokenType);
   if (key === undefined) throw new Error("There is no key to sign with");
@@ -101,13 +101,13 @@ export async function verifyToken(rings: KeyRings, token: string, now: Date): Pr
   }
 }
 
-/** JSON knows 1e999, which is Infinity, and fractions: a token with such an end would never end. */
+/** JSON can hold 1e999, which is Infinity, and fractions. A token with such an expiry would never expire. */
 function assertTimes(payload: Record<string, unknown>, now: Date): void {
   for (const name of ["iat", "exp", "nbf"]) {
     const seconds = payload[name];
     if (name === "nbf" && seconds === undefined) continue;
     if (!isWhole(seconds) || seconds > now.getTime() / 1000 + aheadSecondsMax) {
-      throw new Error(`${name} is no whole number of seconds within 10 years`);
+      throw new Error(`${name} is not a whole number of seconds within 10 years`);
     }
   }
   if (Number(payload.iat) > now.getTime() / 1000 + issuedAheadSecondsMax) throw new Error("iat lies in the future");
@@ -141,5 +141,5 @@ function toClaims(payload: Record<string, unknown>): Claims {
   };
 }
 
-/** A number of seconds, or of something else, from 0. */
+/** A whole number, 0 or more. */
 const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0;

@@ -1,6 +1,6 @@
-// Keys as operators write them, and what makes one too weak to serve. Pure.
+// Keys as operators write them, and what makes a key too weak to use. Pure.
 
-/** Key rings are `kid:secret` pairs joined by commas; a bare secret has kid 1. Undefined when nothing is wrong. */
+/** What is wrong with a key ring; undefined when nothing is. For its form see `parseKeyRing`. */
 export function keyRingWeakness(ring: string): string | undefined {
   for (const { secret } of parseKeyRing(ring)) {
     if (Buffer.byteLength(secret) < 32) return "needs 32 bytes or more in each secret";
@@ -14,7 +14,7 @@ export interface SigningKey {
   readonly secret: string;
 }
 
-/** The first key signs, all verify. */
+/** `kid:secret` pairs joined by commas; a bare secret has kid 1. The first key signs, all keys verify. */
 export function parseKeyRing(ring: string): SigningKey[] {
   return ring.split(",").map((part) => {
     const pair = /^([A-Za-z0-9._-]{1,32}):(.+)$/.exec(part.trim());

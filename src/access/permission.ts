@@ -1,4 +1,4 @@
-// Who may do what: roles and their permissions, and how an RPC states the one it asks for. Pure.
+// Who may do what: roles, their permissions, and how an RPC states the permission it needs. Pure.
 
 export type Permission =
   | "node:read"
@@ -27,7 +27,7 @@ export const serviceRoles = ["operator", "payer", "admin"] as const;
 export type NodeRole = (typeof nodeRoles)[number];
 export type Role = NodeRole | (typeof serviceRoles)[number];
 
-/** Roles that only the privileged key may grant, when there is one. */
+/** Roles that only the privileged key may grant, if such a key is set. */
 export const privilegedRoles: readonly Role[] = ["payer", "admin"];
 
 const readAll: Permission[] = ["node:read", "pool:read", "resource:read", "poot:read", "payout:read"];
@@ -69,21 +69,19 @@ export const permissionsOf: Readonly<Record<Role, ReadonlySet<Permission>>> = {
   admin: new Set(all),
 };
 
-/** What an RPC asks of its caller. */
+/** What an RPC requires of its caller. */
 export interface Policy {
-  /**
-   * `open`: nothing, and a token is looked at only by the handler; `token`: any valid token; else that permission.
-   */
+  /** `open`: nothing, only the handler looks at a token; `token`: any valid token; else that permission. */
   readonly permission: Permission | "open" | "token";
   /**
-   * What a node's own token may reach: `self` (request field node_id must be its node), `refused`, or `handler`
-   * (the handler judges, as it does for streams). Absent: `refused`.
+   * What a node's own token may reach: `self` (the request's node_id must be its node), `refused`, or `handler` (the
+   * handler decides, as it does for streams). Absent: `refused`.
    */
   readonly nodeToken?: "self" | "refused" | "handler";
   /**
-   * The rate limit it counts against; absent: by the caller (public, authenticated or admin). `none` is for probes.
-   * `credential`: an open RPC whose request is its credential. A good one counts against its subject, which the handler
-   * tells by `charge`, a bad one against the address it came from.
+   * The rate limit that a call counts against. Absent: the caller's own (public, authenticated or admin). `none` is for
+   * probes. `credential` is for an open RPC whose request is its credential: a good one counts against its subject,
+   * which the handler reports by `charge`, a bad one against the address it came from.
    */
   readonly tier?: "poot" | "payout" | "credential" | "none";
 }

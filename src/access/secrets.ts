@@ -1,5 +1,5 @@
-// The keys of the service: as set, else, outside production, made once and kept in DATA_DIR, so that a restart keeps
-// tokens valid and sealed text readable.
+// The keys of the service: from the settings, or else, outside production, made once and kept in DATA_DIR, so that
+// after a restart tokens stay valid and sealed text readable.
 import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -26,9 +26,9 @@ export interface SecretSettings {
   readonly jwtSecretKey: string | undefined;
   readonly jwtPrivilegedSecretKey: string | undefined;
   readonly encryptionKey: string | undefined;
-  /** Whether the group of secrets.json may read it, as that of a mounted secret of Kubernetes may. */
+  /** Whether the group of secrets.json may read it, as with a secret that Kubernetes mounts. */
   readonly secretsGroupReadable?: boolean;
-  /** Makes new keys although there is a store whose texts and tokens came from others. */
+  /** Makes new keys even if there is a store whose texts and tokens were made with other keys. */
   readonly newSecretsAllowed?: boolean;
 }
 
@@ -37,7 +37,7 @@ interface Kept {
   readonly encryption_key: string;
 }
 
-/** @throws StartError when the kept keys cannot be used; they stay as they are */
+/** @throws StartError when the kept keys cannot be used; they are left as they are */
 export function loadSecrets(settings: SecretSettings): Secrets {
   const incomplete = settings.jwtSecretKey === undefined || settings.encryptionKey === undefined;
   const kept = incomplete ? keep(settings) : undefined;
@@ -60,7 +60,7 @@ const remedy =
   "restore it from the backup of DATA_DIR, or, to give up all tokens and sealed payout addresses, move it away and start " +
   "once with ALLOW_NEW_SECRETS=true";
 
-/** Reads the file, or makes it. Two processes at once end up with the same one. */
+/** Reads the file, or makes it. Two processes at the same time end up with the same file. */
 function keep(settings: SecretSettings): Kept {
   const file = join(settings.dataDir, "secrets.json");
   const read = () =>
@@ -68,7 +68,7 @@ function keep(settings: SecretSettings): Kept {
   makeFolder(settings.dataDir);
   const text = read();
   if (text !== undefined) return checked(file, text);
-  // Another process may have made both files since.
+  // Another process may have made both files meanwhile.
   if (storeExists(settings.dataDir) && settings.newSecretsAllowed !== true) return checked(file, read());
   const fresh: Kept = {
     jwt_secret_key: randomBytes(48).toString("base64url"),

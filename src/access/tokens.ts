@@ -1,4 +1,4 @@
-// Tokens and what became of them: issued, verified (and remembered for a while), refreshed once, spent, revoked.
+// Tokens and their use: issued, verified (and remembered for a while), refreshed once, spent, revoked.
 import { type Announcement, createAnnouncer } from "../announcement.js";
 import type { Clock } from "../clock.js";
 import { sha256Hex } from "../crypto.js";
@@ -13,14 +13,16 @@ import type { Caller } from "./caller.js";
 import { type Claims, type KeyRings, newJti, signToken, type TokenType, verifyToken } from "./jwt.js";
 import type { NodeRole, Role } from "./permission.js";
 
-/** A token that was used up or revoked; `_id` is the kind and the jti, or the hash of a challenge. */
+/** A token that was used up or revoked; `_id` is the kind and the jti, or the kind and the hash of a challenge. */
 interface TokenDocument {
   readonly _id: string;
   readonly kind: "revoked" | "refresh" | "enrollment" | "challenge";
   readonly at: Date;
   /** Of an enrolment token: the fingerprint of the key it was spent for. */
   readonly spent_for?: string;
-  /** Absent for revocations: only the jti is known of those, and a token may live as long as its maker likes. */
+  /**
+   * Absent for revocations: only the jti of a revoked token is known, and a token may live as long as its maker likes.
+   */
   readonly expires_at?: Date;
 }
 
@@ -37,9 +39,9 @@ export const tokensCollection: CollectionDefinition = {
 export const accessMs = 3_600_000;
 export const refreshMs = 86_400_000;
 export const enrollmentMs = 900_000;
-/** A lost answer to a refresh may be asked for again this long. */
+/** If the answer to a refresh was lost, the caller may ask for it again this long. */
 const refreshReplayMs = 60_000;
-/** A spent token is remembered longer than the leeway lets it verify, also where a clock steps back by hours. */
+/** A spent token is remembered for longer than it can be verified, even if a clock steps back by hours. */
 const spentMarginMs = 3 * 3_600_000;
 const cacheMax = 50_000;
 const cacheMs = 60_000;
@@ -56,15 +58,15 @@ export interface Grant {
   readonly role: Role;
   readonly nodeId: string | undefined;
   readonly ttlMs?: number;
-  /** Of a node: the enrolment the token belongs to. */
+  /** Of a node's token: the enrolment it belongs to. */
   readonly enrollmentEpoch?: number | undefined;
 }
 
-/** What other replicas have done to the tokens of nodes. */
+/** Resets of enrolments, which end the tokens of their nodes, on all replicas. */
 export interface EnrollmentResets {
-  /** Takes in what is new. Rejects when the store is away. */
+  /** Takes in new resets. Rejects when the store is away. */
   look(): Promise<void>;
-  /** Whether the token is from before the last reset of the node's enrolment. */
+  /** Whether the token is older than the last reset of the node's enrolment. */
   outdates(nodeId: string, token: Pick<Caller, "issuedAt" | "enrollmentEpoch">): boolean;
 }
 
@@ -75,7 +77,7 @@ export async function createTokens(parts: {
   readonly clock: Clock;
   readonly rings: KeyRings;
   readonly resets: EnrollmentResets;
-  /** The longest that a token lives which is issued here. */
+  /** The longest lifetime of a token that is issued here. */
   readonly ttlMaxMs: number;
   readonly log: Pick<Log, "info" | "warn">;
 }) {
@@ -108,7 +110,7 @@ export async function createTokens(parts: {
     };
   };
 
-  /** Verified claims of a token that is not revoked. @throws Failure 4011, 5031 before the first look at revocations */
+  /** Verified claims of a token that is not revoked. @throws Failure 4011; 5031 before revocations were first read */
   const check = async (token: string): Promise<Claims> => {
     if (!loaded) throw unavailable("Revoked tokens are not known yet", pollMs);
     const key = sha256Hex(token);
@@ -137,7 +139,7 @@ export async function createTokens(parts: {
     return claims;
   };
 
-  /** Marks it used. The date of its first use, which is now when this is it. */
+  /** Marks it used. Answers when it was first used; that is now if this is the first use. */
   const spend = async (
     kind: "refresh" | "enrollment" | "challenge",
     id: string,
@@ -165,7 +167,7 @@ export async function createTokens(parts: {
     revocations.announce(jti);
   };
 
-  /** Takes in what was revoked elsewhere since the last look. */
+  /** Takes in what other replicas revoked since the last look. */
   const lookRevoked = createDatedReader({
     page: (since: Date, after?: Cursor) =>
       documents.page({ kind: "revoked", at: { $gte: since } }, { index: "idx_kind_at", limit: 500, after }),
@@ -176,7 +178,7 @@ export async function createTokens(parts: {
 
   const away = outage({
     log: parts.log,
-    began: "New revocations are not read now; those that are known hold",
+    began: "New revocations are not read now; known ones stay in force",
     ended: "New revocations are read again",
   });
 
@@ -189,7 +191,7 @@ export async function createTokens(parts: {
     verify: async (token: string): Promise<Caller> => {
       const { tokenType, ...claims } = await check(token);
       if (tokenType === "node_refresh" || tokenType === "service_refresh") {
-        throw unauthenticated("A refresh token is no access token");
+        throw unauthenticated("A refresh token is not an access token");
       }
       return { ...claims, enrollmentEpoch: claims.enrollmentEpoch, tokenType };
     },
@@ -220,7 +222,7 @@ export async function createTokens(parts: {
         subject: claims.subject,
         issuedAt: claims.issuedAt,
         enrollmentEpoch: claims.enrollmentEpoch,
-        // The same key may spend it again: the pinning that was to follow may have failed.
+        // The same key may spend it again, because the pinning after the first time may have failed.
         spend: async (fingerprint: string) => {
           const { first, spentFor } = await spend("enrollment", claims.jti, claims.expiresAt, fingerprint);
           return first || spentFor === fingerprint;
@@ -229,9 +231,9 @@ export async function createTokens(parts: {
     },
 
     /**
-     * A new pair for a refresh token. Asked again within 60 s of its first use it gives the same pair, letter by letter.
-     * `proven` is called once the token has proved whose it is, before anything comes of it; it may refuse. So may
-     * `holderOf` for a node's token, and the pair is for what it answers.
+     * A new pair for a refresh token. Asked again within 60 s of its first use it gives exactly the same pair. `proven`
+     * is called once the token was verified, before anything is changed; it may refuse. `holderOf` may refuse a node's
+     * token too, and the pair gets the role and the enrolment that it answers.
      * @throws Failure 4011
      */
     refresh: async (
@@ -259,9 +261,9 @@ export async function createTokens(parts: {
       );
     },
 
-    /** Refuses the token for ever, on every replica within seconds. Again is harmless. */
+    /** Refuses the token for ever, on every replica within seconds. A second call does no harm. */
     revoke: async (jti: string): Promise<void> => {
-      // Replicas read of revocations by their date.
+      // Replicas find revocations by their date, so the store's clock gives it.
       const at = await parts.store.now();
       const document: TokenDocument = { _id: `revoked:${jti}`, kind: "revoked", at };
       await insertUnlessThere(documents, document);
@@ -270,7 +272,7 @@ export async function createTokens(parts: {
 
     isRevoked: (jti: string): boolean => revoked.has(jti),
 
-    /** Reads all revocations; before this is done no token is trusted. */
+    /** Reads all revocations; no token is accepted before that. */
     load,
 
     /** Marks an enrolment challenge as used; false when it was used before. `id` is its hash. */

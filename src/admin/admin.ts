@@ -1,4 +1,4 @@
-// What AdminService consists of, put together: tokens for callers, and what the service says of itself.
+// Puts AdminService together: tokens for callers, and what the service reports about itself.
 import type { Tokens } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
 import { createAdminHandler, type FindTokenHolder, type ServiceFacts } from "./handler.js";
@@ -11,9 +11,9 @@ export function createAdmin(
     readonly tokenHolder: FindTokenHolder;
     readonly facts: ServiceFacts;
     readonly clock: Clock;
-    /** The longest that a token may live. */
+    /** The longest lifetime of a token. */
     readonly ttlMaxMs: number;
-    /** Replicas that live, this one among them. */
+    /** Living replicas, including this one. */
     readonly countReplicas: () => Promise<number>;
   },
 ) {

@@ -1,4 +1,4 @@
-// AdminService: tokens, and what the service says of itself.
+// AdminService: tokens, and what the service reports about itself.
 import { durationFromMs, durationMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
@@ -26,13 +26,13 @@ export const adminPolicies: Readonly<Record<keyof typeof AdminService.method, Po
   getServiceHealth: { permission: "admin" },
 };
 
-/** What a token needs to know of its node; null when it does not exist. */
+/** What a token needs to know of its node; null when there is no such node. */
 export type FindTokenHolder = (nodeId: string) => Promise<{
   readonly role: NodeRole;
   readonly banned: boolean;
-  /** Grows with each reset of its enrolment. */
+  /** Grows with each reset of the node's enrolment. */
   readonly enrollmentEpoch: number;
-  /** Whether a token of it is from before the last reset. */
+  /** Whether a token of the node is older than the last reset. */
   readonly outdates: (token: Pick<Caller, "issuedAt" | "enrollmentEpoch">) => boolean;
 } | null>;
 
@@ -66,10 +66,10 @@ export function createAdminHandler(parts: {
   readonly tokens: Tokens;
   readonly health: Health;
   readonly tokenHolder: FindTokenHolder;
-  /** The longest that a token may live. */
+  /** The longest lifetime of a token. */
   readonly ttlMaxMs: number;
   readonly facts: ServiceFacts;
-  /** Replicas that live, this one among them. */
+  /** Living replicas, including this one. */
   readonly countReplicas: () => Promise<number>;
   readonly clock: Clock;
 }): ServiceImpl<typeof AdminService> {
@@ -135,7 +135,7 @@ export function createAdminHandler(parts: {
       version: facts.version,
       environment: facts.environment,
       engines: { storage: facts.storage, coordination: facts.coordination },
-      // Known for certain is this one alone while the store is away.
+      // While the store is away only this replica is certain.
       replicas: (await parts.countReplicas().catch(unless(isOutage))) ?? 1,
       startedAt: timestampFromDate(facts.startedAt),
       replicaId: facts.replicaId,
@@ -161,7 +161,7 @@ export function createAdminHandler(parts: {
   };
 }
 
-/** Node roles name a node, the others none; a token type given must be the role's. @throws Failure 4001 */
+/** Node roles need a node, other roles must not name one; a given token type must fit the role. @throws Failure 4001 */
 function requireFit({ nodeId, tokenType }: IssueTokenRequest, forNode: boolean): void {
   if (forNode && nodeId === "") throw malformed({ field: "node_id", description: "is required for a node's role" });
   if (!forNode && nodeId !== "") throw malformed({ field: "node_id", description: "is for node roles only" });

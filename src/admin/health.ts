@@ -1,5 +1,5 @@
-// How the service stands. Checks run in the background, each with its own time and limit; whoever asks gets the last
-// findings, so that no probe waits for a store and no probe storm becomes a load.
+// The health of the service. Checks run in the background, each with its own interval and time limit. A caller gets the
+// last findings, so that no probe waits for a store and a storm of probes causes no load.
 import type { Clock } from "../clock.js";
 import type { Coordination } from "../coordination/coordination.js";
 import type { Store } from "../storage/collection.js";
@@ -9,7 +9,7 @@ export type HealthLevel = "healthy" | "degraded" | "unhealthy";
 
 export interface Check {
   readonly status: HealthLevel;
-  /** For people; it never holds addresses or secrets. */
+  /** For people; never holds addresses or secrets. */
   readonly message: string;
   readonly timestamp: Date;
   readonly figures: Readonly<Record<string, number>>;
@@ -31,9 +31,9 @@ export interface HealthParts {
   readonly clock: Clock;
   /** Active nodes, and how many of them are connected. */
   readonly countActive: () => Promise<{ readonly active: number; readonly connected: number }>;
-  /** Streams held here, and when the last sample of one came, or could first have come. */
+  /** Streams held here, and when the last sample came or could first have come. */
   readonly samples: () => { readonly connected: number; readonly lastAt: Date };
-  /** What could not be read is undefined. */
+  /** A value that could not be read is undefined. */
   readonly machine: () => Promise<{
     cpuPercent: number | undefined;
     memoryPercent: number | undefined;
@@ -44,7 +44,7 @@ export interface HealthParts {
   /** Aborts after so many milliseconds; other programs are late in real time, whatever `clock` says. */
   readonly timeLimit: (ms: number) => AbortSignal;
   readonly metricsIntervalMs: number;
-  /** Told after each round. */
+  /** Called after each round. */
   readonly onRound: (round: { readonly ready: boolean; readonly active: number | undefined }) => void;
   readonly log: {
     info(message: string): void;
@@ -56,7 +56,7 @@ export type Health = ReturnType<typeof createHealth>;
 
 const limitMs = 3_000;
 const roundMs = 2_000;
-/** Counting a large fleet and sampling the machine cost something, and change slowly. */
+/** Interval of counting the fleet and sampling the machine, which cost something and change slowly. */
 const slowMs = 15_000;
 const usagePercentMax = 90;
 
@@ -75,16 +75,16 @@ export function createHealth(parts: HealthParts) {
       ended(name);
     } catch (error) {
       if (!isOutage(error) && !(error instanceof LateError)) throw error;
-      // The cause may name hosts or carry credentials: it goes to the log, which redacts, and not to whoever asks.
+      // The cause may name hosts or carry credentials, so it goes only to the log, which redacts it.
       failed(name, error);
-      // Losing coordination slows nothing down for long and decides nothing, so it never makes the service unhealthy.
+      // The loss of coordination slows nothing for long and decides nothing, so it never makes the service unhealthy.
       const status = name === "coordination" ? "degraded" : "unhealthy";
       finding = { status, message: `${label[name]} failed`, figures: {} };
     }
     checks.set(name, { ...finding, timestamp: clock.now() });
   };
 
-  /** Once for an outage, however long it takes. */
+  /** Logs an outage once, however long it lasts. */
   const failed = (name: CheckName, error: unknown): void => {
     if (!failing.has(name)) parts.log.error(`Health check failed: ${name}`, { error });
     failing.add(name);
@@ -103,7 +103,7 @@ export function createHealth(parts: HealthParts) {
   const coordination = async (): Promise<Finding> => {
     const beganMs = clock.monotonicMs();
     await parts.coordination.ping();
-    // A server that is read-only or full answers all the same, and counts nothing any more.
+    // A server that is read-only or full still answers a ping but no longer counts.
     await parts.coordination.hit("health", 1, roundMs);
     const figures = { response_time_ms: clock.monotonicMs() - beganMs };
     return { status: "healthy", message: "Coordination answers", figures };
@@ -115,7 +115,7 @@ export function createHealth(parts: HealthParts) {
     const ratio = counts.active === 0 ? 1 : counts.connected / counts.active;
     const figures = { healthy_nodes: counts.connected, total_nodes: counts.active, health_ratio: ratio };
     const share = `${counts.connected}/${counts.active} nodes healthy`;
-    // The fleet's state is not the service's: restarting us would not bring a node back.
+    // The fleet's state is not the service's: a restart of the service would not bring a node back.
     if (ratio >= 0.8) return { status: "healthy", message: share, figures };
     return { status: "degraded", message: `${ratio >= 0.5 ? "Only" : "Critical: Only"} ${share}`, figures };
   };
@@ -149,7 +149,7 @@ export function createHealth(parts: HealthParts) {
       Object.entries(parts.externalUrls).map(async ([name, url]) => {
         const headers = { "user-agent": "lucid-node-management/health-check" };
         const status = await parts.fetch(url, { signal, headers }).then((response) => {
-          // A body that nobody reads holds its connection.
+          // An unread body keeps its connection open.
           void response.body?.cancel().catch(ifUnreachable);
           return response.status;
         }, ifUnreachable);
@@ -179,7 +179,7 @@ export function createHealth(parts: HealthParts) {
   };
 
   let slowAtMs = Number.NEGATIVE_INFINITY;
-  /** Takes outages itself: they are findings. */
+  /** Handles outages itself, because they are findings. */
   const turn = async (): Promise<void> => {
     const withSlow = clock.monotonicMs() - slowAtMs >= slowMs;
     if (withSlow) slowAtMs = clock.monotonicMs();
@@ -194,7 +194,7 @@ export function createHealth(parts: HealthParts) {
 
   return {
     task: turns({ clock, everyMs: roundMs, turn }).task,
-    /** The checks that readiness needs, once; afterwards the task goes on. */
+    /** Runs the checks that readiness needs, once; after that the task runs them. */
     first: async () => {
       await fast();
       parts.onRound({ ready: isReady(), active });
@@ -203,7 +203,7 @@ export function createHealth(parts: HealthParts) {
     isReady,
     checks: (): ReadonlyMap<CheckName, Check> => checks,
     uptimeMs: () => clock.monotonicMs() - startedMs,
-    /** Not ready from now on. */
+    /** The service is not ready from now on. */
     drain: () => {
       draining = true;
     },
@@ -219,7 +219,7 @@ const label: Readonly<Record<CheckName, string>> = {
   external_dependencies: "Asking external dependencies",
 };
 
-/** What fetch rejects with when there is no answer: TypeError for the network, DOMException for the time that is over. */
+/** What fetch rejects with when there is no answer: TypeError for the network, DOMException for a timeout. */
 const ifUnreachable = (error: unknown): 0 => {
   if (!(error instanceof TypeError || error instanceof DOMException)) throw error;
   return 0;
@@ -229,7 +229,7 @@ class LateError extends Error {
   override readonly name = "LateError";
 }
 
-/** Gives up on a look after its time; what it was doing is told to stop. @throws LateError */
+/** Stops waiting for a check when the signal aborts, which also tells the check to stop. @throws LateError */
 async function withLimit<T>(look: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
   const late = new Promise<never>((_, reject) => {
     signal.addEventListener("abort", () => reject(new LateError(`no answer within ${limitMs} ms`)), { once: true });

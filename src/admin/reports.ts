@@ -1,4 +1,4 @@
-// What the health endpoints say over HTTP: little, for anybody may ask.
+// What the health endpoints tell over HTTP: little, because anybody may ask.
 import type { Clock } from "../clock.js";
 import type { HealthReports } from "../port/http-routes.js";
 import type { Health } from "./health.js";

@@ -1,20 +1,20 @@
-// Asked twice, answered the same: what a request with an idempotency key is known by, and what it means.
+// Asked twice, answered the same: how a request with an idempotency key is recognised, and what it means.
 import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { sha256Hex } from "../crypto.js";
 import { keyReused } from "../failure.js";
 import { DuplicateKeyError } from "../storage/collection.js";
 
-/** What a document carries that was made under a key. */
+/** The fields of a document that was made under a key. */
 export interface Keyed {
   readonly idempotency_id?: string;
   readonly idempotency_meaning?: string;
 }
 
-/** A key belongs to the one who sends it and to the RPC it is sent to; an empty one is none. */
+/** A key belongs to its sender and to the RPC that it is sent to; an empty key counts as none. */
 export const idempotencyId = (procedure: string, subject: string, key: string): string | undefined =>
   key === "" ? undefined : sha256Hex(JSON.stringify([procedure, subject, key]));
 
-/** The request as sent, normalised, without its key, as a hash that begins with the version of this rule. */
+/** A hash of the request as sent, normalised and without its key; it begins with the version of this rule. */
 export function meaningOf<Desc extends DescMessage>(schema: Desc, request: MessageShape<Desc>): string {
   const { idempotency_key: _, ...rest } = toJson(schema, request, { useProtoFieldName: true }) as Record<
     string,
@@ -24,9 +24,9 @@ export function meaningOf<Desc extends DescMessage>(schema: Desc, request: Messa
 }
 
 /**
- * Makes something once a key; without a key, each time. `make` puts the given fields into what it makes, under a unique
- * index. Asked again with the same meaning it answers what the key has made, as it is now.
- * @throws Failure 5007 when the key was used with another meaning, and what `make` throws
+ * Makes something once per key, or on each call without a key. `make` puts the given fields into what it makes, under a
+ * unique index. Asked again with the same meaning, it answers what the key has made, in its present state.
+ * @throws Failure 5007 when the key was used with another meaning, and whatever `make` throws
  */
 export async function once<Made extends Keyed>(ask: {
   readonly id: string | undefined;
@@ -46,7 +46,7 @@ export async function once<Made extends Keyed>(ask: {
     const key = id === undefined ? {} : { idempotency_id: id, idempotency_meaning: meaning };
     return { made: await ask.make(key), replayed: false };
   } catch (error) {
-    // The same request may have come twice at once: its twin has taken the name, the place or the key.
+    // The same request may have come twice at the same time: its twin has taken the name, the slot or the key.
     const twin = await earlier();
     if (twin !== null) return { made: twin, replayed: true };
     throw error instanceof DuplicateKeyError ? keyReused() : error;

@@ -1,5 +1,5 @@
-// Pages of lists: by number for people, by token for programs. A token is a keyset position under a MAC of ours, bound to
-// the filters and the order it came from, so that it is stable under inserts and means the same on every replica.
+// Pages of lists: by number for people, by token for programs. A token is a keyset position under a MAC of ours, bound
+// to the filters and the order it came from. So it is stable under inserts and means the same on every replica.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { PaginationSchema } from "../../gen/lucid/node/v1/common_pb.js";
 import { hmac, sameBytes } from "../crypto.js";
@@ -18,7 +18,7 @@ export interface Window {
   readonly limit: number;
   readonly skip: number;
   readonly after?: Cursor;
-  /** Undefined when asked for by token. */
+  /** Undefined when the page was asked for by token. */
   readonly page: number | undefined;
 }
 
@@ -55,9 +55,9 @@ export function createPaging(key: Uint8Array) {
   };
 
   return {
-    /** A position as a token that means the same on every replica, bound to what it is a position in. */
+    /** Makes a position into a token that means the same on every replica, bound to its list. */
     seal,
-    /** The position of a token; undefined when it is not one of ours for that binding. */
+    /** The position of a token; undefined when this service did not make it for that binding. */
     unseal,
 
     /** What to read. `binding` names the list, its filters and its order. @throws Failure 4001 */
@@ -76,7 +76,7 @@ export function createPaging(key: Uint8Array) {
       return { limit, skip: (page - 1) * limit, page };
     },
 
-    /** Where the page stands. Counts only when asked for by number; a count may give up (undefined). */
+    /** The answer's pagination. It counts only when asked by page number; a count may give up (undefined). */
     pagination: async (
       window: Window,
       binding: string,

@@ -2,11 +2,14 @@
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import { malformed } from "../failure.js";
 
-// From 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z, as google.protobuf.Timestamp says; the binary form carries anything.
+// From 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z, as google.protobuf.Timestamp says; the binary form can carry any
+// value.
 const secondsMin = -62_135_596_800n;
 const secondsMax = 253_402_300_799n;
 
-/** The time in milliseconds, what is finer cut off. @throws Failure 4001 for one that Timestamp does not allow */
+/**
+ * The time in milliseconds; anything finer is cut off. @throws Failure 4001 for a time that Timestamp does not allow
+ */
 export function dateOf(field: string, timestamp: Timestamp): Date {
   const { seconds, nanos } = timestamp;
   if (seconds < secondsMin || seconds > secondsMax || nanos < 0 || nanos > 999_999_999) {

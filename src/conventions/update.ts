@@ -1,9 +1,9 @@
 // Updates: a mask names what to change, a named path without a value clears the field, and a caller may insist on the
-// version it has seen.
+// version that it has seen.
 import type { FieldMask } from "@bufbuild/protobuf/wkt";
 import { malformed, versionMismatch } from "../failure.js";
 
-/** The paths of the mask, each once. @throws Failure 4001 when it is empty or names anything else */
+/** The paths of the mask, each once. @throws Failure 4001 when the mask is empty or names any other path */
 export function maskedPaths<Path extends string>(mask: FieldMask | undefined, allowed: readonly Path[]): Set<Path> {
   const paths = mask?.paths ?? [];
   if (paths.length === 0)

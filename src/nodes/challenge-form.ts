@@ -1,7 +1,7 @@
-// The form of an enrolment challenge, which both ends know: a key that signs nothing of another form for an enrolment can be
-// led to nothing else by it. A text names its use and its node, then come 16 random bytes, the end of its life (milliseconds
-// since the epoch, 8 bytes, big-endian), the 32 bytes of the key that asked, and 32 bytes that only the service can check.
-// Pure.
+// The form of an enrolment challenge, which both ends know. A key that signs only this form for an enrolment cannot be
+// misled into signing anything else. The text names its use and its node; then come 16 random bytes, the expiry
+// (milliseconds since the epoch, 8 bytes, big-endian), the 32 bytes of the key that asked, and 32 bytes that only the
+// service can check. Pure.
 
 /** No other text that a node's key signs begins like this; proofs begin with "lucid.poot.v1". */
 const prefix = "lucid.enrollment.v1";
@@ -21,7 +21,7 @@ export interface ChallengeFields {
 
 const head = (nodeId: string): Uint8Array => new TextEncoder().encode(`${prefix}\n${nodeId}\n`);
 
-/** All of a challenge but the bytes that only the service can check, which follow. */
+/** All of a challenge except the bytes that only the service can check, which follow it. */
 export function challengeBody({ nodeId, random, expiresAt, publicKey }: ChallengeFields): Uint8Array {
   const start = head(nodeId);
   const body = new Uint8Array(start.length + randomBytes + expiryBytes + keyBytes);

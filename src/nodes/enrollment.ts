@@ -1,6 +1,6 @@
-// How a node proves who it is: it signs a challenge with its own Ed25519 key. The first key is pinned with an enrolment
-// token from an operator; afterwards the key alone brings the node back, however long it was away.
-// A challenge is stateless: what it is for, the node, random bytes, expiry and the key, all under a MAC of ours.
+// How a node proves its identity: it signs a challenge with its own Ed25519 key. The first key is pinned with an
+// enrolment token from an operator; afterwards the key alone brings the node back, however long it was away.
+// A challenge is stateless: its use, the node, random bytes, expiry and the key, all under a MAC made by this service.
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { hmac, sameBytes, sha256Hex, verifyEd25519 } from "../crypto.js";
@@ -9,25 +9,28 @@ import { challengeBody, readChallenge } from "./challenge-form.js";
 import { type NodeDocument, type Patch, predatesReset, type TokenOrigin } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
-/** An enrolment token as verified: whom it is for, and how to spend it. */
+/** A verified enrolment token: the node it is for, and how to spend it. */
 export interface EnrollmentToken extends TokenOrigin {
   readonly nodeId: string;
   readonly subject: string;
-  /** Spends it for the key of that fingerprint; false when it was spent before, for another one. */
+  /** Spends the token for the key with that fingerprint; false when it was already spent for another key. */
   spend(fingerprint: string): Promise<boolean>;
 }
 
-/** The token that a call brings, verified when asked for; undefined when it brings none. @throws Failure 4011 */
+/**
+ * The token that a call brings, verified when it is asked for; undefined when the call brings none. @throws Failure
+ * 4011
+ */
 export type BringToken = () => Promise<EnrollmentToken | undefined>;
 
 const lifetimeMs = 120_000;
 
 export type Enrollment = ReturnType<typeof createEnrollment>;
 
-/** `key` signs challenges; every replica must have the same. */
+/** `key` signs challenges; every replica must have the same key. */
 export function createEnrollment(parts: {
   readonly repository: NodeRepository;
-  /** Marks a challenge as used, in the store; false when it was used before. Remembered until then. */
+  /** Marks a challenge as used, in the store, until `expiresAt`; false when it was used before. */
   readonly spend: (id: string, expiresAt: Date) => Promise<boolean>;
   readonly clock: Clock;
   readonly key: Uint8Array;
@@ -37,8 +40,8 @@ export function createEnrollment(parts: {
   const mac = (body: Uint8Array) => hmac(key, body);
 
   /**
-   * The token that lets this key in, looked at only when one is needed: an agent that still brings its spent one must not
-   * be locked out. Undefined: the key is pinned already.
+   * The token that lets this key in. It is read only when a token is needed: an agent that still brings its spent token
+   * must not be locked out. Undefined: the key is pinned already.
    * @throws Failure 4031 banned or another key is pinned, 4011 when a token is needed and there is none for this node
    */
   const authorise = async (
@@ -51,7 +54,7 @@ export function createEnrollment(parts: {
     const token = await bring();
     if (token === undefined) throw unauthenticated("An enrolment token for this node is required");
     if (token.nodeId !== node._id) throw notAllowed("The enrolment token is for another node");
-    // Or whoever was shut out by the reset would come back with the token that had let it in.
+    // Otherwise the agent that the reset shut out would come back with the token that had let it in.
     if (predatesReset(token, node)) {
       throw unauthenticated("The enrolment token is older than the last reset of the node's enrolment");
     }
@@ -71,7 +74,7 @@ export function createEnrollment(parts: {
   const checked = (nodeId: string, challenge: Uint8Array): { publicKey: Uint8Array; expiresAt: Date } => {
     const read = readChallenge(nodeId, challenge);
     if (read === undefined || !sameBytes(mac(read.body), read.mac)) {
-      throw unauthenticated("The challenge is not one of ours for this node");
+      throw unauthenticated("The challenge was not issued by this service for this node");
     }
     if (read.expiresAt <= clock.now()) throw unauthenticated("The challenge has expired");
     return read;
@@ -91,8 +94,8 @@ export function createEnrollment(parts: {
     },
 
     /**
-     * Checks the signature and pins the key if none is; answers the node. A challenge serves once. `proven` is called once
-     * the key has answered, before anything comes of it; it may refuse.
+     * Checks the signature and pins the key if none is pinned; answers the node. A challenge can be used once. `proven`
+     * is called after the signature was verified and before anything is changed; it may refuse.
      * @throws Failure 4011, 4031, 5001
      */
     complete: async (
@@ -104,7 +107,7 @@ export function createEnrollment(parts: {
     ): Promise<NodeDocument> => {
       const { publicKey, expiresAt } = checked(nodeId, challenge);
       if (!verifyEd25519(publicKey, challenge, signature)) {
-        throw unauthenticated("The signature is not that key's over the challenge");
+        throw unauthenticated("The signature does not match the key and the challenge");
       }
       await proven();
       const node = await repository.get(nodeId);

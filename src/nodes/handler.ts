@@ -1,4 +1,4 @@
-// NodeService: each RPC reads its request, asks the feature, and shapes the answer. Those that change a node are in
+// NodeService: each RPC reads its request, asks the feature, and shapes the answer. The RPCs that change a node are in
 // registration.ts and lifecycle.ts, heartbeats in sessions/stream.ts.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
@@ -46,7 +46,8 @@ export const nodePolicies = {
   beginEnrollment: { permission: "open", tier: "credential" },
   completeEnrollment: { permission: "open", tier: "credential" },
   resetEnrollment: { permission: "node:admin" },
-  // Bounded by its own rules (sessions per node, streams per replica): a fleet behind one address must find back.
+  // Bounded by its own rules (sessions per node, streams per replica), because a fleet behind one address must be able
+  // to reconnect.
   heartbeat: { permission: "node:heartbeat", nodeToken: "handler", tier: "none" },
   reportHeartbeat: { permission: "node:heartbeat", nodeToken: "self" },
   watchNodes: { permission: "node:read" },
@@ -65,9 +66,9 @@ export interface NodeHandlerParts {
   readonly clock: Clock;
   readonly storeNow: () => Promise<Date>;
   readonly payoutAddresses: PayoutAddresses;
-  /** The tokens of a node that has proved who it is. */
+  /** The tokens of a node that has proved its identity. */
   readonly issueNodeTokens: (node: NodeDocument) => Promise<TokenPair>;
-  /** The enrolment token of a call, verified; undefined when it brings none. */
+  /** The enrolment token of a call, verified; undefined when the call brings none. */
   readonly enrollmentToken: (header: Headers) => Promise<EnrollmentToken | undefined>;
   readonly countOperation: (operation: string, status: "success" | "error") => void;
   readonly unknownMessages: { inc(): void };
@@ -79,7 +80,7 @@ export interface NodeHandlerParts {
   };
 }
 
-/** The RPCs of NodeService that are this folder's; those of resources stand beside them. */
+/** The RPCs of NodeService that this folder answers; src/resources answers the others. */
 export type NodeHandlers = Pick<ServiceImpl<typeof NodeService>, keyof typeof nodePolicies>;
 
 export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
@@ -105,7 +106,8 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
     beginEnrollment: async ({ nodeId, publicKey }, context) => {
       const bring = () => parts.enrollmentToken(context.requestHeader);
       const { challenge, expiresAt } = await enrollment.begin(nodeId, publicKey, bring);
-      // That the key is pinned proves nothing yet, for keys are public: one who asks for others must not use up their limit.
+      // A pinned key proves nothing yet, because keys are public. The charge is by node and address, so that a caller
+      // who asks for other nodes does not use up their limit.
       await charge(callOf(context), `${nodeId} at ${callOf(context).peer.address}`);
       return { challenge, expiresAt: timestampFromDate(expiresAt) };
     },
@@ -119,7 +121,7 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       }),
     resetEnrollment: async ({ nodeId }, context) => {
       const actor = callerOf(context).subject;
-      // Replicas read of resets by their date.
+      // Replicas find resets by their date, so the store's clock gives it.
       const at = await parts.storeNow();
       return {
         node: nodeToWire(
@@ -137,7 +139,7 @@ export function createNodeHandler(parts: NodeHandlerParts): NodeHandlers {
       const window = paging.window(request, binding);
       const query = { ...present({ since }), descending: true, ...window };
       const page = await log.eventsOf(request.nodeId, query);
-      // A node without any event never was; a deleted one keeps its events.
+      // A node without any event never existed; a deleted node keeps its events.
       if (page.items.length === 0) await requireHistory(request.nodeId);
       return {
         events: page.items.map(eventToWire),

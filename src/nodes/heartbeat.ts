@@ -5,12 +5,12 @@ export interface HeartbeatTiming {
   readonly graceMs: number;
   /** Replaces the default rule for LOST when set. */
   readonly lostAfterMs: number | undefined;
-  /** Beats a second that a replica wants to take at the most. */
+  /** Beats per second that a replica takes at most. */
   readonly rateMax: number;
 }
 
 /**
- * Time between beats: the configured interval, or longer where that many nodes would exceed the rate. The idea of a
+ * Time between beats: the configured interval, or longer when that many nodes would exceed the rate. The idea of a
  * load-shaped interval is Nomad's (its TTL is max(10 s, n / 50 per second)).
  */
 export const baseIntervalMs = (timing: HeartbeatTiming, connected: number): number =>
@@ -24,17 +24,17 @@ export const lostAfterMs = (timing: HeartbeatTiming, intervalMs: number): number
   timing.lostAfterMs ?? Math.max(300_000, 2 * (intervalMs + timing.graceMs));
 
 export interface Silence {
-  /** When the node was last heard, on the judge's monotonic clock; -Infinity when not since the judge began. */
+  /** When the node was last heard, on the judge's monotonic clock; -Infinity if not since the judge began. */
   readonly lastHeardMs: number;
-  /** The interval it was told. */
+  /** The interval that the node was told. */
   readonly intervalMs: number;
 }
 
 export interface Judge {
   readonly nowMs: number;
-  /** Since when the judge itself has been able to hear: its start, its last stall, the store's return. */
+  /** Since when the judge itself has been able to hear: since its start, its last stall, or the store's return. */
   readonly ableSinceMs: number;
-  /** The longest interval that may have been given before the judge began. */
+  /** The longest interval that a node may have been given before the judge began. */
   readonly longestIntervalMs: number;
 }
 
@@ -42,7 +42,7 @@ export type Judgement = "alive" | "disconnected" | "lost";
 
 /**
  * What a node's silence means. A node not heard since the judge was able to hear is presumed alive from that moment, so
- * that our outage never becomes the fleet's; one heard since is judged by its own silence.
+ * that our outage never becomes the fleet's. A node heard since then is judged by its own silence.
  */
 export function judgement(node: Silence, judge: Judge, timing: HeartbeatTiming): Judgement {
   const heardSince = node.lastHeardMs >= judge.ableSinceMs;
@@ -52,7 +52,7 @@ export function judgement(node: Silence, judge: Judge, timing: HeartbeatTiming):
   return silentMs >= node.intervalMs + timing.graceMs ? "disconnected" : "alive";
 }
 
-/** A sequence is the node's word alone: a jump beyond this says nothing of beats that were lost. */
+/** The node alone chooses its sequence, so a jump beyond this says nothing about lost beats. */
 const missedMax = 10_000n;
 
 /** How a beat's sequence continues the last one seen; `missed` is at most 10,000. */
@@ -66,13 +66,14 @@ const takeoversMax = 5;
 const takeoverWindowMs = 60_000;
 
 /**
- * Whether two machines seem to share an identity, by a node's last sessions, oldest first: more than 5 times in a minute
- * a session went back to a boot id seen before. An agent that keeps crashing has a new boot id each time and is not that.
+ * Whether two machines seem to share an identity, judged by a node's last sessions, oldest first: more than 5 times in
+ * a minute a session went back to a boot id seen before. An agent that keeps crashing does not match, because each
+ * start has a new boot id.
  */
 export function sharedIdentity(sessions: readonly { readonly boot_id: string; readonly at: Date }[]): boolean {
   const last = sessions.at(-1)?.at.getTime() ?? 0;
   const recent = sessions.filter(({ at }) => last - at.getTime() < takeoverWindowMs);
   const boots = recent.map(({ boot_id }) => boot_id).filter((boot, place, all) => boot !== all[place - 1]);
-  // The first one took over from nobody that is seen here.
+  // The first session took over from none that is seen here.
   return boots.filter((boot, place) => boots.indexOf(boot) < place).length > takeoversMax;
 }

@@ -1,11 +1,14 @@
-// Labels: how they are stored, and selectors, whose terms, joined by commas, must all hold. Pure.
+// Labels as stored, and label selectors: terms joined by commas, which must all hold. Pure.
 import { malformed } from "../failure.js";
 import type { Filter } from "../storage/collection.js";
 
 const term =
   /^(?:(!)?([a-zA-Z0-9](?:[a-zA-Z0-9._/-]*[a-zA-Z0-9])?)|([a-zA-Z0-9](?:[a-zA-Z0-9._/-]*[a-zA-Z0-9])?)(==?|!=)([a-zA-Z0-9._-]*))$/;
 
-/** `key=value`, `key!=value` (also where the key is missing), `key`, `!key`. Undefined for an empty one. @throws Failure 4001 */
+/**
+ * `key=value`, `key!=value` (also true when the key is missing), `key`, `!key`. Undefined for an empty selector.
+ * @throws Failure 4001
+ */
 export function labelFilter(selector: string): Filter | undefined {
   if (selector.trim() === "") return undefined;
   const conditions = selector.split(",").map((text): Filter => {
@@ -23,8 +26,8 @@ export function labelFilter(selector: string): Filter | undefined {
 }
 
 /**
- * Dots would be paths in the store and a key of digits a position in a list: there "~" stands for a dot and "@" before
- * every key. Callers can write neither.
+ * In the store a dot would be a path and a key of digits a position in a list. So "~" replaces each dot and "@" goes
+ * before every key. Callers can write neither.
  */
 export const storeLabels = (labels: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(labels).map(([key, value]) => [storeLabelKey(key), value]));

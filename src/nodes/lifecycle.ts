@@ -1,5 +1,5 @@
-// The RPCs that move a node from one status to another: start, stop, restart, maintenance, bans. What a move may be is
-// decided in node.ts.
+// The RPCs that move a node from one status to another: start, stop, restart, maintenance, bans. node.ts decides which
+// moves are allowed.
 import { randomUUID } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";

@@ -7,15 +7,18 @@ import { isOutage, unless } from "../task.js";
 import type { NodeDocument, Patch } from "./node.js";
 import type { NodeRepository } from "./repository.js";
 
-/** What joining needs to know of a pool; null when it does not exist or is being deleted. May open one whose deletion was given up. */
+/**
+ * What joining needs to know of a pool; null when it does not exist or is being deleted. May reopen a pool whose
+ * deletion was given up.
+ */
 export type OpenForJoining = (poolId: string) => Promise<{ readonly maxNodes: number } | null>;
 
 export const defaultPriority = 50;
 
 /**
- * The slots that may be claimed, lowest first; none means full. Slots above max_nodes are left from before it was lowered:
- * each takes away one of the claimable ones from the top, so that claimants with different views of the pool still
- * compete for the same slots and the sum stays within max_nodes.
+ * The slots that may be claimed, lowest first; none means full. A slot above max_nodes is left from before max_nodes
+ * was lowered. Each such slot takes away one claimable slot from the top, so that claimants with different views of the
+ * pool still compete for the same slots and the total stays within max_nodes.
  */
 export function claimableSlots(taken: ReadonlySet<number>, maxNodes: number): number[] {
   const above = [...taken].filter((slot) => slot > maxNodes).length;
@@ -24,7 +27,7 @@ export function claimableSlots(taken: ReadonlySet<number>, maxNodes: number): nu
   return free.slice(0, Math.max(0, maxNodes - taken.size));
 }
 
-/** A move that is written: the node before it, and everything that the same write changed. */
+/** A written move: the node before it, and everything that the same write changed. */
 export interface Move {
   readonly poolId: string;
   readonly before: NodeDocument;
@@ -33,7 +36,7 @@ export interface Move {
 
 export type Membership = ReturnType<typeof createMembership>;
 
-/** `random` is in [0, 1); joins start at different slots, so that many at once seldom meet. */
+/** `random` is in [0, 1). Joins start at different slots, so that concurrent joins seldom collide. */
 export function createMembership(parts: {
   readonly repository: NodeRepository;
   readonly openForJoining: OpenForJoining;
@@ -53,7 +56,7 @@ export function createMembership(parts: {
   };
 
   /**
-   * Whether the claim stands now that it is written: a pool that was deleted or shrunk in between gives it back.
+   * Checks the claim after it is written: if the pool was deleted or shrunk in between, the claim must be given back.
    * @throws Failure 5002, 5004 when it must be given back
    */
   const confirm = async (poolId: string): Promise<void> => {
@@ -68,7 +71,7 @@ export function createMembership(parts: {
     event: { type: "updated", reason: "left its pool", actor },
   });
 
-  /** Back to the pool it came from if that has room still, else to none; what else the move changed goes back too. */
+  /** Returns the node to its former pool if that has room, else to no pool; restores what else the move changed. */
   const turnBack = async (current: NodeDocument, { before, patch }: Move, actor: string): Promise<Patch> => {
     const { pool_id: poolId, pool_priority: priority = defaultPriority } = before;
     const place = poolId === undefined ? undefined : await claim(poolId, priority).catch(unless(isOutage, isFailure));
@@ -79,7 +82,7 @@ export function createMembership(parts: {
   };
 
   /**
-   * To be called when a node's claim is written: a pool that was deleted or shrank in between turns the node back.
+   * To be called when a node's claim is written: turns the node back if the pool was deleted or shrunk in between.
    * @throws Failure 5002, 5004 when it was turned back
    */
   const settle = async (move: Move, actor: string): Promise<void> => {
@@ -93,7 +96,7 @@ export function createMembership(parts: {
           const patch = await turnBack(current, move, actor);
           return rename ? renamed(current, patch) : patch;
         });
-      // Its former name may have been taken meanwhile; in the pool it cannot stay.
+      // The node cannot stay in the pool. If its former name was taken meanwhile, it gets a new one.
       await back(false).catch((failure: unknown) => {
         if (!(failure instanceof Failure && failure.reason === "LUCID_ERR_5007")) throw failure;
         return back(true);
@@ -135,8 +138,8 @@ export function createMembership(parts: {
     leaving,
 
     /**
-     * A leader's word that the node, as it was read, must leave its pool. Where its name is taken among nodes without a pool
-     * it gets one of its own. False: it has changed since, a later leader has spoken, or that name is taken as well.
+     * Takes a node out of its pool for the leader. If its name is taken outside the pool, it gets a name made from its
+     * id. False: the node has changed since it was read, a later leader has written, or that name is taken as well.
      */
     takeOut: async (node: NodeDocument, fence: number): Promise<boolean> => {
       const patch = leaving("system");
@@ -160,7 +163,7 @@ const ifNameTaken =
 
 const nameMax = 100;
 
-/** As the patch, under a name that holds the node's own id and that no other node has. */
+/** The same patch with a new name, which holds the node's own id so that no other node has it. */
 function renamed(node: NodeDocument, patch: Patch): Patch {
   const name = patch.set?.name ?? node.name;
   const own = `${name.slice(0, nameMax - 1 - node._id.length)}-${node._id}`;
@@ -170,7 +173,10 @@ function renamed(node: NodeDocument, patch: Patch): Patch {
 
 const places: ReadonlySet<string> = new Set(["pool_id", "pool_slot", "pool_priority", "name_scope"]);
 
-/** The former values of the fields that a patch changed, its place in the pool apart, where nobody has changed them since. */
+/**
+ * The former values of the fields that a patch changed, except its place in the pool and fields that were changed again
+ * since.
+ */
 function restoring(current: NodeDocument, before: NodeDocument, patch: Patch) {
   const written = Object.keys({
     ...patch.set,
@@ -180,12 +186,12 @@ function restoring(current: NodeDocument, before: NodeDocument, patch: Patch) {
     (field) => !places.has(field) && isDeepStrictEqual(current[field], patch.set?.[field]),
   );
   const set = Object.fromEntries(fields.filter((field) => field in before).map((field) => [field, before[field]]));
-  // A node may have been sent the configuration by now: it takes over only one with a higher number.
+  // The node may have been sent the new configuration already: it takes over only a configuration with a higher number.
   if (fields.includes("configuration_version")) set.configuration_version = current.configuration_version + 1;
   return { set: set as Partial<NodeDocument>, unset: fields.filter((field) => !(field in before)) };
 }
 
-/** Runs an insert again while another node takes the claimed slot first. `attempt` claims anew each time. */
+/** Repeats an insert while another node takes the claimed slot first. `attempt` makes a new claim each time. */
 export async function whileSlotsCollide<T>(attempt: () => Promise<T>): Promise<T> {
   for (let collisions = 0; ; collisions++) {
     try {

@@ -21,7 +21,7 @@ export interface Change {
   readonly actor: string;
   readonly version: number;
   readonly at: Date;
-  /** The pool the node is in after it, and the one it has left by it. */
+  /** The pool the node is in after the change, and the pool that the change took it out of. */
   readonly pool_id?: string;
   readonly left_pool_id?: string;
 }
@@ -32,14 +32,14 @@ export interface Boot {
   readonly at: Date;
 }
 
-/** A start, stop or restart on its way; whoever finds it past its deadline ends it. */
+/** A start, stop or restart under way. Any process that finds it past its deadline ends it. */
 export interface Transition {
   readonly operation_id: string;
   readonly operation: Operation;
   readonly deadline: Date;
 }
 
-/** Resources of a node that are set aside; 0 for none of one. */
+/** Resources of a node that are set aside. 0 means nothing of that resource. */
 export interface Allocation {
   readonly allocation_id: string;
   readonly cpu_percent: number;
@@ -47,11 +47,11 @@ export interface Allocation {
   readonly disk_bytes: number;
   readonly network_mbps: number;
   readonly created_at: Date;
-  /** Absent: until it is released. */
+  /** Absent: the allocation lasts until it is released. */
   readonly expires_at?: Date;
 }
 
-/** From which use on a node raises alerts, percent; an absent one is the default. */
+/** Usage thresholds of a node's alerts, in percent; an absent field means the default. */
 export interface ThresholdSettings {
   readonly cpu_warn_percent?: number;
   readonly cpu_critical_percent?: number;
@@ -71,63 +71,77 @@ export interface NodeDocument {
   readonly status_reason: string;
   readonly node_type: NodeRole;
   readonly pool_id?: string;
-  /** The place it holds in its pool, 1 to max_nodes; unique with pool_id, so that a pool cannot be overfilled. */
+  /**
+   * The slot that the node holds in its pool, 1 to max_nodes. It is unique with pool_id, so a pool cannot be
+   * overfilled.
+   */
   readonly pool_slot?: number;
   readonly pool_priority?: number;
   readonly hardware_info?: Json;
   readonly location?: Json;
   readonly configuration?: Json;
-  /** Grows when the configuration changes; the node has taken over `configuration_applied`. */
+  /**
+   * The version grows when the configuration changes; `configuration_applied` is the version that the node has taken
+   * over.
+   */
   readonly configuration_version: number;
   readonly configuration_applied: number;
-  /** By keys as wire.ts spells them for the store. */
+  /** Keys are spelled for the store; see labels.ts. */
   readonly labels: Readonly<Record<string, string>>;
   readonly connectivity: ConnectivityState;
-  /** The epoch of 1970 when no beat ever arrived. */
+  /** The start of 1970 until the first beat arrives. */
   readonly last_heartbeat: Date;
   readonly started_at?: Date;
   /** -1 without a score. */
   readonly poot_score: number;
-  /** The number of the count that the score comes from; absent without one. */
+  /** The number of the count that the score comes from; absent without a score. */
   readonly poot_count?: number;
   readonly agent_version: string;
   readonly banned: boolean;
   readonly payout_address?: string;
   readonly payout_address_fingerprint?: string;
   readonly payout_address_masked?: string;
-  /** Payouts wait until then; absent for a first address. */
+  /** Payouts to the address wait until this time; absent for a first address. */
   readonly payout_address_usable_at?: Date;
   /** Raw Ed25519 key in base64. */
   readonly public_key?: string;
   readonly key_fingerprint?: string;
-  /** Grows with each reset of the enrolment; absent before the first. A token of an earlier one serves no more. */
+  /**
+   * Grows with each reset of the enrolment; absent before the first. A token of an earlier enrolment is no longer
+   * accepted.
+   */
   readonly enrollment_epoch?: number;
   /**
-   * Of the last reset: tokens that name no enrolment serve no more that are from before. Where it differs from
-   * enrollment_epoch_at a former version has reset last, which counts no enrolments.
+   * When the enrolment was last reset. A token from before that names no enrolment is no longer accepted. If this
+   * differs from enrollment_epoch_at, a former version did the last reset, and former versions do not count enrolments.
    */
   readonly enrollment_reset_at?: Date;
-  /** Of the reset that enrollment_epoch counts last; always written with it. */
+  /** When the reset took place that enrollment_epoch counted last; always written with it. */
   readonly enrollment_epoch_at?: Date;
-  /** At most 256; expired ones stay until the next change of these. */
+  /** At most 256; expired ones stay until the next change of this list. */
   readonly allocations?: readonly Allocation[];
   readonly thresholds?: ThresholdSettings;
   readonly transition?: Transition;
   readonly maintenance_until?: Date;
-  /** Grows with each session; only the newest may write. */
+  /** Grows with each session; only the newest session may write. */
   readonly session_epoch: number;
   readonly session_boot_id?: string;
-  /** The replica that holds the newest session's stream and judges its silence; `unary` for one without a stream. */
+  /**
+   * The replica that holds the newest session's stream and judges its silence; `unary` for a session without a stream.
+   */
   readonly session_replica?: string;
   /** The newest sessions, at most 12: who opened them and when. */
   readonly boots?: readonly Boot[];
-  /** Since when it is DISCONNECTED for its silence; absent when it said goodbye. */
+  /** Since when the node is DISCONNECTED because it was silent; absent when it said goodbye. */
   readonly silent_since?: Date;
-  /** How far its clock was off as its history told last, ahead of ours or behind (negative); absent when it was right. */
+  /**
+   * How far the node's clock was off as its history last said: ahead of ours, or behind (negative); absent when it was
+   * right.
+   */
   readonly clock_off_ms?: number;
-  /** The greatest fencing token of a leader that has changed it. */
+  /** The greatest fencing token of a leader that has changed the node. */
   readonly fence?: number;
-  /** Of the last change: whoever does not know whether its write took place finds out by it. */
+  /** Random id of the last write. A writer whose answer was lost compares it to learn whether its write was applied. */
   readonly write_id?: string;
   readonly idempotency_id?: string;
   readonly idempotency_meaning?: string;
@@ -139,9 +153,9 @@ export interface NodeDocument {
   readonly unlogged_since?: Date;
   readonly created_at: Date;
   readonly updated_at: Date;
-  /** Absent once deleted; lists and counts know only live nodes. */
+  /** Absent once deleted; lists and counts include only live nodes. */
   readonly live?: true;
-  /** Set by a delete; the document goes once its changes are in the log. */
+  /** Set by a delete; the document is removed once its changes are in the log. */
   readonly deleted_at?: Date;
 }
 
@@ -150,11 +164,14 @@ export interface Patch {
   readonly set?: Partial<NodeDocument>;
   readonly unset?: readonly (keyof NodeDocument)[];
   readonly event: { readonly type: EventType; readonly reason: string; readonly actor: string };
-  /** Of this session alone: opening a newer one is no change of the node, so its version would not tell. */
+  /**
+   * Apply only while this session epoch is current. Opening a session does not bump `version`, so the version check
+   * alone would miss it.
+   */
   readonly ofEpoch?: number;
 }
 
-/** What a lifecycle call comes to: a change, or nothing because it is so already. */
+/** What a lifecycle call leads to: a change, or a message that the node is already in that state. */
 export type Decision = { readonly patch: Patch } | { readonly already: string };
 
 const allowedFrom: Readonly<Record<Operation, readonly NodeStatus[]>> = {
@@ -191,7 +208,7 @@ export function begin(
   };
 }
 
-/** Ends a transition well. */
+/** Completes a transition with success. */
 export function complete(transition: Transition, now: Date, reason: string): Patch {
   const { to } = goal[transition.operation];
   return {
@@ -209,8 +226,9 @@ export const fail = (reason: string): Patch => ({
 });
 
 /**
- * What time alone brings about: a transition of a node that nobody can ask ends well, one that a connected node left
- * unanswered past its deadline ends in ERROR, and maintenance ends at its deadline. Undefined: nothing yet.
+ * The change that is due by time alone. A transition of a node without a connection completes, because nobody can be
+ * asked. A transition that a connected node left unanswered past its deadline ends in ERROR. Maintenance ends at its
+ * deadline. Undefined: nothing is due yet.
  */
 export function advance(node: NodeDocument, now: Date): Patch | undefined {
   const { transition } = node;
@@ -226,7 +244,7 @@ export function advance(node: NodeDocument, now: Date): Patch | undefined {
   return undefined;
 }
 
-/** What a node's answer to the command of its transition brings about. Undefined: the answer is to something else. */
+/** What a node's answer to the command of its transition changes. Undefined: the answer is to another command. */
 export function answered(
   node: NodeDocument,
   result: { readonly commandId: string; readonly ok: boolean; readonly error: string },
@@ -272,8 +290,8 @@ const leaveMaintenance = (reason: string, actor: string): Patch => ({
 });
 
 /**
- * Shuts a node out; undefined when it is out already. Its session ends with it and nobody will judge its silence, so the
- * same write disconnects it.
+ * Shuts a node out; undefined when it is banned already. A ban ends the node's session, after which nobody would judge
+ * its silence, so the same write disconnects it.
  */
 export function ban(node: NodeDocument, actor: string, reason: string): Patch | undefined {
   if (node.banned) return undefined;
@@ -286,8 +304,9 @@ export function ban(node: NodeDocument, actor: string, reason: string): Patch | 
 }
 
 /**
- * Forgets the pinned key. The node's session ends with it, and nobody will judge its silence: the same write disconnects it
- * and takes the session's epoch, so that nothing that the session still says is written, whatever replica hears it.
+ * Forgets the pinned key. This ends the node's session, after which nobody would judge its silence, so the same write
+ * disconnects the node. The write also takes the next session epoch: nothing that the old session still says is
+ * written, whichever replica hears it.
  */
 export function resetEnrollment(node: NodeDocument, actor: string, now: Date): Patch {
   const disconnects = node.connectivity === "connected";
@@ -311,21 +330,21 @@ const resetReason = "enrolment reset";
 export const isReset = ({ type, reason }: Pick<Change, "type" | "reason">): boolean =>
   type === "updated" && reason === resetReason;
 
-/** What a node's token says of how it was made. */
+/** What a node's token says about how it was made. */
 export interface TokenOrigin {
   /** To the second. */
   readonly issuedAt: Date;
-  /** The enrolment it belongs to; undefined where another service made it, which knows of none. */
+  /** The enrolment it belongs to; undefined when another service made the token, which knows of no enrolments. */
   readonly enrollmentEpoch: number | undefined;
 }
 
-/** What a node's document says of the resets of its enrolment. */
+/** What a node's document says about resets of its enrolment. */
 export type ResetFields = Pick<NodeDocument, "enrollment_epoch" | "enrollment_reset_at" | "enrollment_epoch_at">;
 
 /**
- * Whether a node's token is from before the last reset of its enrolment. Clocks are asked only where the token names no
- * enrolment or a former version has reset, which left the number as it was. A token of the very second of the reset is from
- * before then, for nothing says that it is not.
+ * Whether a node's token is older than the last reset of its enrolment. Dates decide only if the token names no
+ * enrolment, or if a former version did the reset, which left the number as it was. A token issued in the same second
+ * as the reset counts as older, because nothing shows that it is newer.
  */
 export function predatesReset(
   token: TokenOrigin,
@@ -367,7 +386,10 @@ export function desiredStatus(status: NodeStatus): "active" | "inactive" | "main
   }
 }
 
-/** What a connected node still has to be told, from what is stored; nothing is queued, so nothing is lost. */
+/**
+ * The commands that a connected node still has to be sent. They follow from what is stored; nothing is queued, so
+ * nothing is lost.
+ */
 export type PendingCommand =
   | { readonly commandId: string; readonly kind: Operation }
   | { readonly commandId: string; readonly kind: "update_configuration"; readonly configuration: Json };

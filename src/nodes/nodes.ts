@@ -1,5 +1,5 @@
-// What the feature of nodes consists of, put together: from the log of changes up to the sessions, the judges of silence and
-// the RPCs. A part that must hear of another one built before it listens to what that one announces.
+// Puts the feature of nodes together: from the log of changes up to the sessions, the judges of silence and the RPCs. A
+// part that must hear of a part built earlier listens to what that part announces.
 import type { Tokens } from "../access/tokens.js";
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
@@ -34,7 +34,7 @@ import { createSweeper } from "./silence/sweeper.js";
 
 export type Nodes = Awaited<ReturnType<typeof createNodes>>;
 
-/** A wake-up call between replicas: the log has grown. */
+/** The channel on which replicas wake each other when the log has grown. */
 const logChannel = "node-log";
 
 export async function createNodes(parts: {
@@ -56,7 +56,7 @@ export async function createNodes(parts: {
   readonly takeSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
   readonly paging: Paging;
   readonly vault: Vault;
-  /** Signs enrolment challenges; every replica must have the same. */
+  /** Signs enrolment challenges; every replica must have the same key. */
   readonly challengeKey: Uint8Array;
   readonly clock: Clock;
   /** In [0, 1). */
@@ -71,7 +71,7 @@ export async function createNodes(parts: {
   const { store, repository, resets, tokens, coordination, roster, leadership, clock, random, metrics, settings } =
     parts;
 
-  // History: what was changed, in one order for all replicas.
+  // History: all changes, in one order for all replicas.
   const log = await createNodeLog({ store, repository, clock, logger: parts.log.module("history") });
   const feed = createFeed({ log, repository, clock, logger: parts.log.module("history") });
   const watch = createWatch({ repository, log, feed, paging: parts.paging, clock });
@@ -82,7 +82,7 @@ export async function createNodes(parts: {
   });
   feed.chunks.listen(({ entries }) => resets.heard(entries));
 
-  // Sessions: who is heard here.
+  // Sessions: the nodes that this replica hears.
   const sessions = createSessions({
     ...{ repository, coordination, clock, random, settings, replicaId: parts.replicaId },
     isRevoked: tokens.isRevoked,
@@ -102,7 +102,7 @@ export async function createNodes(parts: {
     for (const streams of [sessions, watch]) streams.endToken(jti, unauthenticated("The token was revoked"));
   });
 
-  // Silence: who is judged, and by whom.
+  // Silence: which nodes are judged, and by which replica.
   const expire = createExpire({ repository, clock, withholdsLoss: parts.withholdsLoss });
   const judging = { repository, expire, storeNow: store.now, clock, timing: settings };
   const sweeper = createSweeper({
@@ -116,7 +116,7 @@ export async function createNodes(parts: {
     log: parts.log.module("orphans"),
   });
 
-  // What callers do to nodes, and what time does.
+  // Changes that callers make to nodes, and changes that time makes.
   const reconciler = createReconciler({ repository, clock, leadership, log: parts.log.module("reconciler") });
   const membership = createMembership({ repository, openForJoining: parts.openForJoining, now: clock.now, random });
   const enrollment = createEnrollment({
@@ -136,7 +136,7 @@ export async function createNodes(parts: {
     skew: createSkewWatch({ repository, clock, log: parts.log.module("heartbeats") }),
   });
 
-  /** What other replicas say at once, each channel by itself: Redis may refuse one and not the other. */
+  /** Messages from other replicas. Each channel has its own subscription: Redis may refuse one and not the other. */
   const listen: Task = async (signal) => {
     await Promise.all([sessions.listen(signal), coordination.subscribe(logChannel, feed.wake, signal)]);
   };
@@ -154,7 +154,7 @@ export async function createNodes(parts: {
       active: await repository.countByStatus("active"),
       connected: await repository.countOf({ status: "active", connectivity: "connected" }),
     }),
-    /** Ends all streams OK within the window: those of nodes are told to reconnect. */
+    /** Ends all streams with OK within the window; nodes are told to reconnect. */
     drain: async (windowMs: number): Promise<void> => {
       watch.drain();
       await sessions.drain(windowMs, new AbortController().signal);

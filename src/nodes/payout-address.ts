@@ -1,5 +1,5 @@
-// The address that a node is paid to: sealed in its document, and a changed one usable only after a wait, so that whoever
-// steals an operator's token cannot redirect the next payout.
+// The address that a node is paid to. It is sealed in the node's document, and a changed address is usable only after a
+// wait, so that a thief of an operator's token cannot redirect the next payout.
 import type { Clock } from "../clock.js";
 import type { Vault } from "../crypto.js";
 import { malformed } from "../failure.js";
@@ -19,7 +19,10 @@ export function createPayoutAddresses(parts: {
   const { vault } = parts;
   const usableAt = () => new Date(parts.clock.now().getTime() + parts.cooldownMs);
   return {
-    /** The fields of a node with this address; `former` is the node before, absent for a new one. @throws Failure 4001 */
+    /**
+     * The fields of a node with this address; `former` is the node before, undefined for a new node. @throws Failure
+     * 4001
+     */
     fields: (address: string, former: NodeDocument | undefined): Partial<NodeDocument> => {
       const problem = parts.addressProblem(address);
       if (problem !== undefined) throw malformed({ field: "payout_address", description: problem });
@@ -32,7 +35,9 @@ export function createPayoutAddresses(parts: {
         ...(waits ? { payout_address_usable_at: usableAt() } : {}),
       };
     },
-    /** Takes the address away. The wait outlives it: taking it away first must not shorten the wait for another one. */
+    /**
+     * Takes the address away. The wait stays: taking the address away first must not shorten the wait for another one.
+     */
     cleared: (): Pick<Patch, "set" | "unset"> => ({
       unset: ["payout_address", "payout_address_fingerprint", "payout_address_masked"],
       set: { payout_address_usable_at: usableAt() },

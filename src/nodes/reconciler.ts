@@ -1,4 +1,4 @@
-// Ends what time alone ends: starts, stops and restarts that a crash or a silent node left behind, and maintenance whose
+// Ends what is overdue: starts, stops and restarts that a crash or a silent node left behind, and maintenance whose
 // deadline has passed. Handlers use the same step, so that a call is answered without waiting for the next turn.
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
@@ -16,18 +16,21 @@ const pageMax = 200;
 export function createReconciler(parts: {
   readonly repository: NodeRepository;
   readonly clock: Clock;
-  /** One replica does this at a time, or they would all read the same nodes to find that another one was faster. */
+  /**
+   * Only the leader does this. Otherwise all replicas would read the same nodes and find that another replica was
+   * faster.
+   */
   readonly leadership: () => Leadership | undefined;
   readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, clock, log } = parts;
 
-  /** Advances one node if time has come; answers the node as it is then. */
+  /** Advances one node if something is due; answers the node as it is then. */
   const step = async (node: NodeDocument, leadership?: Leadership): Promise<NodeDocument> => {
     const patch = advance(node, clock.now());
     if (patch === undefined) return node;
     const advanced = await repository.compareAndSet(node, patch, clock.now(), { fence: leadership?.token });
-    // Null: somebody else has moved it on, which is as good.
+    // Null: another writer has changed the node first, which is as good.
     return advanced ?? (await repository.get(node._id));
   };
 

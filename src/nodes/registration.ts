@@ -1,4 +1,4 @@
-// The RPCs by which a node comes, is described and goes: creation, updates, its payout address, deletion.
+// The RPCs that create, update and delete a node, and set its payout address.
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   type CreateNodeRequest,
@@ -58,7 +58,7 @@ export function registrationHandlers(parts: {
     return node;
   };
 
-  /** Takes back a node whose pool went away or shrank while it joined. */
+  /** Takes back a node whose pool was deleted or shrunk while it joined. */
   const undo = async (node: NodeDocument, caller: Caller, error: unknown): Promise<never> => {
     await repository.change(node._id, clock.now, (current) => remove(current, caller.subject, clock.now()));
     throw error;

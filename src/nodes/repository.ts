@@ -1,5 +1,5 @@
-// What is remembered of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
-// so that no change can be without its event. Beats are no changes: they move last_heartbeat under the session's epoch.
+// The store's view of nodes. Every change is a compare-and-set on one document and carries its history entry with it,
+// so that no change can lack its event. Beats are not changes: they move last_heartbeat under the session's epoch.
 import { type Announcement, createAnnouncer } from "../announcement.js";
 import { Failure, nodeExists, nodeNotFound, unavailable } from "../failure.js";
 import type { NodeId } from "../ids.js";
@@ -77,10 +77,10 @@ export const nodesCollection: CollectionDefinition = {
 
 export type NodeOrder = "created_at" | "name" | "poot_score" | "last_heartbeat";
 
-/** In place of a replica's id: the node reports by unary calls, which any replica may take. */
+/** Stored in place of a replica's id when the node reports by unary calls, which any replica may take. */
 export const unaryReplica = "unary";
 const bootsMax = 12;
-/** Changes that a node keeps which may be in the log already. */
+/** How many changes a node keeps that may be in the log already. */
 const unloggedKept = 100;
 
 export interface NodeFilter {
@@ -101,10 +101,10 @@ export interface PageQuery {
 
 export type NodeRepository = Awaited<ReturnType<typeof createNodeRepository>>;
 
-/** The node that was to be read or changed was deleted. */
+/** Whether the node that was to be read or changed is gone. */
 export const isNodeGone = (error: unknown): boolean => error instanceof Failure && error.reason === "LUCID_ERR_5001";
 
-/** Attempts of one change under contention; each loss means that another writer has moved the node on. */
+/** Attempts of one change under contention. Each lost attempt means that another writer changed the node first. */
 const attemptsMax = 50;
 
 export async function createNodeRepository(store: Store) {
@@ -121,9 +121,9 @@ export async function createNodeRepository(store: Store) {
   };
 
   /**
-   * Applies the patch if the node still has that version, and announces the node after it. Null: it has moved on. `fence`
-   * is the token of the leader that writes; absent for everybody else.
-   * @throws DuplicateKeyError when a name or a pool's slot is taken, StoreUnavailableError when nothing can be known
+   * Applies the patch if the node still has the version that was read, and announces the node after it. Null: another
+   * writer has changed the node since. `fence` is the token of the leader that writes; absent for all other writers.
+   * @throws DuplicateKeyError when a name or a pool's slot is taken, StoreUnavailableError when the outcome is unknown
    */
   const compareAndSet = async (
     node: NodeDocument,
@@ -146,8 +146,8 @@ export async function createNodeRepository(store: Store) {
   };
 
   /**
-   * Reads, decides and writes until the write holds. `decide` answers undefined to leave the node as it is, and may throw
-   * a Failure. Answers the node after the change.
+   * Reads, decides and writes until a write succeeds. `decide` answers undefined to leave the node as it is, and may
+   * throw a Failure. Answers the node after the change.
    */
   const change = async (
     nodeId: string,
@@ -194,8 +194,8 @@ export async function createNodeRepository(store: Store) {
 
   return {
     /**
-     * Each node that was inserted or changed here, as the write left it. A listener touches memory only, for the caller of
-     * the change waits for it. Beats, sessions and scores are no changes; what other replicas change is heard from the log.
+     * Each node that was inserted or changed here, as the write left it. The caller waits for listeners, so they
+     * touch memory only. Beats, sessions and scores are not changes; changes by other replicas come from the log.
      */
     changes: changes as Announcement<NodeDocument>,
     get,
@@ -209,7 +209,7 @@ export async function createNodeRepository(store: Store) {
     findByIdempotencyId: (id: string): Promise<NodeDocument | null> =>
       nodes.findOne({ idempotency_id: id, live: true }, { index: "idx_idempotency_id" }),
 
-    /** The slots taken in a pool; at most 1000, the largest pool. */
+    /** The slots taken in a pool; at most 1000, the size of the largest pool. */
     takenSlots: async (poolId: string): Promise<Set<number>> => {
       const page = await nodes.page(
         { pool_id: poolId, pool_slot: { $exists: true } },
@@ -218,11 +218,11 @@ export async function createNodeRepository(store: Store) {
       return new Set(page.items.flatMap((node) => (node.pool_slot === undefined ? [] : [node.pool_slot])));
     },
 
-    /** How many nodes hold a place in that pool, counted up to `max`. */
+    /** How many nodes hold a slot in that pool, counted up to `max`. */
     countPlaces: (poolId: string, max: number): Promise<number> =>
       nodes.count({ pool_id: poolId, pool_slot: { $exists: true } }, { index: "idx_pool_slot", max }),
 
-    /** The first pool behind that id that has a member; undefined where there is none. */
+    /** The first pool after that id, in the order of ids, that has a member; undefined when there is none. */
     nextPool: async (poolId: string): Promise<string | undefined> =>
       (
         await nodes.page(
@@ -232,9 +232,9 @@ export async function createNodeRepository(store: Store) {
       ).items[0]?.pool_id,
 
     /**
-     * Takes the epoch behind the one that was read and dates the node's liveness, in one write; the answer is the node
-     * after it. Null: another epoch was taken meanwhile, or the node is unknown, deleted or banned. `replica` is who holds
-     * the stream, or `unaryReplica`.
+     * Opens a session in one write: takes the epoch after the one that was read, and dates the node's liveness. Answers
+     * the node after the write. Null: another epoch was taken meanwhile, or the node is unknown, deleted or banned.
+     * `replica` is the holder of the stream, or `unaryReplica`.
      */
     openSession: (
       nodeId: NodeId,
@@ -249,31 +249,31 @@ export async function createNodeRepository(store: Store) {
         },
       ),
 
-    /** A session whose stream is gone goes on by unary calls. Null: it is no longer the node's newest. */
+    /** Lets a session without a stream go on by unary calls. Null: it is no longer the node's newest. */
     makeUnary: (nodeId: NodeId, epoch: number): Promise<NodeDocument | null> =>
       nodes.findOneAndUpdate(
         { _id: nodeId, session_epoch: epoch, live: true },
         { $set: { session_replica: unaryReplica } },
       ),
 
-    /** Nodes whose newest session that replica holds, a page at a time. */
+    /** Nodes whose newest session is held by that replica, a page at a time. */
     heldBy: (replica: string, connectivity: string, after?: Cursor): Promise<Page<NodeDocument>> =>
       nodes.page(
         { session_replica: replica, connectivity, live: true },
         { index: "idx_session_replica", limit: 1000, after },
       ),
 
-    /** The nodes of that pool that live, at most 1000, the largest pool. */
+    /** The live nodes of that pool, at most 1000, the size of the largest pool. */
     membersOf: async (poolId: string): Promise<NodeDocument[]> =>
       (await nodes.page({ live: true, pool_id: poolId }, { index: "idx_pool_id", limit: 1000 })).items,
 
-    /** Those that live among these nodes, at most 1000. */
+    /** The live nodes among these, at most 1000. */
     findMany: async (nodeIds: readonly string[]): Promise<Map<string, NodeDocument>> => {
       const page = await nodes.page({ _id: { $in: nodeIds }, live: true }, { index: "_id_", limit: 1000 });
       return new Map(page.items.map((node) => [node._id, node]));
     },
 
-    /** Writes last-seen times, each only while its epoch is the node's newest. Answers how many were. */
+    /** Writes last-seen times, each only while its epoch is the node's newest. Answers how many were written. */
     flush: async (beats: readonly { nodeId: string; epoch: number; at: Date }[]): Promise<number> => {
       const { matched } = await nodes.bulkUpdate(
         beats.map(({ nodeId, epoch, at }) => ({
@@ -304,19 +304,19 @@ export async function createNodeRepository(store: Store) {
         { index: "idx_enrollment_reset_at", limit: 500, after },
       ),
 
-    /** Those of these nodes, at most 1000, that have changes which are not in the log yet; deleted ones too. */
+    /** The nodes among these, at most 1000, that have changes which are not in the log yet; deleted nodes too. */
     unloggedAmong: async (nodeIds: readonly string[]): Promise<NodeDocument[]> =>
       (await nodes.page({ _id: { $in: nodeIds }, unlogged_since: { $exists: true } }, { index: "_id_", limit: 1000 }))
         .items,
 
-    /** Nodes with changes that are not in the log yet, the longest waiting first; deleted ones too. */
+    /** Nodes with changes that are not in the log yet, the longest waiting first; deleted nodes too. */
     unlogged: async (limit: number): Promise<NodeDocument[]> =>
       (await nodes.page({ unlogged_since: { $exists: true } }, { index: "idx_unlogged_since", limit })).items,
 
     /**
-     * Forgets changes that the log holds, up to these of at most 200 nodes; deleted ones go for good. Where some more have
-     * come, the node keeps the newest ones, some of them logged, and waits behind the others. Answers whether all of these
-     * nodes have nothing left to log.
+     * Drops changes that the log holds, up to the given change of each of at most 200 nodes; deleted nodes are removed
+     * for good. A node with newer changes keeps its newest ones, some of them logged, and waits behind the other nodes.
+     * Answers whether none of these nodes has anything left to log.
      */
     markLogged: async (
       logged: readonly { readonly nodeId: string; readonly change: number; readonly deleted: boolean }[],
@@ -337,7 +337,7 @@ export async function createNodeRepository(store: Store) {
       if (matched === living.length) return gone.every((count) => count === 1);
       await nodes.bulkUpdate(
         living.map(({ nodeId, change }) => ({
-          // The last ones, as many as the bound, hold all that came since.
+          // The newest changes, up to the bound, include all that came since.
           filter: { _id: nodeId, change: { $gt: change, $lte: change + unloggedKept } },
           update: { $set: { unlogged_since: now }, $push: { unlogged: { $each: [], $slice: -unloggedKept } } },
         })),
@@ -346,8 +346,8 @@ export async function createNodeRepository(store: Store) {
     },
 
     /**
-     * Dates the node's score by the count it comes from: an older count never overwrites a newer one. No change of the
-     * node: neither version nor history tell of it.
+     * Writes the node's score with the number of the count it comes from: an older count never overwrites a newer one.
+     * This is not a change of the node: neither version nor history show it.
      */
     setPootScore: async (nodeId: string, score: number, count: number): Promise<void> => {
       await nodes.updateOne(
@@ -385,7 +385,7 @@ function toUpdate(node: NodeDocument, patch: Patch, now: Date): Update {
     $set: {
       ...patch.set,
       updated_at: now,
-      // Written in any case: that it stands may be over by now, for moving changes to the log does not touch the version.
+      // Always written: another replica may have cleared it meanwhile, and clearing does not bump the version.
       unlogged_since: node.unlogged_since ?? now,
     },
     ...(unset.length === 0 ? {} : { $unset: Object.fromEntries(unset.map((field) => [field, true as const])) }),

@@ -1,4 +1,4 @@
-// What requests ask for, in the words of this folder.
+// What requests ask for, in this folder's own types.
 import type {
   CreateNodeRequest,
   ListNodesRequest,
@@ -22,7 +22,7 @@ import {
   typeToWire,
 } from "./wire.js";
 
-/** A node as created, INACTIVE; what its pool gives it comes from the claim. */
+/** A new node, INACTIVE; the fields of its pool come from the claim. */
 export function newNode(
   request: CreateNodeRequest,
   caller: Caller,
@@ -75,7 +75,7 @@ export function newNode(
 
 export type UpdatePath = "name" | "node_type" | "pool_id" | "configuration" | "location" | "labels";
 
-/** What the mask changes, the pool apart. @throws Failure 4001 for a path that cannot be cleared */
+/** What the mask changes, except the pool. @throws Failure 4001 for a path that cannot be cleared */
 export function updatePatch(
   request: UpdateNodeRequest,
   paths: ReadonlySet<UpdatePath>,

@@ -1,5 +1,5 @@
-// Which nodes' enrolments were reset: a token from before serves no more, on any replica. What is written in the node's
-// document decides, so that the reset is one write; this is what each replica knows of it without asking at each call.
+// Which nodes' enrolments were reset: no replica accepts a token from before a reset. The node's document decides, so
+// that a reset is one write; this file is what each replica knows of it without asking the store at each call.
 import type { Clock } from "../clock.js";
 import { present } from "../present.js";
 import { createDatedReader } from "../storage/dated.js";
@@ -31,24 +31,24 @@ export function createResets(parts: {
   });
 
   return {
-    /** A node was changed here. */
+    /** Takes in a node that was changed here. */
     note,
 
-    /** Takes in what was reset elsewhere; to be called about once a second. Rejects when the store is away. */
+    /** Reads what was reset elsewhere; to be called about once a second. Rejects when the store is away. */
     look,
 
-    /** Follows the log, so that a reset elsewhere is known as soon as anything of it. */
+    /** Follows the log, so that a reset elsewhere is known as soon as its entry is read. */
     heard: async (entries: readonly Pick<Change, "type" | "reason">[]): Promise<void> => {
       if (entries.some(isReset)) await look();
     },
 
-    /** Whether a node's token is from before a reset that is known here. */
+    /** Whether a node's token is older than a reset that is known here. */
     outdates: (nodeId: string, token: TokenOrigin): boolean => {
       const reset = known.get(nodeId);
       return reset !== undefined && predatesReset(token, reset);
     },
 
-    /** What must be known to make or renew a token of that node, read from the store; null when there is no such node. */
+    /** What is needed to make or renew a token of that node, read from the store; null when there is no such node. */
     tokenHolder: async (nodeId: string) => {
       const node = await parts.repository.find(nodeId);
       if (node === null) return null;

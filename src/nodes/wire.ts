@@ -39,7 +39,7 @@ export const typeToWire: Readonly<Record<NodeRole, NodeType>> = {
   storage: NodeType.STORAGE,
   compute: NodeType.COMPUTE,
 };
-/** How many there are of each, with each name of the enum but UNSPECIFIED. */
+/** How many nodes there are of each value, by the names of the enum without UNSPECIFIED. */
 export const countsToWire = async (
   countStatus: (status: domain.NodeStatus) => number | Promise<number>,
   countConnectivity: (connectivity: domain.ConnectivityState) => number | Promise<number>,
@@ -59,7 +59,7 @@ async function named<Key extends string>(
   );
 }
 
-/** The key whose value is this enum's; undefined for UNSPECIFIED. */
+/** The key that this value of the enum belongs to; undefined for UNSPECIFIED. */
 export const fromWire = <Key extends string, Value>(
   table: Readonly<Record<Key, Value>>,
   value: Value,

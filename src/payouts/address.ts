@@ -5,7 +5,7 @@ import { keccak_256 } from "@noble/hashes/sha3.js";
 
 const base58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
-/** What is wrong with an address, or undefined: a TRON address, or `0x` and 40 hex digits. */
+/** What is wrong with an address: it must be a TRON address, or `0x` and 40 hex digits. Undefined when it is fine. */
 export function addressProblem(address: string): string | undefined {
   if (address.startsWith("0x")) return hexAddressProblem(address);
   if (address.length !== 34 || !address.startsWith("T")) {
@@ -17,7 +17,7 @@ export function addressProblem(address: string): string | undefined {
   return checksum.equals(bytes.subarray(21)) ? undefined : "the checksum of the TRON address does not match";
 }
 
-/** Mixed case carries a checksum (EIP-55); one case alone carries none. */
+/** Mixed case carries a checksum (EIP-55); a single case carries none. */
 function hexAddressProblem(address: string): string | undefined {
   const digits = address.slice(2);
   if (!/^[0-9a-fA-F]{40}$/.test(digits)) return "not 0x and 40 hex digits";

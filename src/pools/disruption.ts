@@ -1,5 +1,5 @@
-// Mass failure: a pool that falls silent as one is likelier cut off than dead. The leader marks it, so that nobody acts on
-// the silence, and no node of it is declared LOST meanwhile.
+// Mass failure: a pool that falls silent as a whole is more likely cut off than dead. The leader marks the pool, so
+// that nobody acts on the silence and none of its nodes is declared LOST meanwhile.
 import type { Clock } from "../clock.js";
 import type { Chunk } from "../nodes/history/feed.js";
 import type { NodeRepository } from "../nodes/repository.js";
@@ -13,7 +13,7 @@ import type { PoolRepository } from "./repository.js";
 export type Disruption = ReturnType<typeof createDisruption>;
 
 const turnMs = 1000;
-/** A pool is looked at once for all that ask within this time. */
+/** An answer about a pool is kept this long for all callers. */
 const rememberedMs = 5000;
 
 export function createDisruption(parts: {
@@ -23,21 +23,21 @@ export function createDisruption(parts: {
   readonly clock: Clock;
   /** Silence after which a node is LOST. */
   readonly lostAfterMs: number;
-  /** How many pools this replica, leading, has found disrupted; 0 when it does not lead. */
+  /** How many pools this replica, as the leader, has found disrupted; 0 when it does not lead. */
   readonly gauge: { set(value: number): void };
   readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { pools, nodes, clock, log } = parts;
   /** Pools whose members have come or gone since the last turn. */
   const suspects = new Set<string>();
-  /** As they are marked in the store. */
+  /** The pools that are marked as disrupted in the store. */
   let disrupted: ReadonlySet<string> = new Set();
-  /** Pools that bear this leader's fence: no write of an older one lands on them any more. */
+  /** Pools that bear this leader's fence, so that no write of an older leader can change them any more. */
   const fenced = new Set<string>();
   const withheld = new Map<string, { readonly atMs: number; readonly answer: Promise<number | undefined> }>();
   let token: number | undefined;
 
-  /** What a leader cannot know from the log's tail: how things stood before it led. */
+  /** Takes in what a leader cannot know from the log's tail: the state from before it led. */
   const begin = async (leadership: Leadership): Promise<void> => {
     if (token === leadership.token) return;
     fenced.clear();
@@ -53,7 +53,7 @@ export function createDisruption(parts: {
     const found = isDisrupted(members);
     if (!leadership.holds() || (found === disrupted.has(poolId) && fenced.has(poolId))) return;
     const written = await pools.setDisrupted(poolId, found, clock.now(), leadership.token);
-    // It may be so already: then the assessment is this leader's from now on all the same.
+    // The mark may be there already. The assessment is this leader's from now on all the same.
     if (!written) await pools.claim(poolId, leadership.token);
     fenced.add(poolId);
     if (!written) return;
@@ -62,11 +62,11 @@ export function createDisruption(parts: {
     else changed.delete(poolId);
     disrupted = changed;
     const context = { pool_id: poolId, nodes: members.length };
-    if (found) log.warn("A pool fell silent as one; nothing is done about its nodes", context);
+    if (found) log.warn("A pool fell silent as a whole; none of its nodes is declared LOST", context);
     else log.info("A pool is heard again", context);
   };
 
-  /** An older leader may have written late: what is marked is read, not remembered. */
+  /** The marks are read, not remembered, because an older leader may have written late. */
   const readMarks = async (): Promise<void> => {
     const marked = new Set((await pools.disrupted()).map(({ _id }) => _id));
     const changed = [...marked, ...disrupted].filter((id) => marked.has(id) !== disrupted.has(id));
@@ -78,7 +78,7 @@ export function createDisruption(parts: {
     await begin(leadership);
     await readMarks();
     for (const poolId of [...suspects]) {
-      // Taken out first: what changes while it is looked at makes it suspect again.
+      // Taken out first: a change during the assessment makes the pool a suspect again.
       suspects.delete(poolId);
       try {
         await assess(poolId, leadership);
@@ -106,7 +106,7 @@ export function createDisruption(parts: {
     const pool = await pools.find(poolId);
     const ago = (date: Date | undefined) => clock.now().getTime() - (date?.getTime() ?? Number.NEGATIVE_INFINITY);
     if (pool?.disrupted_since !== undefined) return ago(pool.disrupted_since) > disruptionMsMax ? undefined : 0;
-    // The mark lags a little behind the silence.
+    // The mark comes a little later than the silence.
     if (isDisrupted(await nodes.membersOf(poolId))) return 0;
     const recoveredMs = ago(pool?.recovered_at);
     return recoveredMs < parts.lostAfterMs ? Math.max(0, recoveredMs) : undefined;
@@ -115,7 +115,7 @@ export function createDisruption(parts: {
   return {
     task: turns({ clock, everyMs: turnMs, turn, away }).task,
 
-    /** Follows the log. Nodes that are heard again concern only pools that were disrupted. */
+    /** Follows the log. A node that is heard again matters only to a pool that was disrupted. */
     heard: ({ entries }: Chunk): void => {
       for (const { type, connectivity, pool_id } of entries) {
         if (pool_id === undefined || type !== "connectivity") continue;
@@ -124,8 +124,8 @@ export function createDisruption(parts: {
     },
 
     /**
-     * How long ago the silence of that pool's nodes began to mean something: 0 while it is disrupted, the time since it was
-     * heard again until each of its nodes has had its whole time anew. Undefined when there is nothing to withhold.
+     * Milliseconds since the pool recovered; 0 while it is disrupted; undefined when LOST need not be withheld. After a
+     * recovery each node gets its whole time again.
      */
     withholdsLoss: (poolId: string): Promise<number | undefined> => {
       const nowMs = clock.monotonicMs();

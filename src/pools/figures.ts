@@ -1,4 +1,4 @@
-// What a pool's nodes are and use, taken together. Pure.
+// The combined state and use of a pool's nodes. Pure.
 import type { ConnectivityState, NodeStatus } from "../nodes/node.js";
 
 /** The last sample of a node; sizes in bytes. */
@@ -8,7 +8,7 @@ export interface LastSample {
   readonly memoryTotal: number;
   readonly diskUsed: number;
   readonly diskTotal: number;
-  /** Bytes a second; undefined where unknown. */
+  /** Bytes a second; undefined when unknown. */
   readonly rx: number | undefined;
   readonly tx: number | undefined;
 }
@@ -22,7 +22,7 @@ interface Member {
 
 export type PoolFigures = ReturnType<typeof poolFigures>;
 
-/** Averages count each node once; what nobody tells is undefined. */
+/** Averages count each node once; a figure that no node reports is undefined. */
 export function poolFigures(members: readonly Member[], samples: readonly LastSample[]) {
   return {
     nodeCount: members.length,

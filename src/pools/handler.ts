@@ -45,7 +45,7 @@ export function createPoolHandler(parts: {
   readonly membership: Membership;
   readonly paging: Paging;
   readonly clock: Clock;
-  /** Of these nodes, at most 1000, the last samples that are young enough. */
+  /** The last samples of these nodes, at most 1000; a sample that is too old is left out. */
   readonly lastSamples: (nodeIds: readonly string[]) => Promise<readonly LastSample[]>;
 }): ServiceImpl<typeof PoolService> {
   const { repository, nodes, membership, paging, clock } = parts;
@@ -79,8 +79,8 @@ export function createPoolHandler(parts: {
       former = current.max_nodes;
       return updatePatch(wanted, paths, current);
     });
-    // A node may have joined between the look and the write: what no longer fits takes the change back. What it was
-    // before may be too low itself by now, where another lowering is being taken back at the same time.
+    // A node may have joined between the check and the write. If the nodes no longer fit, the change is taken back. The
+    // former value may be too low by now as well, if another lowering is being taken back at the same time.
     const inside = pool.max_nodes < former ? await countInside(wanted.poolId) : 0;
     if (inside > pool.max_nodes) {
       await repository.change(wanted.poolId, clock.now, (current) =>
@@ -99,13 +99,13 @@ export function createPoolHandler(parts: {
     if (maxNodes > 0 && inside > maxNodes) throw tooFew(poolId, inside, maxNodes);
   };
 
-  /** @throws Failure 5003 when somebody is inside */
+  /** @throws Failure 5003 when the pool has nodes */
   const requireEmpty = async (poolId: string): Promise<void> => {
     const count = await countInside(poolId);
     if (count > 0) throw wrongStatus(`Pool ${poolId} has ${count} nodes`);
   };
 
-  /** Closed first, then looked into: whoever joins after the look is turned away, whoever joined before is seen. */
+  /** Closes the pool first, then looks inside: a later join is turned away, an earlier one is seen. */
   const removeEmpty = async (poolId: string): Promise<void> => {
     const closedAt = clock.now();
     await repository.close(poolId, closedAt);
@@ -115,7 +115,7 @@ export function createPoolHandler(parts: {
       await repository.get(poolId);
       throw wrongStatus(`Pool ${poolId} was opened again meanwhile`);
     } catch (error) {
-      // Where the store does not even take this, the pool opens by itself after a while.
+      // If the store does not take even this, the pool opens by itself after a minute.
       await repository.reopen(poolId, closedAt).catch(unless(isOutage));
       throw error;
     }
@@ -138,7 +138,7 @@ export function createPoolHandler(parts: {
 
     deletePool: async ({ poolId }) => {
       await repository.get(poolId);
-      // Before anything is written: a deletion that is refused for its members turns nobody away meanwhile.
+      // Checked before anything is written, so that a deletion refused for its members turns nobody away meanwhile.
       await requireEmpty(poolId);
       await removeEmpty(poolId);
       return {};

@@ -1,14 +1,14 @@
-// Whether a pool may be joined. A deletion closes its pool first; one that was cut off after that must not keep the pool
-// closed for ever.
+// Whether a pool may be joined. A deletion closes its pool first; a deletion that was cut off after that must not keep
+// the pool closed for ever.
 import type { Clock } from "../clock.js";
 import type { OpenForJoining } from "../nodes/membership.js";
 import { closedMsMax } from "./pool.js";
 import type { PoolRepository } from "./repository.js";
 
 /**
- * What joining needs to know of a pool; null for a pool that is gone or is being deleted. A pool that has been closed for
- * longer than any deletion takes is opened in the store before the answer, so that a deletion that is merely slow cannot
- * remove it any more.
+ * What joining needs to know of a pool; null for a pool that is gone or is being deleted. A pool that has been closed
+ * for longer than any deletion takes is opened in the store before the answer, so that a slow deletion can no longer
+ * remove it.
  */
 export function createOpenForJoining(repository: PoolRepository, clock: Pick<Clock, "now">): OpenForJoining {
   const openForJoining: OpenForJoining = async (poolId) => {

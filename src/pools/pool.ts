@@ -1,4 +1,4 @@
-// A pool: what is kept of it. Its members are known from the nodes alone.
+// A pool: what the store keeps of it. Its members are known only from the nodes.
 import type { ConnectivityState, Json } from "../nodes/node.js";
 
 export interface PoolDocument {
@@ -13,15 +13,15 @@ export interface PoolDocument {
   readonly desired_size?: number;
   readonly idempotency_id?: string;
   readonly idempotency_meaning?: string;
-  /** Set while it is being deleted: nobody may join for `closedMsMax` from then on. */
+  /** Set while the pool is being deleted: nobody may join for `closedMsMax` after this time. */
   readonly closed_at?: Date;
-  /** Since when it is disrupted; absent when it is not. */
+  /** Since when the pool is disrupted; absent when it is not. */
   readonly disrupted_since?: Date;
-  /** When it was last heard again after a disruption. */
+  /** When the pool was heard again after its last disruption. */
   readonly recovered_at?: Date;
-  /** The fencing token of the leader that last said so or the contrary. */
+  /** The fencing token of the leader that last judged whether the pool is disrupted. */
   readonly fence?: number;
-  /** Of the last change, to find out whether one whose answer was lost took place. */
+  /** Random id of the last write. A writer whose answer was lost compares it to learn whether its write was applied. */
   readonly write_id?: string;
   readonly version: number;
   readonly created_at: Date;
@@ -29,17 +29,18 @@ export interface PoolDocument {
 }
 
 export const maxNodesDefault = 100;
-/** A deletion takes far less; one that takes longer has died with its process, and the pool is open again. */
+/** A deletion takes far less time. A longer one counts as dead, and the pool is open again. */
 export const closedMsMax = 60_000;
 
 const disruptedPercent = 55;
 const disruptedMin = 3;
-/** After this long nodes of a disrupted pool may be LOST again, step by step. */
+/** After this long, nodes of a disrupted pool may be LOST again, step by step. */
 export const disruptionMsMax = 3_600_000;
 
 /**
- * Whether a pool fell silent as one: 55 % or more of the nodes that are heard or silent, and more than 3 of those. Nodes
- * that said goodbye, never came or are LOST do not count. The share is that of Kubernetes for a zone in trouble.
+ * Whether a pool fell silent as a whole: 55 % or more of its connected and silent nodes are silent, and there are more
+ * than 3 of these nodes. Nodes that said goodbye, never came or are LOST do not count. Kubernetes uses the same share
+ * for a zone in trouble.
  */
 export function isDisrupted(
   members: readonly { readonly connectivity: ConnectivityState; readonly silent_since?: Date }[],

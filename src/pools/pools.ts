@@ -1,5 +1,5 @@
-// What the feature of pools consists of, put together. What nodes need to know of pools (createJoining, createDisruption) is
-// made before them; the rest, which needs nodes, is made here.
+// Puts the feature of pools together. What nodes need to know of pools (createOpenForJoining, createDisruption) is made
+// before nodes; the rest needs nodes and is made here.
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
 import type { Feed } from "../nodes/history/feed.js";
@@ -19,7 +19,7 @@ export function createPools(parts: {
   readonly nodes: NodeRepository;
   readonly membership: Membership;
   readonly feed: Pick<Feed, "chunks">;
-  /** Of these nodes, at most 1000, the last samples that are young enough. */
+  /** The last samples of these nodes, at most 1000; a sample that is too old is left out. */
   readonly lastSamples: (nodeIds: readonly string[]) => Promise<readonly LastSample[]>;
   readonly leadership: () => Leadership | undefined;
   readonly paging: Paging;

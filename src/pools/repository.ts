@@ -1,4 +1,4 @@
-// What is remembered of pools.
+// The stored pools.
 
 import { poolExists, poolNotFound, unavailable } from "../failure.js";
 import { notFenced } from "../replicas/lease.js";
@@ -52,8 +52,8 @@ export async function createPoolRepository(store: Store) {
   };
 
   /**
-   * Applies the patch if the pool still has that version. Null: it has moved on.
-   * @throws DuplicateKeyError, StoreUnavailableError when nothing can be known
+   * Applies the patch if the pool still has the version that was read. Null: another writer has changed it since.
+   * @throws DuplicateKeyError, StoreUnavailableError when the outcome is unknown
    */
   const compareAndSet = (pool: PoolDocument, patch: PoolPatch, now: Date): Promise<PoolDocument | null> => {
     const unset = patch.unset ?? [];
@@ -84,7 +84,7 @@ export async function createPoolRepository(store: Store) {
     },
 
     /**
-     * Reads, decides and writes until the write holds; undefined leaves the pool as it is.
+     * Reads, decides and writes until a write succeeds; undefined leaves the pool as it is.
      * @throws Failure 5002, 5008
      */
     change: async (
@@ -118,13 +118,13 @@ export async function createPoolRepository(store: Store) {
       ),
     count: (): Promise<number> => pools.count({}, { index: "idx_created_at" }),
 
-    /** Nobody may join from `at` on. Closing and opening are no changes of the pool: its version stays. @throws Failure 5002 */
+    /** Nobody may join after `at`. Closing and opening do not change the pool's version. @throws Failure 5002 */
     close: async (poolId: string, at: Date): Promise<void> => {
       const closed = await pools.findOneAndUpdate({ _id: poolId }, { $set: { closed_at: at } });
       if (closed === null) throw poolNotFound(poolId);
     },
 
-    /** Takes back the closing at `closedAt`, and no later one. */
+    /** Takes back the closing at `closedAt`, but no later one. */
     reopen: async (poolId: string, closedAt: Date): Promise<void> => {
       await pools.findOneAndUpdate({ _id: poolId, closed_at: closedAt }, { $unset: { closed_at: true } });
     },
@@ -134,8 +134,8 @@ export async function createPoolRepository(store: Store) {
       (await pools.page({ disrupted_since: { $exists: true } }, { index: "idx_disrupted_since", limit: 1000 })).items,
 
     /**
-     * A leader's word that a pool is disrupted from now on, or heard again. No change of the pool: its version stays. False
-     * when it was so already, or a later leader has spoken.
+     * Marks a pool as disrupted, or as heard again, for the leader; the pool's version stays. False: the pool is marked
+     * so already, or a later leader has written.
      */
     setDisrupted: async (poolId: string, disrupted: boolean, now: Date, fence: number): Promise<boolean> => {
       const filter = {
@@ -149,7 +149,7 @@ export async function createPoolRepository(store: Store) {
       return (await pools.updateOne(filter, update)).matched === 1;
     },
 
-    /** What leaders before that one still say of the pool counts no more. */
+    /** Takes the pool for this leader: earlier leaders can no longer mark it. */
     claim: async (poolId: string, fence: number): Promise<void> => {
       await pools.updateOne({ _id: poolId, ...notFenced(fence) }, { $set: { fence } });
     },
@@ -159,7 +159,7 @@ export async function createPoolRepository(store: Store) {
       (await pools.page({ fence: { $exists: true } }, { index: "idx_fence", descending: true, limit: 1 })).items[0]
         ?.fence ?? 0,
 
-    /** Only while it is closed since `closedAt`: somebody may have opened it. Answers whether it is gone by this. */
+    /** Deletes the pool if it is still closed since `closedAt`. Answers whether this call deleted it. */
     remove: async (poolId: string, closedAt: Date): Promise<boolean> =>
       (await pools.deleteMany({ _id: poolId, closed_at: closedAt }, { limit: 1 })) === 1,
   };

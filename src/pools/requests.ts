@@ -1,4 +1,4 @@
-// What requests ask for, in the words of this folder.
+// What requests ask for, in this folder's own types.
 import { toJson } from "@bufbuild/protobuf";
 import { ResourceLimitsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import {

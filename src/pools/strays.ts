@@ -1,5 +1,5 @@
-// Nodes that stand in a pool that is gone, or beyond what their pool may hold: their joining was cut off between its two
-// steps, or could not be taken back. The leader looks for them and takes them out.
+// Finds nodes that are in a deleted pool, or beyond what their pool may hold, because their join was cut off between
+// its two steps or could not be taken back. The leader looks for them and takes them out.
 import type { Clock } from "../clock.js";
 import type { Membership } from "../nodes/membership.js";
 import type { NodeRepository } from "../nodes/repository.js";
@@ -9,10 +9,10 @@ import type { Log } from "../telemetry/log.js";
 import type { PoolRepository } from "./repository.js";
 
 const turnMs = 1000;
-/** Pools looked at in one turn, and how soon the first one is looked at again. */
+/** How many pools one turn looks at, and the shortest time from the start of one round to the next. */
 const poolsPerTurn = 20;
 const roundMs = 10_000;
-/** A joining that is on its way puts things right itself; a store may be slow with it. */
+/** A join that is under way corrects itself within this time, even with a slow store. */
 const patienceMs = 30_000;
 const nodesPerTurn = 50;
 
@@ -25,16 +25,16 @@ export function createStrays(parts: {
   readonly log: Pick<Log, "info" | "warn">;
 }): { readonly task: Task } {
   const { pools, nodes, clock } = parts;
-  /** Since when a pool has had more members than it may, as far as this leader has looked; monotonic. */
+  /** Since when a pool has had more members than it may, as seen by this leader; monotonic. */
   const sinceMs = new Map<string, number>();
-  /** Those of them that this round has come by. */
+  /** The pools of `sinceMs` that this round has found again. */
   const seen = new Set<string>();
   let token: number | undefined;
   let place = "";
   let roundAtMs = Number.NEGATIVE_INFINITY;
 
   const look = async (poolId: string, leadership: Leadership): Promise<void> => {
-    // None may stay in a pool that is gone.
+    // No node may stay in a pool that is gone.
     const maxNodes = (await pools.find(poolId))?.max_nodes ?? 0;
     if ((await nodes.countPlaces(poolId, maxNodes + 1)) <= maxNodes) return;
     seen.add(poolId);
@@ -42,7 +42,7 @@ export function createStrays(parts: {
     const since = sinceMs.get(poolId) ?? nowMs;
     sinceMs.set(poolId, since);
     if (nowMs - since < patienceMs) return;
-    // The highest slots go first: those beyond max_nodes are the ones that do not fit.
+    // The highest slots go first: the nodes above max_nodes are the ones that do not fit.
     const members = (await nodes.membersOf(poolId)).sort((a, b) => (b.pool_slot ?? 0) - (a.pool_slot ?? 0));
     for (const node of members.slice(0, Math.min(members.length - maxNodes, nodesPerTurn))) {
       if (!leadership.holds()) return;
@@ -51,7 +51,7 @@ export function createStrays(parts: {
     }
   };
 
-  /** Looks at some pools, and begins again with the first one when all were looked at and the time of a round is over. */
+  /** Looks at the next pools; after the last one it starts over once the time of a round is over. */
   const turn = async (): Promise<Next> => {
     const leadership = parts.leadership();
     if (leadership === undefined) return "idle";
@@ -79,8 +79,8 @@ export function createStrays(parts: {
 
   const away = outage({
     log: parts.log,
-    began: "Nodes that their pool cannot hold are not looked for now",
-    ended: "Nodes that their pool cannot hold are looked for again",
+    began: "Nodes that do not fit into their pool are not looked for now",
+    ended: "Nodes that do not fit into their pool are looked for again",
   });
   return { task: turns({ clock, everyMs: turnMs, turn, away }).task };
 }

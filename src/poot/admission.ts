@@ -1,5 +1,5 @@
-// What a proof must be before anything is spent on it. Refusals that time alone brings about come apart from the others:
-// a proof that has its verdict already still gets it.
+// What a proof must be before anything is spent on it. Refusals that depend on time are separate from the others,
+// because a proof that already has its verdict still gets it.
 import { subtle } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { sha256Hex, verifyEd25519 } from "../crypto.js";
@@ -8,7 +8,7 @@ import type { NodeDocument } from "../nodes/node.js";
 import type { Challenges } from "./challenge.js";
 import { type Instant, isTimely, type Proof, type ProofLimits, shapeFault, signedText } from "./verdict.js";
 
-/** A proof as it comes. */
+/** A proof as it arrives. */
 export interface Submission {
   readonly nodeId: string;
   readonly output: Uint8Array;
@@ -20,7 +20,7 @@ export interface Submission {
 
 export type Admission = ReturnType<typeof createAdmission>;
 
-/** From here on hashing takes long enough to be worth a thread of its own. */
+/** Above this size hashing takes long enough to be worth its own thread. */
 const inlineBytesMax = 64 * 1024;
 
 export function createAdmission(parts: {
@@ -36,7 +36,7 @@ export function createAdmission(parts: {
   return {
     limits,
 
-    /** The fault of a proof that no time mends; undefined when there is none. */
+    /** The fault of a proof that no later time would mend; undefined when there is none. */
     fault: ({ output, nonce, signature }: Submission): Failure | undefined => {
       const fault = shapeFault(output.length, nonce, limits);
       if (fault !== undefined) return proofRefused(fault);
@@ -52,8 +52,9 @@ export function createAdmission(parts: {
     },
 
     /**
-     * The proof without its output. `foreign`: a node's token brings it for another node, whose signature it needs.
-     * @throws Failure 5005, or 4031 for a foreign one, when its signature is not the node's
+     * The proof without its output. `foreign`: a node's token brings a proof of another node, which needs that node's
+     * signature.
+     * @throws Failure 5005 when the signature is not the node's; 4031 instead for a foreign proof
      */
     proofOf: async (submission: Submission, node: NodeDocument, foreign: boolean): Promise<Proof> => {
       const { nodeId, output, at = epoch, nonce, signature } = submission;
@@ -61,7 +62,7 @@ export function createAdmission(parts: {
       const proof = { nodeId, outputHash: await hashOf(output), sizeBytes: output.length, at, nonce };
       if (signature.length > 0 && !isSigned(proof, signature, node)) {
         throw foreign
-          ? notAllowed("The signature is not that node's over the proof")
+          ? notAllowed("The signature does not match that node's key and the proof")
           : proofRefused("Invalid signature");
       }
       return proof;

@@ -1,5 +1,5 @@
-// Many proofs at once: judged in their order, each one seeing the reliability that those before it left, and stored by one
-// write. Each succeeds or fails by itself; what the store refuses fails them all, and all may be sent again.
+// Many proofs at once: judged in order, each with the reliability that the proofs before it left, and stored by one
+// write. Each succeeds or fails by itself. An outage of the store fails all of them, and all may be sent again.
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Failure, nodeNotFound } from "../failure.js";
 import { newBatchId, newValidationId } from "../ids.js";
@@ -24,9 +24,9 @@ export type BatchResult = Judged | { readonly failure: Failure } | "late";
 export interface BatchOrder {
   /** At most 1000. */
   readonly submissions: readonly Submission[];
-  /** The node whose token brings them; undefined for a service's. */
+  /** The node whose token brings the proofs; undefined for a service's token. */
   readonly ownNodeId: string | undefined;
-  /** The caller waits no longer. */
+  /** How long the caller waits, in milliseconds. */
   readonly budgetMs: number;
   readonly signal: AbortSignal;
 }
@@ -43,17 +43,17 @@ interface Spending {
   readonly verdict: ValidationDocument;
 }
 
-/** One batch on its way. */
+/** One batch while it is worked on. */
 interface Turn {
   readonly order: BatchOrder;
   readonly batchId: string;
   elapsedMs(): number;
   isLate(): boolean;
-  /** By place; filled as it goes. */
+  /** By place; filled step by step. */
   readonly results: BatchResult[];
 }
 
-/** Proofs taken in one go before others get their turn. */
+/** How many proofs are taken before other work gets its turn. */
 const stretch = 32;
 
 export type Batch = ReturnType<typeof createBatch>;
@@ -61,7 +61,7 @@ export type Batch = ReturnType<typeof createBatch>;
 export function createBatch(
   parts: ProvingParts & {
     readonly proving: Proving;
-    /** Those that live among these nodes, at most 1000. */
+    /** The live nodes among these, at most 1000. */
     readonly findNodes: (nodeIds: readonly string[]) => Promise<Map<string, NodeDocument>>;
   },
 ) {
@@ -91,7 +91,7 @@ export function createBatch(
     return { order, batchId: newBatchId(clock.now()), elapsedMs, isLate, results: [] };
   };
 
-  /** Admits each, or puts what it ends with in its place. */
+  /** Admits each proof, or writes its result at its place. */
   const admitAll = async ({ order, isLate, results }: Turn): Promise<Entry[]> => {
     const { submissions, ownNodeId } = order;
     const nodes = await parts.findNodes(distinct(submissions.map(({ nodeId }) => nodeId)));
@@ -105,7 +105,7 @@ export function createBatch(
     return entries;
   };
 
-  /** Judges those that spend a nonce; those that bring a spent one stay over. */
+  /** Judges proofs with fresh nonces; returns those whose nonce is already spent in `again`. */
   const judgeAll = (turn: Turn, entries: readonly Entry[], pasts: ReadonlyMap<string, Past>) => {
     const spending = new Map<string, Spending>();
     const again: Entry[] = [];
@@ -130,7 +130,7 @@ export function createBatch(
     return { id: newValidationId(now), now, tookMs: elapsedMs(), batchId, place };
   };
 
-  /** One write for all. Answers who has spent each nonce in the end: the store's word, where another call was faster. */
+  /** One write for all. Answers who spent each nonce in the end; if another call was faster, the store says who. */
   const storeAll = async (turn: Turn, spending: readonly Spending[]): Promise<Map<string, ValidationDocument>> => {
     const lost = new Set(await repository.insertMany(spending.map(({ verdict }) => verdict)));
     const holders = new Map<string, ValidationDocument>();
@@ -148,14 +148,14 @@ export function createBatch(
     return holders;
   };
 
-  /** The proof, or what it ends with before it is judged. */
+  /** Answers the admitted proof, or its result if it ends before it is judged. */
   const admit = async (
     submission: Submission,
     node: NodeDocument | undefined,
     ownNodeId: string | undefined,
   ): Promise<Proof | Judged | { failure: Failure }> => {
     const foreign = ownNodeId !== undefined && ownNodeId !== submission.nodeId;
-    // What a stranger brings says nothing of the node before the node's signature holds.
+    // Until the node's signature is checked, a proof that another node brings says nothing about the node.
     let isItsOwn = !foreign;
     try {
       if (node === undefined) throw nodeNotFound(submission.nodeId);
@@ -173,7 +173,7 @@ export function createBatch(
     }
   };
 
-  /** Those whose nonce was spent before them, outside the batch or in it. */
+  /** Judges proofs whose nonce was spent before, outside the batch or in it. */
   const judgeAgain = async (
     { results, ...turn }: Turn,
     again: readonly Entry[],
@@ -198,7 +198,7 @@ export function createBatch(
     }
   };
 
-  /** By the same keys; one that was stored before answers what is there. */
+  /** Stores verdicts by the same keys; for a verdict that was stored before it answers the stored one. */
   const storeReused = async (reused: ReadonlyMap<string, Spending>): Promise<Map<string, Judged>> => {
     const known = new Set(await repository.insertMany([...reused.values()].map(({ verdict }) => verdict)));
     const judged = new Map<string, Judged>();

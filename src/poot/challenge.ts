@@ -1,12 +1,12 @@
-// Nonces that the service issues: each serves one node, once, for a few minutes. Nothing is kept of them: the nonce
-// carries chance, expiry and a MAC of ours that covers the node, and is spent like any other.
+// Nonces that the service issues: each can be used by one node, once, for a few minutes. The service stores none of
+// them: the nonce carries random bytes, expiry and a MAC of ours that covers the node, and is spent like any other.
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../clock.js";
 import { hmac, sameBytes } from "../crypto.js";
 
 const lifetimeMs = 5 * 60_000;
 const prefix = "poot_ch_";
-// chance 12, expiry in milliseconds 6, MAC 16
+// random 12, expiry in milliseconds 6, MAC 16
 const bodyBytes = 18;
 const macBytes = 16;
 
@@ -35,7 +35,10 @@ export function createChallenges({ key, clock }: { readonly key: Uint8Array; rea
       return { nonce: prefix + Buffer.concat([body, macOf(nodeId, body)]).toString("base64url"), expiresAt };
     },
 
-    /** Whether the node may use the nonce now: one that looks like ours must be ours, for this node, and not too old. */
+    /**
+     * Whether the node may use the nonce now. A nonce with our prefix must be issued by us, for this node, and not
+     * expired.
+     */
     admits: (nodeId: string, nonce: string, { required }: { readonly required: boolean }): boolean =>
       nonce.startsWith(prefix) ? isGenuine(nodeId, nonce.slice(prefix.length)) : !required,
   };

@@ -1,19 +1,19 @@
-// Verdicts into standings, each one once, whatever crashes in between.
+// Counts verdicts into standings, each exactly once, whatever crashes in between.
 //
 // A count takes four steps. It reads the node's standing. THEN it finds the node's uncounted verdicts and makes sure of
-// them by a write that changes nothing. It writes the standing with the new ones in it by compare-and-set on its version,
-// their ids in `taken`. It marks them as counted.
+// them by a write that changes nothing. It writes the standing with the new verdicts in it, by compare-and-set on its
+// version, with their ids in `taken`. It marks the verdicts as counted.
 //
-// Nobody writes the standing's next version before everything in `taken` is marked. So a verdict that is uncounted after a
-// standing was read is either in the `taken` of that standing, and is then only marked, or in no version up to that one:
-// all earlier ones were marked before that version was written. "Uncounted" is the word of the write, not of the read that
-// found the verdict: after an election a majority read at MongoDB may answer an older state than the read before it (its
-// primary knows late what is committed), but a write meets the document as the primary has it, with all that was committed
-// before its term. A standing that was read too old loses its compare-and-set.
+// Nobody writes the standing's next version before everything in `taken` is marked. So a verdict that is uncounted
+// after a standing was read is either in that standing's `taken`, and then is only marked, or in no version up to that
+// one: all earlier verdicts were marked before that version was written. "Uncounted" is decided by the write, not by
+// the read that found the verdict: after an election a majority read at MongoDB may answer an older state than the read
+// before it (its primary learns late what is committed), but a write meets the document as the primary has it, with all
+// that was committed before its term. A standing that was read too old loses its compare-and-set.
 //
-// A counter that was paused in the middle, for however long, finds its version gone and begins again; what it still marks
-// is counted already. So nothing is counted twice. Nothing is lost: a verdict stays uncounted until a standing that has it
-// is written, and the leader looks for such ones.
+// A counter that was paused in between, for however long, finds its version gone and begins again; what it still marks
+// is already counted. So nothing is counted twice. Nothing is lost: a verdict stays uncounted until a standing that
+// includes it is written, and the leader looks for uncounted verdicts.
 import type { Clock } from "../clock.js";
 import type { Leadership } from "../replicas/lease.js";
 import { pages } from "../storage/pages.js";
@@ -25,31 +25,33 @@ import { counted, newStanding, type StandingDocument } from "./standing.js";
 export type Counting = ReturnType<typeof createCounting>;
 
 const turnMs = 3_000;
-/** Younger ones are being counted by whoever made them. */
+/** Younger verdicts are still being counted by the replica that made them. */
 const leftoverMs = 2_000;
 const chunkMax = 250;
-/** How often one count may find that others were faster, or that it has read the past; what is left then is a leftover. */
+/**
+ * How often one count may find that another was faster, or that its read was stale. What remains then is a leftover.
+ */
 const lossesMax = 50;
 const nodesAtOnce = 8;
 const leftoversPageMax = 200;
-/** Nodes whose rejections wait to be written; those of further ones stand in the metric alone. */
+/** Nodes whose rejections wait to be written; rejections of further nodes appear only in the metric. */
 const rejectedNodesMax = 10_000;
 
 export function createCounting(parts: {
   readonly repository: PootRepository;
-  /** Puts the last counted score on the node; `version` is that of the standing it comes from. */
+  /** Puts the score of the last counted verdict on the node; `version` is that of the standing it comes from. */
   readonly setNodeScore: (nodeId: string, score: number, version: number) => Promise<void>;
-  /** One replica looks for leftovers at a time. */
+  /** Only the leader looks for leftovers. */
   readonly leadership: () => Leadership | undefined;
   readonly clock: Clock;
   readonly log: Pick<Log, "info" | "warn">;
 }) {
   const { repository, clock, log } = parts;
   const rejections = new Map<string, number>();
-  /** What runs for a node, and what will run next for those who came meanwhile. */
+  /** The count that runs for a node, and the next one, shared by all callers that came meanwhile. */
   const running = new Map<string, { readonly current: Promise<void>; next?: Promise<void> }>();
 
-  /** The node first: once they are marked nobody comes back to them. */
+  /** Writes the node's score first: once the verdicts are marked nobody comes back to them. */
   const settle = async ({ _id: nodeId, last, version, taken }: StandingDocument): Promise<void> => {
     if (taken.length === 0) return;
     if (last !== undefined) await parts.setNodeScore(nodeId, last.score, version);
@@ -61,7 +63,7 @@ export function createCounting(parts: {
     rejections.set(nodeId, (rejections.get(nodeId) ?? 0) + count);
   };
 
-  /** Writes the standing that follows; false: another was faster. What was rejected is not lost by it. */
+  /** Writes the next standing; false: another count was faster. Rejections are kept if the write fails. */
   const advance = async (
     standing: StandingDocument,
     fresh: Parameters<typeof counted>[1],
@@ -85,7 +87,7 @@ export function createCounting(parts: {
       const page = await repository.uncountedOf(nodeId, chunkMax);
       const taken = new Set(standing.taken);
       const fresh = page.items.filter(({ _id }) => !taken.has(_id));
-      // On a full page some of them may stand behind its end.
+      // When the page is full, some of the taken verdicts may be beyond its end.
       if (fresh.length < page.items.length || page.next !== undefined) await settle(standing);
       const rejected = rejections.get(nodeId) ?? 0;
       if (fresh.length > 0 || rejected > 0) {
@@ -105,13 +107,13 @@ export function createCounting(parts: {
   };
 
   /**
-   * Counts the node's verdicts that are stored by now. Those who ask while a count runs share the next one.
+   * Counts the node's verdicts that are stored now. Callers that ask while a count runs share the next one.
    * @throws StoreUnavailableError: what is not counted is counted later
    */
   const count = (nodeId: string): Promise<void> => {
     const entry = running.get(nodeId);
     if (entry === undefined) return start(nodeId);
-    // Whoever asked for the current count hears of its failure; the next one counts all the same.
+    // The callers of the current count hear of its failure; the next count runs all the same.
     entry.next ??= Promise.allSettled([entry.current]).then(() => start(nodeId));
     return entry.next;
   };
@@ -145,7 +147,7 @@ export function createCounting(parts: {
   return {
     count,
     countMany,
-    /** Notes that a proof of an existing node was refused; written within seconds, best effort. */
+    /** Notes that a proof of an existing node was refused; it is written within seconds, best effort. */
     reject: (nodeId: string): void => addRejections(nodeId, 1),
     task: turns({ clock, everyMs: turnMs, turn, away, last: countRejected }).task,
   };

@@ -48,10 +48,10 @@ export const pootPolicies: Readonly<Record<keyof typeof PoOTService.method, Poli
   getPoOTLeaderboard: { permission: "poot:read", nodeToken: "handler" },
 };
 
-/** 1 MiB of output as base64 in JSON, and what stands around it. */
+/** 1 MiB of output as base64 in JSON, and the rest of the request. */
 const proofBytesMax = 1.5 * 1024 * 1024;
 
-/** Bytes of a request by procedure, where `maxRequestBytes` is the most that any may take. */
+/** The most bytes of a request by procedure; `maxRequestBytes` is the most for any of them. */
 export const pootReadMaxBytes = (maxRequestBytes: number): Readonly<Record<string, number>> => ({
   [procedureOf(PoOTService.method.validatePoOT)]: Math.min(proofBytesMax, maxRequestBytes),
   [procedureOf(PoOTService.method.batchValidatePoOT)]: maxRequestBytes,
@@ -60,7 +60,7 @@ export const pootReadMaxBytes = (maxRequestBytes: number): Readonly<Record<strin
 const dayMs = 24 * 3_600_000;
 const leaderboardDefault = 20;
 const leaderboardPageMax = 200;
-/** Of standings that a leaderboard looks through. */
+/** Pages of standings that a leaderboard reads at most. */
 const leaderboardPagesMax = 50;
 
 export interface PootHandlerParts {
@@ -73,7 +73,7 @@ export interface PootHandlerParts {
   readonly clock: Clock;
   /** @throws Failure 5001 */
   readonly getNode: (nodeId: string) => Promise<NodeDocument>;
-  /** Those that live among these nodes, at most 1000. */
+  /** The live nodes among these, at most 1000. */
   readonly findNodes: (nodeIds: readonly string[]) => Promise<Map<string, NodeDocument>>;
   /** The nodes in a pool, at most 1000; null when there is no such pool. */
   readonly findMembers: (poolId: string) => Promise<readonly NodeDocument[] | null>;
@@ -92,7 +92,7 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
     const { batchId, results } = await parts.batch.validate({
       submissions: validations.map(toSubmission),
       ownNodeId: callerOf(context).nodeId,
-      // What is judged must still reach the caller.
+      // The verdicts must still reach the caller in time.
       budgetMs: 0.8 * (context.timeoutMs() ?? Number.POSITIVE_INFINITY),
       signal: context.signal,
     });
@@ -164,7 +164,7 @@ export function createPootHandler(parts: PootHandlerParts): ServiceImpl<typeof P
     return { entries };
   };
 
-  /** In the index's order, which is that of `ranked`; nodes that are gone are left out. */
+  /** In the index's order, which is the order of `ranked`; deleted nodes are left out. */
   const bestOfAll = async (
     limit: number,
     isRecent: (standing: StandingDocument) => boolean,

@@ -1,4 +1,4 @@
-// What is known of the nodes of a batch before it is judged.
+// What is known about the nodes of a batch before it is judged.
 import type { Clock } from "../clock.js";
 import { eachOf } from "../task.js";
 import type { PootRepository } from "./repository.js";
@@ -6,19 +6,19 @@ import type { Counted } from "./score.js";
 import type { Proof, ValidationDocument } from "./verdict.js";
 
 export interface Past {
-  /** As the node's reliability looks back on it; grows with the batch. */
+  /** The verdicts that the node's reliability is computed from; grows with the batch. */
   history: readonly Counted[];
-  /** Verdicts by the nonces that they have spent, of those that the batch brings. */
+  /** The verdicts that spent nonces of this batch, by nonce. */
   readonly spent: ReadonlyMap<string, ValidationDocument>;
-  /** Hashes of outputs that were proved within 24 h, of those that the batch brings; grows with the batch. */
+  /** Hashes of this batch's outputs that the node proved within the last 24 h; grows with the batch. */
   readonly proved: Set<string>;
 }
 
-/** Nodes that are asked about at the same time, and nonces or outputs of each. */
+/** Nodes that are asked about at the same time, and nonces or outputs of each node. */
 const atOnce = 8;
 
 export function createPasts({ repository, clock }: { readonly repository: PootRepository; readonly clock: Clock }) {
-  /** One question where none is spent, as in most batches. */
+  /** Asks only one question when none is spent, as in most batches. */
   const spentAmong = async (nodeId: string, proofs: readonly Proof[]): Promise<Map<string, ValidationDocument>> => {
     const nonces = distinct(proofs.map(({ nonce }) => nonce));
     const spent = new Map<string, ValidationDocument>();

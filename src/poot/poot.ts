@@ -1,5 +1,4 @@
-// What PoOT consists of, put together: given the rest of the service, it answers its RPCs and has one piece of long-lived
-// work.
+// Puts PoOT together: from the parts of the service that it needs it makes the RPCs and one long-lived task.
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
 import type { NodeRepository } from "../nodes/repository.js";
@@ -19,7 +18,7 @@ export async function createPoot(parts: {
   readonly store: Store;
   readonly nodes: NodeRepository;
   readonly hasPool: (poolId: string) => Promise<boolean>;
-  /** Signs challenges; every replica must have the same. */
+  /** Signs challenges; every replica must have the same key. */
   readonly challengeKey: Uint8Array;
   readonly leadership: () => Leadership | undefined;
   readonly paging: Paging;

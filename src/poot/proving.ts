@@ -1,5 +1,5 @@
-// One proof on its way: admitted, judged, stored, counted. The verdict that is stored first has spent the nonce; whoever
-// comes second reads it.
+// The way of one proof: admitted, judged, stored, counted. The verdict that is stored first spends the nonce; a later
+// call with the same nonce reads it.
 import type { Clock } from "../clock.js";
 import { Failure, unavailable } from "../failure.js";
 import { newValidationId } from "../ids.js";
@@ -11,23 +11,23 @@ import type { Counting } from "./counting.js";
 import type { PootRepository } from "./repository.js";
 import { isSameProof, type Proof, proofOf, reusedVerdict, type ValidationDocument, verdictOf } from "./verdict.js";
 
-/** The verdict a proof ends with; `replayed`: it had it before. */
+/** The verdict on a proof; `replayed`: an earlier call made it. */
 export interface Judged {
   readonly verdict: ValidationDocument;
   readonly replayed: boolean;
 }
 
-/** What is told of proofs to metrics and log. */
+/** Tells metrics and log about proofs. */
 export interface ProofWitness {
-  /** A new verdict; it took that many seconds. */
+  /** A new verdict, and how many seconds it took. */
   judged(verdict: ValidationDocument, seconds: number): void;
-  /** A proof was refused as it came. */
+  /** A proof was refused before it was judged. */
   rejected(nodeId: string, failure: Failure): void;
-  /** So many proofs failed for reasons of ours. */
+  /** Proofs failed for reasons of the service. */
   failed(proofs: number): void;
   /** Another node has proved the same output. */
   shared(nodeId: string, otherNodeId: string, outputHash: string): void;
-  /** Verdicts of these nodes are stored and could not be counted yet. */
+  /** Verdicts of these nodes are stored but could not be counted yet. */
   uncounted(nodeIds: readonly string[], error: unknown): void;
 }
 
@@ -40,7 +40,7 @@ export interface ProvingParts {
   readonly witness: ProofWitness;
   readonly clock: Clock;
   readonly timeoutMs: number;
-  /** Looks whether other nodes have proved the same output. */
+  /** Whether to look for other nodes that have proved the same output. */
   readonly sharedOutputEvents: boolean;
 }
 
@@ -49,10 +49,10 @@ export type Proving = ReturnType<typeof createProving>;
 export function createProving(parts: ProvingParts) {
   const { repository, admission, counting, witness, clock } = parts;
 
-  /** The verdict of a proof whose nonce was spent: by itself before, or by another one. */
+  /** The verdict on a proof whose nonce was spent: earlier by the same proof, or by another one. */
   const judgedAgain = async (proof: Proof, lost: Circumstances): Promise<Judged> => {
     const spender = await repository.spenderOf(proof.nodeId, proof.nonce);
-    if (spender === null) throw unavailable("The verdict on that nonce went out of store just now", 1_000);
+    if (spender === null) throw unavailable("The verdict on that nonce has just expired", 1_000);
     if (isSameProof(proof, proofOf(spender))) return { verdict: spender, replayed: true };
     return storeReused(reusedVerdict(proof, { ...lost, id: newValidationId(lost.now) }), proof);
   };
@@ -67,7 +67,7 @@ export function createProving(parts: ProvingParts) {
     }
   };
 
-  /** The verdict that a proof had before it became too late to judge it. @throws the obstacle where it had none */
+  /** The verdict that a proof got before its time ran out. @throws the obstacle when it has none */
   const verdictBefore = async (
     submission: Submission,
     node: NodeDocument,
@@ -87,7 +87,7 @@ export function createProving(parts: ProvingParts) {
     if (other !== null) witness.shared(nodeId, other.node_id, hash);
   };
 
-  /** What follows a new verdict and cannot take it back. */
+  /** Work after a new verdict; its failure cannot take the verdict back. */
   const follow = async (verdicts: readonly ValidationDocument[]): Promise<void> => {
     const spending = verdicts.filter(({ uncounted }) => uncounted);
     const nodeIds = [...new Set(spending.map(({ node_id }) => node_id))];
@@ -111,7 +111,7 @@ export function createProving(parts: ProvingParts) {
       repository.hasProved(proof.nodeId, [proof.outputHash], now),
     ]);
     const tookMs = clock.monotonicMs() - beganMs;
-    // From the insert on the nonce is spent: nothing is begun that nobody waits for.
+    // The insert spends the nonce, so nothing is inserted for a caller that no longer waits.
     signal.throwIfAborted();
     if (tookMs >= parts.timeoutMs) throw unavailable("The proof was not judged in time", 1_000);
     const circumstances = { id: newValidationId(now), now, tookMs };
@@ -134,7 +134,7 @@ export function createProving(parts: ProvingParts) {
     }
   };
 
-  /** Counts and tells of a refusal of the proof. Errors of any other kind are not noted here. */
+  /** Counts and reports a refusal of the proof. Other errors are not noted here. */
   const note = (error: unknown, nodeId: string): void => {
     if (!(error instanceof Failure)) return;
     if (error.reason === "LUCID_ERR_5005") counting.reject(nodeId);
@@ -148,7 +148,7 @@ export function createProving(parts: ProvingParts) {
     note,
 
     /**
-     * Judges a proof, or answers the verdict it has.
+     * Judges a proof, or answers the verdict that it has.
      * @throws Failure 5001, 5005, 4031; StoreUnavailableError: it can be sent again; the signal's reason when it aborts
      */
     prove: async (submission: Submission, signal: AbortSignal): Promise<Judged> => {

@@ -1,4 +1,4 @@
-// What is remembered of proofs: each verdict for a year, and how each node stands by those that were counted.
+// The stored verdicts, each kept for a year, and each node's standing by its counted verdicts.
 import { present } from "../present.js";
 import type { CollectionDefinition, Cursor, Filter, Page, Store } from "../storage/collection.js";
 import { insertUnlessThere } from "../storage/insert.js";
@@ -14,14 +14,14 @@ export const validationsCollection: CollectionDefinition = {
   dates: ["created_at"],
   indexes: [
     { name: "idx_created_at", key: ["created_at"], ttlSeconds: keptSeconds },
-    // For pages: an index of expiry takes no _id that would break ties.
+    // For pages: an expiry index cannot include the _id that breaks ties.
     { name: "idx_created_at_id", key: ["created_at", "_id"] },
     { name: "idx_node_id", key: ["node_id", "created_at"] },
     { name: "idx_batch_id", key: ["batch_id", "created_at", "place"], partial: { batch_id: { $exists: true } } },
     { name: "idx_outcome", key: ["outcome", "created_at"] },
     { name: "idx_node_output", key: ["node_id", "output_hash", "created_at"] },
     { name: "idx_output_hash", key: ["output_hash", "created_at"] },
-    // The referee of nonces: whoever inserts first has spent it.
+    // The referee of nonces: the first insert spends the nonce.
     {
       name: "idx_spent_nonce",
       key: ["node_id", "spent_nonce"],
@@ -45,7 +45,7 @@ export const standingsCollection: CollectionDefinition = {
   indexes: [{ name: "idx_mean_score", key: ["mean_score", "valid"], partial: { mean_score: { $exists: true } } }],
 };
 
-/** `since` included, `until` not. */
+/** `since` is inclusive, `until` exclusive. */
 export interface ValidationFilter {
   readonly nodeId?: string | undefined;
   readonly batchId?: string | undefined;
@@ -56,7 +56,10 @@ export interface ValidationFilter {
 
 export type PootRepository = Awaited<ReturnType<typeof createPootRepository>>;
 
-/** Documents read in one go: with a day of a busy node in each they are some KB, and the process must breathe between. */
+/**
+ * Documents per read: with a day of a busy node in each they have some KB, and the process must do other work in
+ * between.
+ */
 const standingsPageMax = 200;
 const countMax = 10_000;
 
@@ -64,7 +67,7 @@ export async function createPootRepository(store: Store) {
   const validations = await store.collection<ValidationDocument>(validationsCollection);
   const standings = await store.collection<StandingDocument>(standingsCollection);
 
-  /** Standings of these nodes, at most 1000; those without one are left out. */
+  /** Standings of these nodes, at most 1000; nodes without one are left out. */
   const standingsOf = async (nodeIds: readonly string[]): Promise<Map<string, StandingDocument>> => {
     const found = new Map<string, StandingDocument>();
     for (let from = 0; from < nodeIds.length; from += standingsPageMax) {
@@ -76,18 +79,18 @@ export async function createPootRepository(store: Store) {
   };
 
   return {
-    /** The verdict is the reservation of its nonce. @throws DuplicateKeyError when the nonce is spent, or the proof was reused before */
+    /** Stores a verdict and so spends its nonce. @throws DuplicateKeyError if it is spent, or the proof was reused before */
     insert: (verdict: ValidationDocument): Promise<void> => validations.insertOne(verdict),
 
-    /** At most 1000 at once; answers the positions of those that `insert` would refuse. The others are in. */
+    /** Takes at most 1000; answers the positions of the verdicts that `insert` would refuse. The others are stored. */
     insertMany: async (verdicts: readonly ValidationDocument[]): Promise<number[]> =>
       verdicts.length === 0 ? [] : (await validations.insertMany(verdicts)).duplicates,
 
-    /** The verdict that has spent the node's nonce. */
+    /** The verdict that spent the node's nonce. */
     spenderOf: (nodeId: string, nonce: string): Promise<ValidationDocument | null> =>
       validations.findOne({ node_id: nodeId, spent_nonce: nonce }, { index: "idx_spent_nonce" }),
 
-    /** The verdict on that proof as one with a spent nonce. */
+    /** The verdict that this proof got for using a spent nonce. */
     reusedOf: (proof: Proof): Promise<ValidationDocument | null> =>
       validations.findOne({ node_id: proof.nodeId, reused_proof: proofKey(proof) }, { index: "idx_reused_proof" }),
 
@@ -98,14 +101,14 @@ export async function createPootRepository(store: Store) {
         { index: "idx_spent_nonce", max: 1 },
       )) > 0,
 
-    /** Whether the node has proved any of these outputs, at most 1000, in the 24 h before. */
+    /** Whether the node proved any of these outputs, at most 1000, in the last 24 h. */
     hasProved: async (nodeId: string, hashes: readonly string[], now: Date): Promise<boolean> =>
       (await validations.count(
         { node_id: nodeId, output_hash: { $in: hashes }, created_at: { $gte: dayBefore(now) } },
         { index: "idx_node_output", max: 1 },
       )) > 0,
 
-    /** A verdict of the 24 h before on the same output from another node. */
+    /** A verdict of the last 24 h on the same output from another node. */
     sharedBy: (hash: string, nodeId: string, now: Date): Promise<ValidationDocument | null> =>
       validations.findOne(
         { output_hash: hash, created_at: { $gte: dayBefore(now) }, node_id: { $ne: nodeId } },
@@ -126,23 +129,23 @@ export async function createPootRepository(store: Store) {
         skip: query.skip,
         after: query.after,
       }),
-    /** Undefined: more than 10,000, which nobody turns pages through. */
+    /** Undefined: more than 10,000, more than anybody pages through. */
     countOf: async (filter: ValidationFilter): Promise<number | undefined> => {
       const count = await validations.count(toFilter(filter), { index: indexFor(filter), max: countMax + 1 });
       return count > countMax ? undefined : count;
     },
 
-    /** A node's verdicts that its standing does not know of, or that are not marked yet, in their order. */
+    /** A node's verdicts that its standing does not include, or that are not marked yet, in their order. */
     uncountedOf: (nodeId: string, limit: number): Promise<Page<ValidationDocument>> =>
       validations.page({ node_id: nodeId, uncounted: true }, { index: "idx_uncounted", limit }),
 
-    /** The same of all nodes, made before then; node by node. */
+    /** The same for all nodes, of verdicts made before that time; node by node. */
     uncountedBefore: (before: Date, limit: number, after?: Cursor): Promise<Page<ValidationDocument>> =>
       validations.page({ uncounted: true, created_at: { $lt: before } }, { index: "idx_uncounted", limit, after }),
 
     /**
-     * Whether all of these verdicts, at most 1000, are uncounted now. It asks with a write that changes nothing: after an
-     * election at MongoDB a read may answer an older state than an earlier read did, and a write never does.
+     * Whether all of these verdicts, at most 1000, are uncounted now. It asks by a write that changes nothing: after an
+     * election at MongoDB a read may answer an older state than an earlier read, but a write never does.
      */
     areUncounted: async (validationIds: readonly string[]): Promise<boolean> => {
       const { matched } = await validations.bulkUpdate(
@@ -151,7 +154,7 @@ export async function createPootRepository(store: Store) {
       return matched === validationIds.length;
     },
 
-    /** Notes that these, at most 1000, are counted. */
+    /** Marks these verdicts, at most 1000, as counted. */
     mark: async (validationIds: readonly string[]): Promise<void> => {
       await validations.bulkUpdate(
         validationIds.map((_id) => ({ filter: { _id }, update: { $unset: { uncounted: true } } })),
@@ -166,8 +169,8 @@ export async function createPootRepository(store: Store) {
       standings.page({ mean_score: { $exists: true } }, { index: "idx_mean_score", descending: true, limit, after }),
 
     /**
-     * Writes the standing if its predecessor (version one lower; 0: none yet) still stands; false: another was faster.
-     * @throws StoreUnavailableError when nothing can be known
+     * Writes the standing if the stored version is one lower (0: none yet); false: another count was faster.
+     * @throws StoreUnavailableError when the outcome is unknown
      */
     replaceStanding: async (next: StandingDocument): Promise<boolean> => {
       if (next.version === 1) return insertUnlessThere(standings, next);
@@ -179,7 +182,7 @@ export async function createPootRepository(store: Store) {
 
 const dayBefore = (now: Date): Date => new Date(now.getTime() - pastMsMax);
 
-/** What is older than it is kept may still stand for a while. */
+/** The start of the time that is kept. Older verdicts may remain in the store for a while. */
 export const keptSince = (now: Date): Date => new Date(now.getTime() - keptSeconds * 1000);
 
 function toFilter({ nodeId, batchId, outcome, since, until }: ValidationFilter): Filter {

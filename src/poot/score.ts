@@ -1,5 +1,6 @@
-// What a proof of output is worth: four factors, 0 to 100 points. Pure. The formula is the platform's own (node management,
-// implementation guide: complexity, freshness, reliability, randomness) and may not drift: a verdict names its version.
+// How many points a proof of output is worth: four factors, 0 to 100. Pure. The formula is the platform's own (node
+// management, implementation guide: complexity, freshness, reliability, randomness) and may not drift: a verdict names
+// its version.
 
 export const scoreVersion = 1;
 /** A score of this or more makes a proof valid. */
@@ -22,10 +23,10 @@ export interface Scored {
 export interface ScoreInput {
   /** Decoded bytes of output. */
   readonly sizeBytes: number;
-  /** How old the output is; below 0, from a clock that runs ahead, counts as 0. */
+  /** How old the output is; a negative age, from a clock that runs ahead, counts as 0. */
   readonly ageMs: number;
   readonly nonce: string;
-  /** 0 to 1, see `reliabilityOf`. */
+  /** 0 to 1; see `reliabilityOf`. */
   readonly reliability: number;
 }
 
@@ -42,7 +43,10 @@ export function scoreOf({ sizeBytes, ageMs, nonce, reliability }: ScoreInput): S
   return { score: Math.min(100, roundCents(complexity + freshness + trust + randomness)), breakdown };
 }
 
-/** Shannon entropy of a text's characters, in bits a character: 0 for one character repeated, log2(n) for n that are equally often. */
+/**
+ * Shannon entropy of a text's characters, in bits per character: 0 for one repeated character, log2(n) for n equally
+ * frequent ones.
+ */
 export function entropyBits(text: string): number {
   const counts = new Map<string, number>();
   for (const character of text) counts.set(character, (counts.get(character) ?? 0) + 1);
@@ -53,34 +57,36 @@ export function entropyBits(text: string): number {
 }
 
 /**
- * Half away from zero to two decimals. The sum of the factors is off by some 1e-14, which must not decide on which side of
- * 70.00 a proof falls: 12.495 + 25 + 12.5 + 20 is 69.995 and becomes 70.
+ * Rounds to two decimals, half away from zero. The sum of the factors is off by some 1e-14, which must not decide
+ * whether a proof reaches 70.00: 12.495 + 25 + 12.5 + 20 is 69.995 and becomes 70.
  */
 export const roundCents = (value: number): number => Math.round(Number((value * 100).toFixed(6))) / 100;
 
-/** What is remembered of a verdict that counted. */
+/** What is remembered of a counted verdict. */
 export interface Counted {
   readonly valid: boolean;
   readonly score: number;
 }
 
-/** Verdicts that a node's reliability looks back on. */
+/** The number of verdicts from which a node's reliability is computed. */
 export const historyMax = 100;
 
-/** 0 to 1: 0.7 by the share of valid proofs, 0.3 by their mean score; 0.5 for a node without history. */
+/** 0 to 1: 0.7 x the share of valid proofs + 0.3 x their mean score / 100; 0.5 for a node without history. */
 export function reliabilityOf(history: readonly Counted[]): number {
   if (history.length === 0) return 0.5;
   const valid = history.filter((one) => one.valid).length / history.length;
   return Math.min(1, 0.7 * valid + 0.3 * (meanOf(history) / 100));
 }
 
-/** 0.1 to 1: how much the score is like the node's others, by its distance from their mean in standard deviations. */
+/**
+ * 0.1 to 1: how close the score is to the node's other scores, by its distance from their mean in standard deviations.
+ */
 export function confidenceOf(score: number, history: readonly Counted[]): number {
   if (history.length === 0) return 0.5;
   const mean = meanOf(history);
   const variance = history.reduce((sum, one) => sum + (one.score - mean) ** 2, 0) / history.length;
   const deviation = Math.sqrt(variance);
-  // Scores have two decimals: what differs by less is the same.
+  // Scores have two decimals, so a smaller difference is no difference.
   if (deviation < 0.005) return Math.abs(score - mean) < 0.005 ? 1 : 0.1;
   return Math.max(0.1, 1 - Math.abs(score - mean) / deviation / 3);
 }

@@ -1,5 +1,5 @@
-// How a node stands by its counted verdicts: what reliability looks back on, and running totals, so that no question about
-// it reads verdicts. Pure.
+// A node's standing by its counted verdicts: the history that its reliability is computed from, and running totals, so
+// that no question about them reads verdicts. Pure.
 import { type Counted, historyMax, roundCents } from "./score.js";
 import type { ValidationDocument } from "./verdict.js";
 
@@ -9,7 +9,7 @@ export interface Totals {
   readonly valid: number;
   readonly invalid: number;
   readonly rejected: number;
-  /** Of the verdicts' scores, in hundredths of a point. */
+  /** Sum of the verdicts' scores, in hundredths of a point. */
   readonly score_sum: number;
 }
 
@@ -27,19 +27,19 @@ export interface StandingDocument {
   readonly _id: string;
   /** Grows by one with each count. */
   readonly version: number;
-  /** Verdicts that the newest count has taken in. None older than those is unmarked; see counting.ts. */
+  /** Verdicts that the newest count took in. All verdicts counted before are marked; see counting.ts. */
   readonly taken: readonly string[];
   /** The newest counted verdicts, at most 100, oldest first. */
   readonly recent: readonly Counted[];
   /** Absent while there are only rejections. */
   readonly last?: LastVerdict;
-  /** Of `recent`, two decimals; present with `last`. */
+  /** Mean of `recent`, two decimals; present with `last`. */
   readonly mean_score?: number;
-  /** Since ever. */
+  /** Totals since the first proof. */
   readonly valid: number;
   readonly invalid: number;
   readonly rejected: number;
-  /** Oldest first: the hours of the last 48, and the days of the last 31, the running one besides. */
+  /** Oldest first: the last 48 hours and the last 31 days, each with the current one in addition. */
   readonly hours: readonly Totals[];
   readonly days: readonly Totals[];
   readonly write_id?: string;
@@ -47,7 +47,7 @@ export interface StandingDocument {
 
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
-// One more than is asked for at the most: the running one is not over yet.
+// One more than the longest window, because the current hour or day is not over yet.
 const hoursMax = 49;
 const daysMax = 32;
 
@@ -63,7 +63,7 @@ export const newStanding = (nodeId: string): StandingDocument => ({
   days: [],
 });
 
-/** What changes when these verdicts, in their order, and so many rejections at `now` are counted. */
+/** The standing after these verdicts, in their order, and `rejected` rejections at `now` are counted. */
 export function counted(
   standing: StandingDocument,
   verdicts: readonly ValidationDocument[],
@@ -89,7 +89,7 @@ export function counted(
   };
 }
 
-/** A verdict that was counted late is not the last one. */
+/** A verdict that was counted late does not replace a newer one. */
 function newerOf(last: LastVerdict | undefined, verdict: ValidationDocument): LastVerdict {
   if (last !== undefined && last.calculated_at > verdict.created_at) return last;
   return {
@@ -137,7 +137,7 @@ function addedTo(
 
 const none = { valid: 0, invalid: 0, rejected: 0, score_sum: 0 };
 
-/** Totals over a window, and where it begins: at a whole hour, beyond 48 hours at a whole day. */
+/** Totals over a window, and its start: a whole hour, or a whole day for more than 48 hours. */
 export function totalsOver(
   standings: readonly Pick<StandingDocument, "hours" | "days">[],
   windowMs: number,
@@ -159,7 +159,9 @@ export function totalsOver(
   };
 }
 
-/** The best first: by mean score, then by valid proofs, then the newer id. Those without a counted verdict have no rank. */
+/**
+ * The best first: by mean score, then by valid proofs, then the newer id. Nodes without a counted verdict have no rank.
+ */
 export function ranked<T extends Pick<StandingDocument, "_id" | "mean_score" | "valid">>(standings: readonly T[]): T[] {
   return standings
     .filter(({ mean_score }) => mean_score !== undefined)

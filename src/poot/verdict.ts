@@ -1,4 +1,4 @@
-// What becomes of a proof: the rules it must keep, the verdict on it, and when two proofs are one. Pure.
+// The verdict on a proof: the rules that the proof must keep, its verdict, and when two proofs are the same. Pure.
 import {
   type Breakdown,
   type Counted,
@@ -9,7 +9,9 @@ import {
   scoreVersion,
 } from "./score.js";
 
-/** What a verdict is made on; the output itself is gone by then. Two proofs that agree in all of it are one. */
+/**
+ * The facts that a verdict is based on, without the output itself. Two proofs that agree in all of them are the same.
+ */
 export interface Proof {
   readonly nodeId: string;
   /** SHA-256 of the decoded output in lower-case hex. */
@@ -20,7 +22,7 @@ export interface Proof {
   readonly nonce: string;
 }
 
-/** A time of the caller's: whole seconds since 1970, and nanoseconds 0 to 999,999,999 behind them. */
+/** A caller's time: whole seconds since 1970 plus 0 to 999,999,999 nanoseconds. */
 export interface Instant {
   readonly seconds: number;
   readonly nanos: number;
@@ -40,24 +42,24 @@ export interface ValidationDocument {
   readonly confidence: number;
   readonly is_valid: boolean;
   readonly outcome: Outcome;
-  /** Absent for a nonce that was used before. */
+  /** Absent when the nonce was used before. */
   readonly breakdown?: Breakdown;
   readonly validation_time_ms: number;
   readonly errors: readonly string[];
   readonly batch_id?: string;
-  /** Its place in its batch, from 0; 0 outside of one. */
+  /** Its place in its batch, from 0; 0 without a batch. */
   readonly place: number;
   readonly score_version: number;
   readonly created_at: Date;
-  /** The nonce, on the verdict that reserves it: unique for the node. */
+  /** The nonce, on the verdict that spends it: unique for the node. */
   readonly spent_nonce?: string;
-  /** On the verdict that another proof with a spent nonce gets: `proofKey`, unique for the node. */
+  /** `proofKey`, on the verdict on another proof with a spent nonce: unique for the node. */
   readonly reused_proof?: string;
-  /** Present until the node's score document knows of it; never on one with `reused_proof`. */
+  /** Present until the node's standing includes it; never on a verdict with `reused_proof`. */
   readonly uncounted?: true;
 }
 
-/** What a verdict is made with besides the proof. */
+/** What a verdict needs besides the proof. */
 export interface Circumstances {
   readonly id: string;
   readonly now: Date;
@@ -68,7 +70,7 @@ export interface Circumstances {
 
 export interface ProofLimits {
   readonly outputBytesMax: number;
-  /** How far ahead of ours a node's clock may be. */
+  /** How far a node's clock may be ahead of ours. */
   readonly skewMs: number;
 }
 
@@ -77,21 +79,24 @@ const nonceShape = /^[\x21-\x7e]{8,256}$/;
 
 export const instantMs = ({ seconds, nanos }: Instant): number => seconds * 1000 + Math.floor(nanos / 1_000_000);
 
-/** What is wrong with a proof whatever the time; undefined when nothing is. */
+/** What is wrong with a proof at any time; undefined when nothing is. */
 export function shapeFault(sizeBytes: number, nonce: string, { outputBytesMax }: ProofLimits): string | undefined {
   if (sizeBytes > outputBytesMax) return "Output data too large";
   if (sizeBytes < 1) return "Output data is empty";
   return nonceShape.test(nonce) ? undefined : "Invalid nonce";
 }
 
-/** Whether the time may be proved at `now`: up to 24 h ago and up to the skew ahead, both included. */
+/** Whether `at` is acceptable at `now`: at most 24 h ago and at most the skew ahead, both inclusive. */
 export function isTimely(at: Instant | undefined, now: Date, { skewMs }: ProofLimits): at is Instant {
   if (at === undefined || at.nanos < 0 || at.nanos > 999_999_999) return false;
   const aheadMs = instantMs(at) - now.getTime();
   return aheadMs >= -pastMsMax && aheadMs <= skewMs;
 }
 
-/** The verdict that spends the nonce. `duplicate`: the node has proved the same output within 24 h, which costs nothing. */
+/**
+ * The verdict that spends the nonce. `duplicate`: the node proved the same output within 24 h; this does not lower the
+ * score.
+ */
 export function verdictOf(
   proof: Proof,
   { history, duplicate }: { readonly history: readonly Counted[]; readonly duplicate: boolean },
@@ -117,7 +122,7 @@ export function verdictOf(
   };
 }
 
-/** The verdict on another proof with a nonce that is spent: invalid, without a score, and it never counts. */
+/** The verdict on another proof with a spent nonce: invalid, without a score, and never counted. */
 export const reusedVerdict = (proof: Proof, circumstances: Circumstances): ValidationDocument => ({
   ...factsOf(proof, circumstances),
   score: 0,
@@ -142,7 +147,7 @@ const factsOf = (proof: Proof, { id, now, tookMs, batchId, place = 0 }: Circumst
   created_at: now,
 });
 
-/** Tells a node's proofs apart. */
+/** Distinguishes the proofs of a node. */
 export const proofKey = ({ outputHash, at, nonce }: Proof): string => `${outputHash} ${instantText(at)} ${nonce}`;
 
 export const proofOf = (document: ValidationDocument): Proof => ({
@@ -153,10 +158,10 @@ export const proofOf = (document: ValidationDocument): Proof => ({
   nonce: document.nonce,
 });
 
-/** Of one node: whether it is the same proof again. */
+/** Whether two proofs of one node are the same. */
 export const isSameProof = (one: Proof, other: Proof): boolean => proofKey(one) === proofKey(other);
 
-/** What the node's key signs. */
+/** The text that the node's key signs. */
 export const signedText = (proof: Omit<Proof, "sizeBytes">): string =>
   ["lucid.poot.v1", proof.nodeId, proof.outputHash, instantText(proof.at), proof.nonce].join("\n");
 

@@ -1,4 +1,4 @@
-// The resource RPCs of NodeService: what nodes use, when that is too much, and what of them is set aside.
+// The resource RPCs of NodeService: what nodes use, alerts when they use too much, and allocations.
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
@@ -51,7 +51,7 @@ export interface ResourceHandlerParts {
   readonly nodes: NodeRepository;
   /** Whether a pool is disrupted; null when there is no such pool. */
   readonly findPool: (poolId: string) => Promise<{ readonly disrupted: boolean } | null>;
-  /** Ids of those that are disrupted, at most 1000. */
+  /** Ids of the disrupted pools, at most 1000. */
   readonly disruptedPools: () => Promise<string[]>;
   readonly paging: Paging;
   readonly clock: Clock;

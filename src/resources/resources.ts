@@ -1,4 +1,4 @@
-// What this folder consists of, put together for the composition root.
+// Puts this folder together for the composition root.
 import type { Clock } from "../clock.js";
 import type { Paging } from "../conventions/paging.js";
 import type { NodeId } from "../ids.js";
@@ -17,9 +17,9 @@ import { createRetention } from "./retention.js";
 import { createMonitor, lastSamples, pointsMaxOf, sampleAgeMaxMs } from "./samples/monitor.js";
 import { createResourceRepository } from "./samples/repository.js";
 
-/** What must be known of a pool. */
+/** What this folder needs to know of a pool. */
 interface PoolFacts {
-  /** The most that each of its nodes may have set aside. */
+  /** The most that may be set aside of each of its nodes. */
   readonly resource_limits?: Json;
   readonly disrupted_since?: Date;
 }
@@ -31,7 +31,7 @@ export async function createResources(parts: {
   readonly nodes: NodeRepository;
   readonly pools: {
     readonly find: (poolId: string) => Promise<PoolFacts | null>;
-    /** Ids of those that are disrupted, at most 1000. */
+    /** Ids of the disrupted pools, at most 1000. */
     readonly disrupted: () => Promise<string[]>;
   };
   readonly leadership: () => Leadership | undefined;
@@ -80,14 +80,14 @@ export async function createResources(parts: {
       monitor.take(nodeId, sample);
     },
     /**
-     * When the last sample came. While no stream is held here there is nothing to miss: the wait for a sample begins with
+     * When the last sample came. Without streams here no sample can be missing, so the wait for a sample begins with
      * the first stream.
      */
     lastSampleAt: (streams: number): Date => {
       if (streams === 0) lastSampleAt = clock.now();
       return lastSampleAt;
     },
-    /** What the log tells of nodes that were changed on other replicas. */
+    /** Takes the entries of the log, for nodes that were changed on other replicas. */
     heard: alerter.heard,
     lastSamples: lastSamples(resources, clock, collectionIntervalMs),
     handlers: resourceHandlers({

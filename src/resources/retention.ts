@@ -1,4 +1,4 @@
-// Takes away what is kept no longer, and counts alerts: one replica does so, the one that leads.
+// Deletes what is no longer kept, and counts alerts. Only the leader does so.
 import type { Clock } from "../clock.js";
 import type { NodeRepository } from "../nodes/repository.js";
 import type { Leadership } from "../replicas/lease.js";
@@ -11,7 +11,7 @@ import type { ResourceRepository } from "./samples/repository.js";
 import { dayMs } from "./samples/rollup.js";
 
 const turnMs = 30_000;
-/** Between two deletions of 1000 documents, so that callers come in between. */
+/** Pause between two deletions of 1000 documents, so that callers are served in between. */
 const pauseMs = 50;
 export const hoursKeptDays = 365;
 const pagesMax = 100;
@@ -23,7 +23,7 @@ export function createRetention(parts: {
   readonly alerts: AlertRepository;
   readonly nodes: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
-  /** The store's time, by which things are old: the clock of this machine may be years ahead. */
+  /** The store's time decides what is old: this machine's clock may be years ahead. */
   readonly storeNow: () => Promise<Date>;
   readonly leadership: () => Leadership | undefined;
   readonly retentionDays: number;
@@ -38,7 +38,7 @@ export function createRetention(parts: {
     while (goesOn() && (await remove()) > 0) await clock.sleep(pauseMs, signal);
   };
 
-  /** Alerts whose node is gone: a replica may have died between the deletion and this. */
+  /** Clears alerts of deleted nodes: a replica may have died after the deletion and before it cleared them. */
   const clearOrphans = async (goesOn: () => boolean): Promise<void> => {
     for await (const page of pages(alerts.active, pagesMax)) {
       if (page.length === 0) return;
@@ -70,7 +70,7 @@ export function createRetention(parts: {
     if (leadership === undefined) return "idle";
     if (clock.monotonicMs() - cleanedMs < parts.cleanupIntervalMs) return undefined;
     await clean(leadership, signal);
-    // Only now: one that failed is tried again at the next turn.
+    // Set only now, so that a cleaning that failed is tried again at the next turn.
     cleanedMs = clock.monotonicMs();
     return undefined;
   };

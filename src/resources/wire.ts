@@ -21,7 +21,7 @@ import type { Thresholds } from "./alerts/thresholds.js";
 import type { Allocated } from "./allocations/allocator.js";
 import { averageOf, type Bucket, dayMs, type Figures, hourMs, minuteMs } from "./samples/rollup.js";
 
-/** How far back, and in which buckets; unspecified has none. */
+/** How far back a range goes, and in which buckets; unspecified has no entry. */
 export const spans: ReadonlyMap<TimeRange, { readonly spanMs: number; readonly bucketMs: number }> = new Map([
   [TimeRange.TIME_RANGE_1H, { spanMs: hourMs, bucketMs: minuteMs }],
   [TimeRange.TIME_RANGE_6H, { spanMs: 6 * hourMs, bucketMs: 5 * minuteMs }],
@@ -47,7 +47,7 @@ const figuresToWire = (figures: Figures): Exclude<FiguresInit, { $typeName: stri
   max: figures.max,
   last: figures.last,
 });
-/** The processor is in every point. */
+/** Every point has a value for the processor. */
 const cpuOf = ({ figures: { cpu } }: Bucket): Figures => {
   if (cpu === undefined) throw new Error("a bucket without cpu");
   return cpu;
@@ -79,7 +79,7 @@ export function summaryToWire(bucket: Bucket): MessageInitShape<typeof ResourceS
   };
 }
 
-/** Undefined where the bucket tells nothing of that metric. */
+/** Undefined when the bucket has no value of that metric. */
 export function metricToWire(
   bucket: Bucket,
   metric: MetricType,
@@ -116,7 +116,7 @@ export const thresholdsToWire = ({
   diskCriticalPercent: disk.critical,
 });
 
-/** What was given; what was left out is left out. */
+/** The given fields; a field that was left out stays out. */
 export function thresholdsFromWire(given: ResourceThresholds): ThresholdSettings {
   const all: Readonly<Record<keyof ThresholdSettings, number | undefined>> = {
     cpu_warn_percent: given.cpuWarnPercent,

@@ -189,10 +189,10 @@ describe("the leader's look", () => {
     await using look = aLook(new Map([["over", 5]]));
     look.fail(new StoreUnavailableError("away"));
     await look.pass(25);
-    expect(look.told).toEqual(["Nodes that their pool cannot hold are not looked for now"]);
+    expect(look.told).toEqual(["Nodes that do not fit into their pool are not looked for now"]);
     look.fail(undefined);
     await look.pass(60);
-    expect(look.told[1]).toBe("Nodes that their pool cannot hold are looked for again");
+    expect(look.told[1]).toBe("Nodes that do not fit into their pool are looked for again");
     expect(look.read).not.toEqual([]);
     const mistake = new TypeError("a mistake");
     look.fail(mistake);

@@ -1,5 +1,5 @@
-// The tail of the log as this replica follows it: read once, told to all who follow. What was changed on another replica
-// comes this way, too; a message between replicas only makes it come sooner.
+// The tail of the log as this replica follows it: read once, passed to all followers. Changes on other replicas come
+// this way too; a message between replicas only makes them come sooner.
 import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
 import { type Next, outage, turns } from "../../task.js";
@@ -8,20 +8,20 @@ import type { NodeDocument } from "../node.js";
 import type { NodeRepository } from "../repository.js";
 import { type LogEntry, type NodeLog, positionOf } from "./log.js";
 
-/** Entries that stand together in the log. */
+/** Consecutive entries of the log. */
 export interface Chunk {
-  /** The positions of the entry before the first one and of the last one. */
+  /** The position of the entry before the first one, and the position of the last one. */
   readonly from: number;
   readonly to: number;
   readonly entries: readonly LogEntry[];
-  /** The nodes of these entries that live, as they are now; read once for all who ask. */
+  /** The live nodes of these entries, as they are now; read once for all callers. */
   nodes(): Promise<ReadonlyMap<string, NodeDocument>>;
 }
 
 export type Feed = ReturnType<typeof createFeed>;
 
 const chunkMax = 500;
-/** Entries kept for followers that are a little behind; others read the log. */
+/** Entries kept for followers that are a little behind; a follower further behind reads the log. */
 const keptMax = 2000;
 const pollMs = 1000;
 
@@ -81,28 +81,28 @@ export function createFeed(parts: {
 
   const away = outage({
     log: parts.logger,
-    began: "What other replicas do to nodes is not read now",
-    ended: "What other replicas do to nodes is read again",
+    began: "Changes to nodes on other replicas are not read now",
+    ended: "Changes to nodes on other replicas are read again",
   });
   const loop = turns({ clock, everyMs: pollMs, turn: readOn, away });
 
   return {
     task: loop.task,
     /**
-     * Each new chunk, in order; the same one again where a listener met an outage of the store. What else a listener rejects
-     * with ends the task.
+     * Each new chunk, in order; the same chunk again if a listener met an outage of the store. Any other rejection by a
+     * listener ends the task.
      */
     chunks: chunks as Announcement<Chunk, Promise<void> | void>,
-    /** Takes the position from which on this replica follows; the task does so otherwise. Rejects when the store is away. */
+    /** Sets the position to follow from; the task does so otherwise. Rejects when the store is away. */
     begin,
-    /** Whether it follows: before that nobody may rely on hearing of what other replicas do. */
+    /** Whether this replica follows yet. Before that, nobody may rely on hearing what other replicas do. */
     follows: (): boolean => position !== undefined,
-    /** Says that there is something new in the log. */
+    /** Says that the log has new entries. */
     wake: loop.wake,
 
     /**
-     * What follows that position, waiting for it up to `waitMs`; undefined when nothing came.
-     * A follower that is far behind reads the log by itself.
+     * The entries after that position, waiting for them up to `waitMs`; undefined when none came. For a follower that
+     * is far behind the log is read again.
      */
     next: async (after: number, waitMs: number, signal: AbortSignal): Promise<Chunk | undefined> => {
       if (position === undefined || after >= position) await newer(after, waitMs, signal);

@@ -1,6 +1,6 @@
 // The history of nodes: one dense log over all of them. A change is written into its node's document first, in the same
-// write that makes it; any replica then moves it here, where its number is its position. A crash in between loses nothing:
-// the change still stands in the document, and a second move of it is refused by the unique (node, change).
+// write that makes it; any replica then moves it here, where its number is its position. A crash in between loses
+// nothing: the document still holds the change, and the unique (node, change) refuses a second move of it.
 import { type Announcement, createAnnouncer } from "../../announcement.js";
 import type { Clock } from "../../clock.js";
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
@@ -15,7 +15,7 @@ export interface LogEntry extends Change {
   readonly node_id: string;
 }
 
-/** Nodes whose changes move at a time, and changes of each: a busy node waits its turn like any other. */
+/** Nodes whose changes move at a time, and changes of each node: a busy node waits its turn like any other. */
 const nodesMax = 200;
 const changesMax = 100;
 const partlyMax = 10_000;
@@ -53,13 +53,13 @@ export async function createNodeLog(parts: {
   const appended = createAnnouncer<void>();
   const own = new Set<string>();
   /**
-   * By node: the last of its changes that the log holds, kept until the node's document has dropped its own copy of them.
-   * An entry may be missing: the append is then refused, and the log is asked.
+   * By node: the last of its changes that the log holds, kept until the node's document has dropped its own copy of
+   * them. An entry may be missing: the append is then refused, and the log is read.
    */
   const partly = new Map<string, number>();
   let queue: Promise<unknown> = Promise.resolve();
   let purgedMs = Number.NEGATIVE_INFINITY;
-  /** When it was last looked for what others have left; in the infinite past where there is more of it. */
+  /** When this replica last looked for changes that others left behind; -Infinity while there is more of them. */
   let leftMs = Number.NEGATIVE_INFINITY;
 
   const tail = async (): Promise<number> => {
@@ -68,8 +68,8 @@ export async function createNodeLog(parts: {
   };
 
   /**
-   * Appends in order. Where a change is in already, all of its node are passed over that are: a node's changes are in the
-   * log in their order, so one read of the greatest tells.
+   * Appends in order. If a change is in the log already, all changes of its node that are there are skipped. The log
+   * holds a node's changes in their order, so one read of the greatest is enough.
    */
   const append = async (changes: readonly Omit<LogEntry, "_id">[]): Promise<void> => {
     let rest = changes;
@@ -80,7 +80,7 @@ export async function createNodeLog(parts: {
       rest = rest.slice(inserted);
       const refused = inserted < entries.length ? rest[0] : undefined;
       if (refused === undefined) continue;
-      // Either its number was taken by another replica, and it goes behind the new tail, or it is in from before.
+      // Either another replica took its number, and it goes behind the new tail, or it is in the log already.
       const greatest = await greatestOf(refused.node_id);
       if (refused.change <= greatest) {
         partly.set(refused.node_id, greatest);
@@ -95,7 +95,7 @@ export async function createNodeLog(parts: {
     return last.items[0]?.change ?? 0;
   };
 
-  /** Answers whether these nodes had more than moved at once. */
+  /** Answers whether any of these nodes had more changes than move at once. */
   const move = async (nodes: readonly NodeDocument[]): Promise<boolean> => {
     const waiting = nodes.map((node) => {
       const logged = partly.get(node._id) ?? 0;
@@ -105,11 +105,11 @@ export async function createNodeLog(parts: {
     await append(moved.flatMap(({ node, changes }) => changes.map((change) => ({ ...change, node_id: node._id }))));
     const logged = moved.map(({ node, changes }) => ({
       nodeId: node._id,
-      // Where it has nothing to log all that it ever had is in.
+      // A node without anything to log has all its changes in the log.
       change: Math.max(changes.at(-1)?.change ?? node.change, partly.get(node._id) ?? 0),
       deleted: node.deleted_at !== undefined,
     }));
-    // Together, so that they share a commit. What the log holds is known until the nodes have forgotten it, too.
+    // One call, so that the writes share a commit. What the log holds is remembered until the nodes drop it.
     for (const { nodeId, change } of logged) partly.set(nodeId, change);
     const forgotten = await repository.markLogged(logged, clock.now());
     if (forgotten) for (const { nodeId } of logged) partly.delete(nodeId);
@@ -120,7 +120,7 @@ export async function createNodeLog(parts: {
     return more.length > 0;
   };
 
-  /** All that these nodes had when they were read. */
+  /** Moves all changes that these nodes had when they were read. */
   const moveAll = async (nodes: readonly NodeDocument[]): Promise<void> => {
     while (await move(nodes));
   };
@@ -132,9 +132,9 @@ export async function createNodeLog(parts: {
     return done;
   };
 
-  /** Keeps the newest entry for ever: it holds the number that the next one goes on from. */
+  /** Keeps the newest entry for ever: the next number follows from it. */
   const purge = async (): Promise<void> => {
-    // By the store's clock: that of this machine may be years ahead.
+    // By the store's clock, because this machine's clock may be years ahead.
     const before = new Date((await store.now()).getTime() - retentionMs);
     const last = entryId(await tail());
     while (
@@ -142,7 +142,7 @@ export async function createNodeLog(parts: {
     );
   };
 
-  /** Nodes that this replica has changed: it moves their changes itself, so that replicas seldom meet over one. */
+  /** Moves the changes of nodes that this replica changed itself, so that replicas seldom compete for a node. */
   const moveOwn = async (): Promise<void> => {
     const ids = [...own].slice(0, nodesMax);
     if (ids.length === 0) return;
@@ -155,7 +155,7 @@ export async function createNodeLog(parts: {
     }
   };
 
-  /** What a replica has left behind that died, or lost its store, before it moved it. Answers whether there may be more. */
+  /** Moves changes that a replica left behind because it died or lost its store. Answers whether there may be more. */
   const moveLeft = async (): Promise<boolean> => {
     const nodes = await repository.unlogged(nodesMax);
     const more = await move(nodes);
@@ -204,13 +204,13 @@ export async function createNodeLog(parts: {
     /** Entries after that position, in order. `limit` is 1 to 1000. */
     after: async (position: number, limit: number): Promise<LogEntry[]> =>
       (await log.page({ _id: { $gt: entryId(position) } }, { index: "_id_", limit })).items,
-    /** Moves what these nodes have not logged yet, before anybody says that their state is told. */
+    /** Moves the changes that these nodes have not logged yet; to be called before anybody is told their state. */
     settle: (nodes: readonly NodeDocument[]): Promise<void> => {
       const waiting = nodes.filter(({ unlogged }) => unlogged.length > 0);
       return waiting.length === 0 ? Promise.resolve() : inTurn(() => moveAll(waiting));
     },
 
-    /** A node's history in the log's order, or against it. What the node has not logged yet is moved first. */
+    /** A node's history in the log's order, or in reverse. Changes that the node has not logged yet are moved first. */
     eventsOf: async (
       nodeId: string,
       query: { since?: Date; descending: boolean; limit: number; skip: number; after?: Cursor },

@@ -1,5 +1,5 @@
-// WatchNodes: a snapshot, then every change once in the order of the log. A watcher is pulled: nothing is buffered for it,
-// it reads the log at its own pace, so a slow one costs no memory.
+// WatchNodes: a snapshot, then every change once in the order of the log. A watcher pulls: it reads the log at its own
+// pace and nothing is buffered for it, so a slow watcher costs no memory.
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { NodeService, WatchNodesRequest } from "../../../gen/lucid/node/v1/node_service_pb.js";
 import type { Caller } from "../../access/caller.js";
@@ -24,18 +24,18 @@ const bookmarkMs = 30_000;
 const snapshotPage = 200;
 const watchersMax = 1000;
 const watchersOfSubjectMax = 50;
-/** One message not taken for this long: its reader is slow, and from then on gets only the newest state of each node. */
+/** A reader that takes longer over one message is slow, and then gets only the newest state of each node. */
 const slowMs = 5_000;
-/** Not taken for this long: its reader is gone for all we know. */
+/** A reader that has not taken a message for this long counts as gone. */
 const stalledMs = 30_000;
 const tendMs = 5_000;
-/** A watch that is to end has this long until its reader has taken the message on its way. */
+/** A watch that is to end gives its reader this long to take the message on its way. */
 const lingerMs = 5_000;
 
 interface Watched {
   readonly poolId: string;
   readonly nodeIds: ReadonlySet<string>;
-  /** What its tokens are bound to. */
+  /** What its resume tokens are bound to. */
   readonly binding: string;
 }
 
@@ -58,7 +58,7 @@ export function createWatch(parts: {
 
   const token = (position: number, { binding }: Watched): string => paging.seal([position], binding);
 
-  /** The position a token names. @throws Failure 4001, OUT_OF_RANGE when the log no longer reaches back so far */
+  /** The position of a token. @throws Failure 4001; OUT_OF_RANGE when the log no longer reaches back that far */
   const resume = async (given: string, watched: Watched): Promise<number> => {
     const position = paging.unseal(given, watched.binding)?.[0];
     if (typeof position !== "number") {
@@ -66,20 +66,20 @@ export function createWatch(parts: {
     }
     const [head, tail] = [await log.head(), await log.tail()];
     if (position >= head - 1 && position <= tail) return position;
-    throw new Failure("LUCID_ERR_4001", "The log no longer holds what follows this token: watch anew without it", {
+    throw new Failure("LUCID_ERR_4001", "The log no longer holds what follows this token: start a watch without it", {
       outOfRange: true,
     });
   };
 
   /**
-   * All nodes, then what the log says of them since the snapshot began, so that whatever follows snapshot_end is new.
-   * Answers the position that the watch goes on from.
+   * Sends all nodes, then what the log says of them since the snapshot began, so that everything after snapshot_end is
+   * new. Answers the position from which the watch goes on.
    */
   async function* snapshot(watched: Watched): AsyncGenerator<Message, number> {
     const from = await log.tail();
     const versions = new Map<string, number>();
     for await (const nodes of pages((after) => readPage(watched, after))) {
-      // What a node has not logged yet would come again behind snapshot_end.
+      // A change that a node has not logged yet would come again after snapshot_end.
       await log.settle(nodes);
       for (const node of nodes) {
         versions.set(node._id, node.version);
@@ -127,7 +127,7 @@ export function createWatch(parts: {
         yield message;
         toldMs = clock.monotonicMs();
       }
-      // Also where others' changes go by all the time, or the token would grow too old.
+      // Also while only other nodes change, because the token would grow too old.
       if (clock.monotonicMs() - toldMs < bookmarkMs) continue;
       yield { resumeToken: token(position, watched), event: { case: "bookmark", value: {} } };
       toldMs = clock.monotonicMs();
@@ -144,10 +144,10 @@ export function createWatch(parts: {
     }
   }
 
-  /** Room for one more watch. @throws Failure 4291, 5031 */
+  /** Registers one more watch. @throws Failure 4291, 5031 */
   const enter = ({ subject, jti }: Caller): Watcher => {
     if (draining.signal.aborted) throw unavailable("The service is shutting down", 1000);
-    if (watchers.size >= watchersMax) throw unavailable("This replica has as many watchers as it may", 5000);
+    if (watchers.size >= watchersMax) throw unavailable("This replica has reached its limit of watchers", 5000);
     const own = [...watchers].filter((watcher) => watcher.subject === subject);
     if (own.length >= watchersOfSubjectMax) throw tooMany("Too many watches of one subject at once", 5000);
     const watcher = { subject, jti, ended: new AbortController() };
@@ -161,7 +161,7 @@ export function createWatch(parts: {
     const watcher = enter(caller);
     const signal = AbortSignal.any([context.signal, draining.signal, watcher.ended.signal]);
     const pace = createPace(clock);
-    // The generator waits in the middle of a message for a reader that does not read, so the end comes from beside it.
+    // While a reader does not read, the generator waits in the middle of a message, so the end must come from outside.
     const over = new AbortController();
     void tend(pace, watcher, caller, signal).then(async (stalled) => {
       if (!stalled) await clock.sleep(lingerMs, over.signal);
@@ -182,7 +182,7 @@ export function createWatch(parts: {
     }
   } satisfies Handler;
 
-  /** Looks now and then whether the watch may go on. True once its reader has not read for too long. */
+  /** Looks every 5 s whether the watch may go on. True once its reader has not read for too long. */
   const tend = async (pace: Pace, watcher: Watcher, caller: Caller, signal: AbortSignal): Promise<boolean> => {
     while (!signal.aborted) {
       await clock.sleep(tendMs, signal);
@@ -215,7 +215,7 @@ function watchedBy({ poolId, nodeIds }: WatchNodesRequest): Watched {
   return { poolId, nodeIds: new Set(nodeIds), binding: `watch\n${poolId}\n${[...nodeIds].sort().join(",")}` };
 }
 
-/** What the log says of the watched nodes. Without a pool everything is inside but a deletion. */
+/** What the log says of the watched nodes. Without a pool, everything but a deletion is inside. */
 function stepsOf(entries: readonly LogEntry[], { poolId, nodeIds }: Watched): Step[] {
   return entries.flatMap((entry): Step[] => {
     if (nodeIds.size > 0 && !nodeIds.has(entry.node_id)) return [];
@@ -232,7 +232,7 @@ function newest(steps: readonly Step[]): Step[] {
   return steps.filter((step) => last.get(step.entry.node_id) === step);
 }
 
-/** Undefined for a change of a node that is gone by now: its removal follows. */
+/** Undefined for a change of a node that is gone: its removal follows. */
 function messageOf({ entry, inside }: Step, nodes: ReadonlyMap<string, NodeDocument>): Message | undefined {
   const { node_id: nodeId, status, connectivity, version } = entry;
   if (!inside) return { event: { case: "removed", value: { nodeId } } };
@@ -243,7 +243,7 @@ function messageOf({ entry, inside }: Step, nodes: ReadonlyMap<string, NodeDocum
 
 type Pace = ReturnType<typeof createPace>;
 
-/** How long the reader takes over a message. */
+/** Measures how long the reader takes over a message. */
 function createPace(clock: Clock) {
   let handedMs: number | undefined;
   let slow = false;

@@ -1,5 +1,5 @@
-// The shape of a beat, checked by hand: it arrives more often than anything else, and the general validator costs as much
-// as the rest of a beat. A property test holds it equal to the constraints in the .proto.
+// The shape of a beat, checked by hand: beats arrive more often than anything else, and the general validator would
+// cost as much as the rest of the work on a beat. A property test keeps it equal to the constraints in the .proto.
 import {
   type Beat,
   type HeartbeatRequest,
@@ -11,7 +11,7 @@ import { plainCheck } from "../../rpc/validate.js";
 
 const none: readonly FieldViolation[] = [];
 
-/** Undefined for what is no beat: that is left to the general validator. */
+/** Undefined when the message is not a beat: the general validator checks it. */
 export function beatViolations(request: HeartbeatRequest): readonly FieldViolation[] | undefined {
   if (request.message.case !== "beat") return undefined;
   const beat: Beat = request.message.value;

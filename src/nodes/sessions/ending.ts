@@ -1,5 +1,5 @@
-// How streams end while their sessions stay: renewed when their time is up, let go when nobody reads them, and all of them
-// when the replica drains.
+// How streams end while their sessions stay: a stream is renewed when its time is up, dropped when nobody reads it, and
+// ended when the replica drains.
 import type { Clock } from "../../clock.js";
 import { unavailable } from "../../failure.js";
 import type { Registry } from "./registry.js";
@@ -36,7 +36,7 @@ export function createEnding(parts: {
       }
     },
 
-    /** Ends these streams OK, spread over the window, each told to come back at its own time. */
+    /** Ends these streams with OK, spread over the window; each node is told its own time to come back. */
     drain: async (sessions: readonly Session[], windowMs: number, signal: AbortSignal): Promise<void> => {
       const open = sessions.filter((session) => session.link !== undefined);
       const perStep = Math.ceil(open.length / Math.max(1, Math.floor(windowMs / drainStepMs)));

@@ -1,5 +1,5 @@
-// Who gets a node's next session epoch when several ask for it. A Hello may be judged or written seconds after it came, of
-// a process that is dead by then: it must never supersede the agent that lives.
+// Decides who gets a node's next session epoch when several ask for it. A Hello may be judged or written seconds after
+// it came, when its process is dead already: it must never supersede the living agent.
 import type { Clock } from "../../clock.js";
 import { type Failure, nodeNotFound, notAllowed, sessionSuperseded, unavailable } from "../../failure.js";
 import { type NodeDocument, predatesReset } from "../node.js";
@@ -7,7 +7,7 @@ import { type NodeRepository, unaryReplica } from "../repository.js";
 import { callerGone, comeAgainMs, enrollmentReset, superseded } from "./refusals.js";
 import type { Opening, Session } from "./session.js";
 
-/** Attempts to take an epoch, each lost against an older Hello that came to this replica. */
+/** Attempts to take an epoch. Each lost attempt means that an older Hello at this replica took it first. */
 const attemptsMax = 5;
 
 export type Epochs = ReturnType<typeof createEpochs>;
@@ -16,19 +16,19 @@ export function createEpochs(parts: {
   readonly repository: Pick<NodeRepository, "find" | "get" | "openSession" | "makeUnary">;
   readonly clock: Pick<Clock, "now">;
   readonly replicaId: string;
-  /** The session of the node that is known here. */
+  /** The session of the node that this replica knows. */
   readonly known: (nodeId: string) => Session | undefined;
-  /** Notes that a session may have been opened whose write was not answered. */
+  /** Notes that a session may have been opened by a write that was not answered. */
   readonly doubt: (nodeId: string) => void;
 }) {
   const { repository, clock } = parts;
-  /** The newest opening of each node that is under way here, and its end. */
+  /** The newest opening of each node that is under way here, and when it is over. */
   const newest = new Map<string, { readonly over: Promise<void> }>();
 
   /**
-   * Takes the next epoch where nobody has taken it since it was read. Which of two replicas has heard the newer Hello is
-   * not known, so the one that loses asks its caller to come again: only a living caller does. Among the Hellos of this
-   * replica the last one wins.
+   * Takes the next epoch unless it was taken since it was read. Nobody knows which of two replicas heard the newer
+   * Hello, so the loser asks its caller to come again: only a living caller does. Among the Hellos at this replica the
+   * last one wins.
    */
   const takeEpoch = async (opening: Opening, replica: string, isNewest: () => boolean): Promise<NodeDocument> => {
     const { nodeId, bootId } = opening;
@@ -53,14 +53,14 @@ export function createEpochs(parts: {
         });
       if (opened !== null) return opened;
     }
-    throw unavailable("Many sessions of this node are opened at once", comeAgainMs);
+    throw unavailable("Too many sessions of this node are being opened at once", comeAgainMs);
   };
 
-  /** Whether the node's newest session was opened here; of an opening that is the newest here it is an older one. */
+  /** Whether the node's newest session was opened here. If so, it is older than the newest opening here. */
   const isHere = (node: NodeDocument): boolean =>
     node.session_replica === parts.replicaId || parts.known(node._id)?.epoch === node.session_epoch;
 
-  /** Why an opening ends that a newer one here has overtaken: for good only once that one has come through. */
+  /** Why an opening fails that a newer one here has overtaken: for good only once the newer one has succeeded. */
   const overtaken = async ({ nodeId, bootId }: Opening): Promise<Failure> => {
     for (let newer = newest.get(nodeId); newer !== undefined; newer = newest.get(nodeId)) await newer.over;
     const session = parts.known(nodeId);
@@ -70,7 +70,7 @@ export function createEpochs(parts: {
 
   return {
     /**
-     * Takes the node's next epoch, then calls `begin` with the node as that write left it, and answers what `begin` answers.
+     * Takes the node's next epoch, calls `begin` with the node as that write left it, and passes its answer on.
      * @throws Failure 4011 the enrolment was reset; 4031 the node is banned; 5001 there is no such node; 5013 another
      * process of the node has opened a session meanwhile; 5031 the caller may come again
      */
@@ -93,10 +93,10 @@ export function createEpochs(parts: {
     },
 
     /**
-     * The session a report without a stream names: one that is known here, or the node of one that another process held
-     * and nobody has superseded. A report of the very process that has opened the newest session goes on under that one,
-     * whatever epoch it names: the process may never have heard of it, as when the Welcome of its stream was lost, and a
-     * reset of the enrolment takes an epoch that nobody is told of.
+     * The session that a report without a stream names: a session that is known here, or the node of a session that
+     * another process of the service held and nobody has superseded. A report by the process that opened the newest
+     * session goes on under that session, whatever epoch it names. The process may not know the epoch: the Welcome of
+     * its stream may be lost, and a reset of the enrolment takes an epoch without telling anybody.
      * @throws Failure 4011 enrolment reset, 4031 banned, 5001, 5013, 5031
      */
     resume: async (opening: Opening, epoch: number): Promise<{ session: Session } | { node: NodeDocument }> => {
@@ -112,7 +112,7 @@ export function createEpochs(parts: {
       const current = known?.epoch === node.session_epoch && known.bootId === bootId ? known : undefined;
       if (current !== undefined && (current.unary || current.link !== undefined)) return { session: current };
       const isUnary = node.session_replica === unaryReplica;
-      // A stream that is being opened here has its epoch already and comes through soon, or fails.
+      // A stream that is being opened here has its epoch already; it succeeds soon, or fails.
       if (!isUnary && epoch < node.session_epoch && newest.has(nodeId)) throw superseded(bootId, bootId);
       const unary = isUnary ? node : await repository.makeUnary(nodeId, node.session_epoch);
       if (unary === null) throw unavailable("A newer session of this node is being opened", comeAgainMs);

@@ -1,5 +1,5 @@
-// What other replicas have done to nodes whose sessions are here: bans, commands, deletions. The log tells it, so that it
-// holds also when nothing else does; what was changed here is known already.
+// Passes on what other replicas have done to nodes whose sessions are here: bans, commands, deletions. It reads the
+// log, so it works even when messages between replicas do not. What was changed here is known already.
 import { nodeNotFound } from "../../failure.js";
 import type { Chunk } from "../history/feed.js";
 import type { Sessions } from "./sessions.js";
@@ -8,7 +8,7 @@ export type Follower = ReturnType<typeof createFollower>;
 
 export function createFollower(sessions: Pick<Sessions, "isBehind" | "nodeChanged" | "endNode">) {
   return {
-    /** Rejects when the nodes cannot be read; to be told again then. */
+    /** Rejects when the nodes cannot be read; the feed then passes the chunk again. */
     heard: async (chunk: Chunk): Promise<void> => {
       const behind = chunk.entries.filter(({ node_id, version }) => sessions.isBehind(node_id, version));
       if (behind.length === 0) return;

@@ -1,5 +1,5 @@
-// How a node's next session comes to be: admitted, given the next epoch, connected in the store, and looked at once more,
-// for what ended sessions meanwhile may not have seen this one.
+// How a node's next session opens: it is admitted, gets the next epoch, is connected in the store, and is checked once
+// more, because whatever ended sessions meanwhile may have missed this one.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../clock.js";
 import { type Coordination, isCoordinationAway } from "../../coordination/coordination.js";
@@ -29,7 +29,7 @@ export function createOpening(parts: {
   /** In [0, 1). */
   readonly random: () => number;
   readonly isRevoked: (jti: string) => boolean;
-  /** Whether this replica hears of what others do to nodes: no session is opened before. */
+  /** Whether this replica hears what others do to nodes; no session is opened before that. */
   readonly follows: () => boolean;
   readonly sessionOpened: (outcome: "opened" | "takeover") => void;
 }) {
@@ -57,29 +57,29 @@ export function createOpening(parts: {
     return session;
   };
 
-  /** Why the session's node no longer answers to it: what ended it may not have seen it. */
+  /** Why the session is over by its node's document, if it is: whatever ended it may have missed the session. */
   const outdated = (node: NodeDocument, { bearer, bootId }: Opening, session: Session): Failure | undefined => {
     if (predatesReset(bearer, node)) return enrollmentReset();
     if (node.session_epoch !== session.epoch) return superseded(bootId, node.session_boot_id);
-    // The token is good: its process opens a session under it.
+    // The token is still good: its process can open a session with it.
     if (wasReset(node, session)) return unavailable("The node's enrolment was reset meanwhile", 1000);
     if (node.banned) return notAllowed("The node is banned");
     return parts.isRevoked(bearer.jti) ? unauthenticated("The token was revoked") : undefined;
   };
 
-  /** Has the session whose epoch was taken begin: the older one gives way, the node is connected. */
+  /** Begins the session whose epoch was taken: the older session gives way, the node is connected. */
   const begin = async (opened: NodeDocument, opening: Opening, link: Link | undefined) => {
     const older = registry.get(opening.nodeId);
     if (older !== undefined && older.epoch > opened.session_epoch) throw superseded(opening.bootId, older.bootId);
     if (older !== undefined) registry.giveWay(older, opening.bootId);
     const session = remember(opened, opening, link);
     parts.sessionOpened(opened.connectivity === "connected" ? "takeover" : "opened");
-    // Best effort: a replica that misses it learns of the epoch by its next flush.
+    // Best effort: a replica that misses the message learns of the epoch by its next flush.
     void coordination
       .publish(openedChannel, JSON.stringify([opening.nodeId, session.epoch, opening.bootId]))
       .catch(unless(isCoordinationAway));
     try {
-      // The epoch is taken, and the node's silence is judged; but a caller that is gone has not connected it.
+      // The epoch is taken and silence will be judged, but a caller that is gone does not connect the node.
       if (opening.isGone()) throw callerGone();
       const duplicate = sharedIdentity(opened.boots ?? []);
       const node = await repository.change(opening.nodeId, clock.now, (current) =>
@@ -87,7 +87,7 @@ export function createOpening(parts: {
       );
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
-      // Banned, revoked, drained or superseded while it opened: whoever ended the sessions then may not have seen this one.
+      // What ended sessions while this one opened (ban, revocation, drain, newer session) may have missed it.
       const late = outdated(node, opening, session) ?? admission.drainRefusal();
       if (late !== undefined) throw late;
       return { session, node };
@@ -99,18 +99,18 @@ export function createOpening(parts: {
 
   return {
     /**
-     * Opens the node's next session; an older one of it, here or on another replica, ends. Without a link it reports by
-     * unary calls.
-     * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 when a newer one of another process has come meanwhile, 5031
+     * Opens the node's next session; an older session of the node, here or on another replica, ends. Without a link the
+     * node reports by unary calls.
+     * @throws Failure 4011 revoked, 4031 banned, 4291, 5001, 5013 another process has opened a newer session, 5031
      */
     open: async (opening: Opening, link: Link | undefined): Promise<{ session: Session; node: NodeDocument }> => {
-      if (!parts.follows()) throw unavailable("What other replicas do is not known yet", 1000);
+      if (!parts.follows()) throw unavailable("This replica does not follow the others yet", 1000);
       await admission.admit(opening.nodeId);
       const replica = link === undefined ? unaryReplica : replicaId;
       return epochs.take(opening, replica, (opened) => begin(opened, opening, link));
     },
 
-    /** The session that a unary beat names: one of this replica, or one that another process held. @throws as `Epochs.resume` */
+    /** The session that a unary beat names, known here or held by another process before. @throws as `Epochs.resume` */
     resume: async (opening: Opening, epoch: number): Promise<Session> => {
       const found = await epochs.resume(opening, epoch);
       if ("session" in found) return found.session;

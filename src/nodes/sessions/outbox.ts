@@ -1,10 +1,10 @@
-// What waits to be sent on one stream. Bounded: when its reader falls behind, acknowledgements give way to newer ones, and
-// a reader too far behind for the rest is let go.
+// The messages that wait to be sent on one stream. Bounded: when the reader falls behind, newer acknowledgements
+// replace older ones, and the stream of a reader too far behind for the rest is ended.
 import type { Clock } from "../../clock.js";
 import { unavailable } from "../../failure.js";
 import type { Outgoing } from "./session.js";
 
-/** Acknowledgements that may wait before the newest stands for all. */
+/** Acknowledgements that may wait; beyond that the newest replaces the oldest. */
 const acksMax = 16;
 const messagesMax = 64;
 
@@ -46,7 +46,7 @@ export function createOutbox(clock: Clock) {
     /** Since when a message has been with the transport while others wait behind it. */
     stalledSinceMs: (): number | undefined => (waiting.length > 0 ? handedAtMs : undefined),
 
-    /** What to send, in order, until the end; then the failure is thrown, if there is one. */
+    /** The messages to send, in order, until the end; then the failure is thrown, if there is one. */
     async *messages(): AsyncGenerator<Outgoing, void, undefined> {
       for (;;) {
         const message = waiting.shift();

@@ -1,12 +1,12 @@
-// What is said of a session that may not be, or may be no longer. Pure.
+// The refusals of sessions that may not open, or may not go on. Pure.
 import { type Failure, sessionSuperseded, unauthenticated, unavailable } from "../../failure.js";
 
-/** When a caller that may try again should: a living one does. */
+/** When a caller that may try again should come again: only a living caller does. */
 export const comeAgainMs = 1_000;
 
 /**
- * A session that has lost against a newer one. An agent takes 5013 as final, and a process must not be told so of itself: it
- * dials twice where an answer was slow.
+ * For a session that has lost against a newer one. An agent takes 5013 as final, so a process must not get it because
+ * of its own newer session: a process dials twice when an answer was slow.
  */
 export const superseded = (bootId: string, newerBootId: string | undefined): Failure =>
   bootId === newerBootId

@@ -1,5 +1,5 @@
-// The sessions that this replica knows, at most one a node, and those whose beats are not written yet. Memory alone: who
-// opens, judges and ends sessions works on it.
+// The sessions that this replica knows, at most one a node, and the sessions whose beats are not written yet. All of it
+// is in memory. The parts that open, judge and end sessions work on it.
 import type { Clock } from "../../clock.js";
 import { type Failure, sessionSuperseded } from "../../failure.js";
 import { baseIntervalMs, type HeartbeatTiming } from "../heartbeat.js";
@@ -16,7 +16,7 @@ export function createRegistry(parts: {
   const { clock, timing } = parts;
   const sessions = new Map<string, Session>();
   const unwritten = new Set<Session>();
-  /** Counted once a second, and on from there. */
+  /** Counted once a second; sessions added since then are included. */
   let connected = 0;
 
   const paceMs = () => baseIntervalMs(timing, connected);
@@ -52,28 +52,28 @@ export function createRegistry(parts: {
     all: (): IterableIterator<Session> => sessions.values(),
     size: (): number => sessions.size,
     isCurrent,
-    /** Whether a session here has not been told of that version of its node. */
+    /** Whether a session here has not been told that version of its node yet. */
     isBehind: (nodeId: string, version: number): boolean => (sessions.get(nodeId)?.version ?? version) < version,
 
-    /** Takes in a session of its node; the caller has had an older one give way. */
+    /** Adds a session of its node; the caller has already made an older session give way. */
     add: (session: Session): void => {
       sessions.set(session.nodeId, session);
       connected++;
     },
-    /** Takes in a session that the store knows of and nobody here does: its node counts as heard now. */
+    /** Takes in a session that the store knows and nobody here does: its node counts as heard now. */
     adopt: (node: NodeDocument): void => {
       const older = sessions.get(node._id);
       if (older !== undefined) giveWay(older, node.session_boot_id);
       sessions.set(node._id, presumed(node, paceMs(), clock.monotonicMs()));
     },
 
-    /** Ends what carries the session; the session stays, to be judged by its silence. */
+    /** Ends the session's link; the session stays, to be judged by its silence. */
     unlink,
-    /** The session is no longer known here; its link, if it has one, is left alone. */
+    /** Forgets the session here; its link, if it has one, is left alone. */
     forget,
-    /** A newer session has come: the older one ends OK for the same agent that reconnects, else for good. */
+    /** A newer session has come: the older one ends with OK if the same agent reconnects, else with 5013, which is final. */
     giveWay,
-    /** The session is no longer its node's newest, as the node's document says. */
+    /** The node's document says that the session is no longer its newest. */
     supersede: (session: Session, node: NodeDocument): void => {
       if (wasReset(node, session)) endNode(node._id, enrollmentReset());
       else giveWay(session, node.session_boot_id);
@@ -87,9 +87,9 @@ export function createRegistry(parts: {
       }
     },
 
-    /** A beat of the session is to be written. */
+    /** Notes that a beat of the session is to be written. */
     markHeard: (session: Session): void => void unwritten.add(session),
-    /** The sessions with beats to be written; they are the caller's to write, or to put back. */
+    /** Takes the sessions with beats to be written; the caller writes them or puts them back. */
     takeHeard: (): Session[] => {
       const taken = [...unwritten];
       unwritten.clear();
@@ -99,9 +99,9 @@ export function createRegistry(parts: {
       for (const session of taken) if (isCurrent(session)) unwritten.add(session);
     },
 
-    /** Base of the time between beats as given now, in milliseconds: more nodes beat less often. */
+    /** Base of the time between beats as given now, in milliseconds; more nodes beat less often. */
     paceMs,
-    /** Once a second: counts the connected nodes anew. */
+    /** Counts the connected nodes again, once a second. */
     recount: (): void => {
       connected = 0;
       for (const session of sessions.values()) if (session.connectivity === "connected") connected++;

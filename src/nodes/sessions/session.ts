@@ -59,11 +59,11 @@ export type Outgoing =
 /** What carries a session's answers: a stream, or nothing for a node that reports by unary calls. */
 export interface Link {
   send(message: Outgoing): void;
-  /** Ends the stream once what was sent is out: OK, or with the failure. */
+  /** Ends the stream once everything sent is out: with OK, or with the failure. */
   end(failure?: Failure): void;
-  /** Ends the stream OK and its connection too, so that the next one is dialled anew. */
+  /** Ends the stream with OK, and its connection too, so that the next stream has to dial again. */
   endConnection(): void;
-  /** Since when a message has waited for a reader that does not read; undefined when none does. */
+  /** Since when a message has waited for a reader that does not read; undefined when none waits. */
   stalledSinceMs(): number | undefined;
 }
 
@@ -77,28 +77,30 @@ export interface Bearer {
 export interface Opening {
   readonly nodeId: NodeId;
   readonly bootId: string;
-  /** Undefined leaves what is known. */
+  /** Undefined leaves what is known as it is. */
   readonly agentVersion?: string;
   readonly hardwareInfo?: Json;
   readonly bearer: Bearer;
-  /** Whether the call is over that asks for it; nothing is written for one that is. */
+  /** Whether the call that asks for the session is over; nothing is written for such a call. */
   readonly isGone: () => boolean;
 }
 
-/** A node as this replica knows it. It outlives its stream: silence is judged whether or not a stream stands. */
+/** A node as this replica knows it. The session outlives its stream: silence is judged with or without a stream. */
 export interface Session {
   readonly nodeId: NodeId;
   readonly sessionId: string;
   readonly epoch: number;
   readonly bootId: string;
-  /** The enrolment of its node under which it was opened. */
+  /** The enrolment of the node under which the session was opened. */
   readonly enrollmentEpoch: number;
-  /** The last reset of its node's enrolment then, in milliseconds since 1970; undefined without one. */
+  /**
+   * When the node's enrolment had last been reset at that time, in milliseconds since 1970; undefined if it never was.
+   */
   readonly enrollmentResetMs: number | undefined;
   readonly jti: string;
-  /** By unary calls, which may reach another replica next: its silence is the leader's to judge. */
+  /** The node reports by unary calls, which may reach another replica next: the leader judges its silence. */
   readonly unary: boolean;
-  /** The newest version of the node that it has been told of. */
+  /** The newest version of the node that the session has been told. */
   version: number;
   link: Link | undefined;
   /** When the stream is to be renewed: its lifetime, or the token's end if sooner. */
@@ -110,21 +112,24 @@ export interface Session {
   lastSequence: bigint;
   /** Monotonic; -Infinity when not heard by this process. */
   lastHeardMs: number;
-  /** Monotonic; presumed alive until then, whatever was heard, because its whole pool fell silent. */
+  /** Monotonic; the node is presumed alive until then, whatever was heard, because its whole pool fell silent. */
   presumedMs: number;
-  /** Monotonic; the last beat that was written. One that follows within half the interval is not. */
+  /** Monotonic; the last beat that is written. A beat that follows within half the interval is not. */
   lastCountedMs: number;
   /** The same moment on the wall clock, as stored in last_heartbeat. */
   lastHeardAt: Date;
   lastSampleMs: number;
-  /** Commands that its stream has been sent; before Welcome there are none to send. */
+  /** Commands that its stream has been sent; undefined before Welcome, when none may be sent. */
   told: ReadonlySet<string> | undefined;
 }
 
 export type Beat = Extract<Incoming, { kind: "beat" }>;
 export type Result = Extract<Incoming, { kind: "result" }>;
 
-/** A session that nobody here has opened knowingly: its node counts as heard now. */
+/**
+ * A session made from its node's document, as for a session whose opening was never acknowledged. Its node counts as
+ * heard now.
+ */
 export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number): Session => ({
   nodeId: node._id as NodeId,
   sessionId: "",
@@ -150,9 +155,9 @@ export const presumed = (node: NodeDocument, intervalMs: number, nowMs: number):
 });
 
 /**
- * Whether the node's enrolment was reset since the session was opened. A former version leaves the number of the enrolment
- * and the session's epoch as they are and writes another date alone; a document older than what the session was told of has
- * the date of an earlier reset and says nothing.
+ * Whether the node's enrolment was reset since the session was opened. A former version leaves the number of the
+ * enrolment and the session's epoch as they are and writes only another date. A document older than what the session
+ * was told has the date of an earlier reset and says nothing.
  */
 export const wasReset = (
   node: NodeDocument,
@@ -162,8 +167,8 @@ export const wasReset = (
   (node.version > session.version && node.enrollment_reset_at?.getTime() !== session.enrollmentResetMs);
 
 /**
- * What opening a session changes: the node is connected, and may have told something new of itself. Nothing for a node
- * that was banned or opened a newer session meanwhile.
+ * What opening a session changes: the node is connected, and may have reported something new about itself. Undefined
+ * for a node without news, and for a node that was banned or opened a newer session meanwhile.
  */
 function connected(node: NodeDocument, opening: Opening, epoch: number): Patch | undefined {
   if (node.banned || node.session_epoch !== epoch) return undefined;
@@ -185,7 +190,7 @@ function connected(node: NodeDocument, opening: Opening, epoch: number): Patch |
 
 const duplicateIdentity = "duplicate identity";
 
-/** As `connected`; a node whose identity two machines seem to share goes into ERROR by the same write. */
+/** Like `connected`, but a node whose identity two machines seem to share goes into ERROR by the same write. */
 export function openingPatch(
   node: NodeDocument,
   opening: Opening,
@@ -205,8 +210,8 @@ export function openingPatch(
 const sameJson = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
 
 /**
- * A beat brings a node back that was given up, unless a newer session has taken over. It is dated by the same write, or a
- * judge that sees the one without the other would give the node up again.
+ * A beat brings back a node that was given up, unless a newer session has taken over. The same write dates the beat: a
+ * judge that saw one without the other would give the node up again.
  */
 export const heardAgain = (node: NodeDocument, epoch: number, at: Date): Patch | undefined =>
   node.session_epoch !== epoch || node.connectivity === "connected" || node.banned
@@ -218,7 +223,7 @@ export const heardAgain = (node: NodeDocument, epoch: number, at: Date): Patch |
         ofEpoch: epoch,
       };
 
-/** What silence changes of a node. */
+/** What silence changes of a node: it is DISCONNECTED, later LOST. */
 export const silenced = (to: "disconnected" | "lost", now: Date): Patch =>
   to === "disconnected"
     ? {
@@ -241,10 +246,16 @@ export function left(node: NodeDocument, epoch: number, reason: string): Patch |
 /** The id of the command that asks for a sample. */
 export const sampleCommand = (epoch: number): string => `met_${epoch}`;
 
-/** The answer to that command: the sample comes with a beat, the node is as before, so beats behind it need not wait. */
+/**
+ * Whether this answers that command. The sample comes with a beat and the node stays as it is, so later beats need not
+ * wait.
+ */
 export const ofSample = ({ commandId }: Result): boolean => commandId.startsWith("met_");
 
-/** What came of a command. One that the agent does not know leaves it nothing to do: what was asked is taken as so. */
+/**
+ * What the result of a command changes. An agent that does not support the command cannot carry it out, so we treat it
+ * as done.
+ */
 export function resulted(node: NodeDocument, result: Result, now: Date): Patch | undefined {
   const { commandId, error } = result;
   const ok = result.status !== "failed";

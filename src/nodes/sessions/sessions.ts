@@ -1,6 +1,6 @@
-// The nodes that this replica hears. A session is push-shaped: messages come in through receive(), answers go out through
-// its link, and what carries them is not known here. A beat touches memory only; status and connectivity are durable
-// before anyone is told of them.
+// The nodes that this replica hears. Messages are pushed in through receive(), answers go out through the session's
+// link, and what carries them is not known here. A beat touches memory only; status and connectivity are durable before
+// anyone is told of them.
 import type { Clock } from "../../clock.js";
 import type { Coordination } from "../../coordination/coordination.js";
 import { nodeNotFound, notAllowed } from "../../failure.js";
@@ -46,7 +46,7 @@ export interface SessionMetrics {
 
 export type Sessions = ReturnType<typeof createSessions>;
 
-/** When a node beats next whose time is over although it is being answered. */
+/** The least time that a node without a stream is told to wait before its next beat. */
 const soonestMs = 1_000;
 
 export function createSessions(parts: {
@@ -59,9 +59,9 @@ export function createSessions(parts: {
   /** In [0, 1). */
   readonly random: () => number;
   readonly isRevoked: (jti: string) => boolean;
-  /** Whether this replica hears of what others do to nodes: no session is opened before. */
+  /** Whether this replica hears what others do to nodes; no session is opened before that. */
   readonly follows: () => boolean;
-  /** Where samples go. */
+  /** Takes the samples of beats. */
   readonly onSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
 }) {
   const { repository, coordination, clock, settings, metrics, random } = parts;
@@ -92,7 +92,7 @@ export function createSessions(parts: {
     session.told = new Set(commands.map(({ commandId }) => commandId));
   };
 
-  /** A beat brings a node back that was given up. */
+  /** Writes that a node which was given up is heard again. */
   const restore = (session: Session): Promise<unknown> =>
     change(session.nodeId, (node) =>
       wasReset(node, session) ? undefined : heardAgain(node, session.epoch, session.lastHeardAt),
@@ -101,9 +101,9 @@ export function createSessions(parts: {
     });
 
   /**
-   * A new beat proves life, in memory; one that does not come too soon is written, too. A repeated one is only answered.
-   * Whoever judges a node without a stream knows what was written alone: a beat of it that is not is told to come again
-   * when the one before was.
+   * A new beat proves life, in memory; it is also written unless it comes too soon. A repeated beat is only answered.
+   * The judge of a node without a stream knows only what was written. So when a beat of such a node is not written, the
+   * node is told to beat again when the interval since its last written beat ends.
    */
   const beat = (session: Session, message: Beat): AckMessage => {
     const nowMs = clock.monotonicMs();
@@ -114,7 +114,7 @@ export function createSessions(parts: {
     if (fresh) {
       metrics.beats.inc();
       if (missed > 0 && session.lastSequence > 0n) metrics.sequenceGaps.inc(missed);
-      // A sample is taken from a beat that was asked for out of turn, too.
+      // A beat that was asked for out of turn brings a sample too.
       if (message.sample !== undefined) {
         session.lastSampleMs = nowMs;
         parts.onSample(session.nodeId, message.sample, session.lastHeardAt);
@@ -130,7 +130,7 @@ export function createSessions(parts: {
     return { kind: "ack", sequence: message.sequence, nextAfterMs, desired: session.desired };
   };
 
-  /** Has the beat written with the next flush, unless the last one was less than half an interval ago; answers whether. */
+  /** Notes the beat for the next flush unless the last is less than half an interval ago; answers whether it did. */
   const count = (session: Session, nowMs: number): boolean => {
     if (nowMs - session.lastCountedMs < session.intervalMs / 2) return false;
     session.lastCountedMs = nowMs;
@@ -140,15 +140,15 @@ export function createSessions(parts: {
     return true;
   };
 
-  /** What a session answers that is no longer the node's newest changes nothing. */
+  /** Takes the result of a command. From a session that is no longer the node's newest it changes nothing. */
   const result = async ({ nodeId, epoch }: Session, message: Result): Promise<unknown> => {
     if (ofSample(message)) return undefined;
     return change(nodeId, (node) => (node.session_epoch === epoch ? resulted(node, message, clock.now()) : undefined));
   };
 
   /**
-   * Written before the stream ends, so that whoever saw the goodbye answered finds it true. The session stays, without a
-   * stream: a node that left is LOST in its time like any other that is not heard.
+   * The goodbye is written before the stream ends, so that anyone who saw it answered finds it in the store. The
+   * session stays, without a stream: a node that left becomes LOST in time, like any other node that is not heard.
    */
   const leave = async (session: Session, reason: string): Promise<void> => {
     await change(session.nodeId, (node) => left(node, session.epoch, reason));
@@ -160,7 +160,7 @@ export function createSessions(parts: {
     /** Takes a place for a stream of the node; see Admission.enter. */
     enter: admission.enter,
 
-    /** Sends Welcome and what is pending. */
+    /** Opens a session on a stream: sends Welcome and the pending commands. */
     openStream: async (asked: Opening, link: Link): Promise<Session> => {
       const { session, node } = await opening.open(asked, link).catch((error: unknown) => {
         metrics.sessionOpened("refused");
@@ -178,7 +178,7 @@ export function createSessions(parts: {
       return session;
     },
 
-    /** Takes a message of the session's stream; one of a session that was superseded is dropped. */
+    /** Takes a message of the session's stream; a message of a superseded session is dropped. */
     receive: (session: Session, message: Incoming): Promise<unknown> | undefined => {
       if (!registry.isCurrent(session)) return undefined;
       switch (message.kind) {
@@ -194,13 +194,13 @@ export function createSessions(parts: {
       }
     },
 
-    /** The stream is gone, for whatever reason; that alone says nothing of the node. */
+    /** The stream is gone, for whatever reason; that alone says nothing about the node. */
     closed: (session: Session, link: Link): void => {
       if (session.link === link) registry.unlink(session, () => undefined);
     },
 
     /**
-     * One beat without a stream. Without an epoch it opens a session.
+     * Takes one beat without a stream. Without an epoch it opens a session.
      * @throws Failure 4031, 4291, 5001, 5013, 5031
      */
     report: async (
@@ -218,14 +218,14 @@ export function createSessions(parts: {
         if (wasReset(node, session)) registry.forget(session);
         throw late;
       }
-      // The leader judges such a session: this replica may not have heard that it was given up.
+      // The leader judges such a session, so this replica may not have heard that the node was given up.
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
       const ack = beat(session, message);
       return { ack, epoch: session.epoch, commands: commandsFor(session, node) };
     },
 
-    /** A node was changed: its session hears of what it should do now. */
+    /** A node was changed: its session is told what the node should do now. */
     nodeChanged: (node: NodeDocument): void => {
       if (node.deleted_at !== undefined) registry.endNode(node._id, nodeNotFound(node._id));
       else if (node.banned) registry.endNode(node._id, notAllowed("The node is banned"));
@@ -235,7 +235,7 @@ export function createSessions(parts: {
       if (session.epoch !== node.session_epoch) return;
       if (node.version < session.version) return;
       session.version = node.version;
-      // A leader may have given it up while this replica stood still; the next beat brings it back.
+      // A leader may have given the node up while this replica stood still; the next beat brings it back.
       session.connectivity = node.connectivity;
       session.desired = desiredStatus(node.status);
       tell(session, pendingCommands(node));
@@ -258,7 +258,7 @@ export function createSessions(parts: {
         signal,
       ),
 
-    /** Once a second: streams whose time is up, readers that do not read. */
+    /** Once a second: renews streams whose time is up, and ends streams that nobody reads. */
     tend: (): void => {
       const nowMs = clock.monotonicMs();
       registry.recount();
@@ -266,7 +266,7 @@ export function createSessions(parts: {
     },
 
     /**
-     * Ends every stream OK within the window, spread over it and each told to come back at its own time. New ones are
+     * Ends every stream with OK, spread over the window; each node is told its own time to come back. New streams are
      * refused from now on.
      */
     drain: async (windowMs: number, signal: AbortSignal): Promise<void> => {
@@ -274,7 +274,7 @@ export function createSessions(parts: {
       await ending.drain([...registry.all()], windowMs, signal);
     },
 
-    /** For those who judge silence. */
+    /** For the judges of silence. */
     registry,
     restore,
     settleDoubts: opening.settleDoubts,

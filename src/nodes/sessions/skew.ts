@@ -1,5 +1,6 @@
-// Nodes whose clocks are off: a node's history says when that begins, doubles and ends, whichever session the node is in. A
-// clock decides nothing of its node, but dates what the machine writes, and people look for it long.
+// Finds nodes whose clocks are off. A node's history says when that begins, doubles and ends, whichever session the
+// node is in. A clock decides nothing about its node, but it dates what the machine writes, and people search long for
+// a wrong clock.
 import type { Clock } from "../../clock.js";
 import { isOutage, unless } from "../../task.js";
 import type { NodeDocument, Patch } from "../node.js";
@@ -13,30 +14,33 @@ export interface SkewWatch {
 
 /** A clock that is further off than this is worth an event. */
 const skewMaxMs = 5_000;
-/** A clock is right again below this: not at once, or a clock at the limit would come and go with each beat. */
+/**
+ * Below this a clock is right again. Between the two limits nothing changes, or a clock at the limit would come and go
+ * with each beat.
+ */
 const rightMaxMs = skewMaxMs / 2;
-/** The store is asked this far apart, however many nodes have news. */
+/** The shortest time between two questions to the store, however many nodes have news. */
 const spacingMs = 50;
-/** Nodes whose last beat is remembered, and for how long. */
+/** How many nodes are remembered with their last beat, and for how long. */
 const knownMax = 50_000;
 const knownForMs = 3_600_000;
-/** How often a node's clock may have news within an hour. */
+/** How often a node's clock may have news in an hour. */
 const newsMax = 6;
 const newsWindowMs = 3_600_000;
-/** With fewer nodes than this, most of them says nothing of our own clock. */
+/** With fewer nodes than this, a majority says nothing about our own clock. */
 const crowdMin = 10;
 
 /**
- * Whether a node's clock is off: by both of two beats in a row, in the same direction. One alone may have been long on its
- * way, or have waited for us. Milliseconds ahead of our clock, negative behind it.
+ * Whether a node's clock is off: two beats in a row say so, in the same direction. A single beat may have been long on
+ * its way, or have waited for us. Milliseconds ahead of our clock, negative behind it.
  */
 export const clockIsOff = (formerMs: number, latterMs: number): boolean =>
   Math.min(Math.abs(formerMs), Math.abs(latterMs)) > skewMaxMs && formerMs > 0 === latterMs > 0;
 
 /**
- * What two beats in a row say of a clock that its node's history does not say yet: how far it is off, where that begins,
- * turns or has doubled; 0 where it is right again; undefined where there is nothing new. `toldMs` is what the history says,
- * 0 where it says nothing. Milliseconds ahead of our clock, negative behind it.
+ * What two beats in a row say about a clock that its node's history does not say yet: how far it is off, when that
+ * begins, turns or has doubled; 0 when the clock is right again; undefined when there is nothing new. `toldMs` is what
+ * the history says, 0 if it says nothing. Milliseconds ahead of our clock, negative behind it.
  */
 export function newsOfClock(toldMs: number, formerMs: number, latterMs: number): number | undefined {
   if (clockIsOff(formerMs, latterMs)) {
@@ -48,14 +52,17 @@ export function newsOfClock(toldMs: number, formerMs: number, latterMs: number):
   return right && toldMs !== 0 ? 0 : undefined;
 }
 
-/** Nodes heard lately, by which way the last beat of each was off. */
+/** Nodes heard lately, and how many of them were ahead or behind at their last beat. */
 interface Crowd {
   heard: number;
   ahead: number;
   behind: number;
 }
 
-/** Whether it is our clock that is off: most nodes cannot be wrong in one direction. Once it is, a third agree no more. */
+/**
+ * Whether our own clock is off: most nodes cannot be wrong in one direction. Once it is off, it counts as right again
+ * when at most a third agree.
+ */
 export function isOurClock({ heard, ahead, behind }: Readonly<Crowd>, wasOurs: boolean): boolean {
   const oneWay = Math.max(ahead, behind);
   return heard >= crowdMin && (wasOurs ? oneWay * 3 > heard : oneWay * 2 > heard);
@@ -70,7 +77,7 @@ interface Known {
   toldMs: number | undefined;
   /** The store is being asked. */
   asking: boolean;
-  /** Its news in the window that began then. */
+  /** When the current window began, and the node's news in it. */
   windowMs: number;
   news: number;
 }
@@ -81,7 +88,7 @@ export function createSkewWatch(parts: {
   readonly log: { warn(message: string, context: Record<string, unknown>): void };
 }): SkewWatch {
   const { repository, clock } = parts;
-  // The node heard last stands behind all others.
+  // The node heard last is at the end.
   const known = new Map<string, Known>();
   const crowd: Crowd = { heard: 0, ahead: 0, behind: 0 };
   let ours = false;
@@ -126,12 +133,12 @@ export function createSkewWatch(parts: {
     node.news++;
   };
 
-  /** Whether the store is to be asked of the node now. Asks nothing of a node that has had all its news of the hour. */
+  /** Whether to ask the store about the node now: not if it has had all its news of the hour. */
   const isDue = (node: Known, formerMs: number, nowMs: number): boolean => {
     if (node.asking || nowMs - askedMs < spacingMs) return false;
     if (nowMs - node.windowMs >= newsWindowMs) Object.assign(node, { windowMs: nowMs, news: 0 });
     if (node.news >= newsMax) return false;
-    // Where its history is not known yet, it may say of a clock that is right now that it is off.
+    // While its history is not known, it may call a clock off that is right now.
     return node.toldMs === undefined
       ? clockIsOff(formerMs, node.skewMs) || newsOfClock(skewMaxMs, formerMs, node.skewMs) === 0
       : newsOfClock(node.toldMs, formerMs, node.skewMs) !== undefined;
@@ -144,15 +151,15 @@ export function createSkewWatch(parts: {
       const nowMs = clock.monotonicMs();
       const node = remember(nodeId, epoch, sentAtMs - clock.now().getTime(), nowMs);
       const wasOurs = ours;
-      // By one beat of each node: when it is our clock that steps, the first node's second beat must not find the others
-      // still right. The log waits for that second beat, for one beat of all may have waited for us.
+      // One beat of each node decides: when our clock steps, the first node's second beat must not find the others
+      // still right. The log line waits for that second beat, because one beat of every node may have waited for us.
       const crowded = isOurClock(crowd, wasOurs);
       if (!crowded) ours = false;
       if (formerMs === undefined) return;
       if (crowded) {
         if (wasOurs || !clockIsOff(formerMs, node.skewMs)) return;
         ours = true;
-        parts.log.warn("Most nodes' clocks are off in one direction, so this machine's own is: set it (NTP)", {
+        parts.log.warn("Most nodes' clocks are off in one direction, so this machine's is wrong: set it (NTP)", {
           nodes: crowd.heard,
           nodes_ahead: crowd.ahead,
           nodes_behind: crowd.behind,
@@ -163,7 +170,7 @@ export function createSkewWatch(parts: {
       if (!isDue(node, formerMs, nowMs)) return;
       askedMs = nowMs;
       node.asking = true;
-      // What the store does not take now, the next beat says again.
+      // What the store does not take now, the next beat brings again.
       void tell(nodeId, node, formerMs)
         .catch(unless(isOutage, isNodeGone))
         .finally(() => {

@@ -1,4 +1,4 @@
-// What carries heartbeats: the bidirectional stream, and the unary form. Sessions do not know which of them it is.
+// What carries heartbeats: the bidirectional stream, and the unary form. Sessions do not know which of the two it is.
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type {
@@ -18,9 +18,9 @@ import type { Sessions } from "./sessions.js";
 import type { SkewWatch } from "./skew.js";
 import { ackToWire, commandToWire, toIncoming, toResult, toSample, toWire } from "./wire.js";
 
-/** A stream that does not say Hello this long is not kept. */
+/** A stream that has not said Hello after this long is ended. */
 const helloMs = 10_000;
-/** A stream that is to end has this long until its reader has taken what was sent before. */
+/** A stream that is to end gives its reader this long to take what was sent before. */
 const lingerMs = 5_000;
 
 interface StreamParts {
@@ -47,8 +47,8 @@ export function heartbeatHandlers(
       const outbox = createOutbox(parts.clock);
       const over = new AbortController();
       let ending = false;
-      // The answers wait in the middle of a message for a reader that does not read: such a stream ends from beside it, or
-      // it would hold its place for as long as its connection lives.
+      // While a reader does not read, the answers wait in the middle of a message. Such a stream is ended from outside,
+      // or it would hold its place for as long as its connection lives.
       const end = (error?: unknown): void => {
         outbox.end(error);
         if (ending) return;
@@ -70,7 +70,7 @@ export function heartbeatHandlers(
       const abort = () => end(context.signal.reason);
       context.signal.addEventListener("abort", abort, { once: true });
       if (context.signal.aborted) abort();
-      // It runs beside the answers and is not waited for: the iteration of requests ends only with the stream itself.
+      // This runs beside the answers and is not waited for: the iteration of requests ends only with the stream itself.
       receive(parts, requests, context, link, held).then(() => end(), end);
       try {
         for await (const message of outbox.messages()) yield toWire(message, timing);
@@ -105,7 +105,7 @@ export function heartbeatHandlers(
   };
 }
 
-/** Hello first, and within its time; then what comes, one message after the other. */
+/** Takes Hello first, within its time; then each message, one after the other. */
 async function receive(
   parts: StreamParts,
   requests: AsyncIterable<HeartbeatRequest>,

@@ -13,7 +13,7 @@ import {
 import { statusToWire } from "../wire.js";
 import type { DesiredStatus, Incoming, Outgoing, Sample, SessionCommand } from "./session.js";
 
-/** Undefined for a oneof that a newer peer has set to something unknown here. */
+/** Undefined for a kind of message that a newer peer sends and this version does not know. */
 export function toIncoming(message: Exclude<HeartbeatRequest["message"], { case: "hello" }>): Incoming | undefined {
   switch (message.case) {
     case "beat":

@@ -1,5 +1,5 @@
-// Writes what a node's silence means, under the condition that nothing has been heard of it since: that session, no later
-// beat, the version that was read. So a judgement that comes late never beats a beat.
+// Writes what a node's silence means, under the condition that nothing has been heard of the node since: the same
+// session, no later beat, the version that was read. So a late judgement never beats a beat.
 import type { Clock } from "../../clock.js";
 import type { Filter } from "../../storage/collection.js";
 import type { NodeDocument } from "../node.js";
@@ -10,7 +10,7 @@ import { silenced } from "../sessions/session.js";
 export interface Silent {
   readonly nodeId: string;
   readonly epoch: number;
-  /** Who holds its session, by the node's document. */
+  /** The replica that holds its session, according to the node's document. */
   readonly replica: string;
   /** The last beat that the judge knows of. */
   readonly heardAt: Date;
@@ -18,11 +18,11 @@ export interface Silent {
 
 export type Expiry =
   | { readonly kind: "expired"; readonly node: NodeDocument }
-  /** Another session, another replica or a later beat: it is no longer this judge's. Absent: the node is gone. */
+  /** The node has another session or another replica, so it is no longer this judge's. Absent: the node is gone. */
   | { readonly kind: "foreign"; readonly node: NodeDocument | undefined }
-  /** Not now: its whole pool is silent, or was until that long ago, from when on the node is to be timed. */
+  /** The node's whole pool is silent, or recovered `agoMs` ago. Restart this node's timer from that moment. */
   | { readonly kind: "withheld"; readonly agoMs: number }
-  /** Heard, or changed by somebody, while the judgement was on its way: judge anew. */
+  /** The node was heard or changed while the judgement was on its way: judge it again. */
   | { readonly kind: "moved" };
 
 export type Expire = ReturnType<typeof createExpire>;
@@ -30,17 +30,14 @@ export type Expire = ReturnType<typeof createExpire>;
 export function createExpire(parts: {
   readonly repository: NodeRepository;
   readonly clock: Clock;
-  /**
-   * How long ago the silence of that pool's nodes began to mean something: 0 while the pool is silent as one. Undefined
-   * when it means what it always does.
-   */
+  /** Milliseconds since the pool recovered; 0 while it is still disrupted; undefined when LOST need not be withheld. */
   readonly withholdsLoss: (poolId: string) => Promise<number | undefined>;
 }) {
   const { repository, clock } = parts;
 
   /**
-   * `stillSilent` is asked again after the node was read. `fence` is the token of the leader that judges; absent where a
-   * replica judges its own.
+   * `stillSilent` is asked again after the node was read. `fence` is the token of the leader that judges; absent when a
+   * replica judges its own nodes.
    */
   return async (
     silent: Silent,
@@ -57,8 +54,8 @@ export function createExpire(parts: {
     const guard: Filter = {
       session_epoch: silent.epoch,
       session_replica: silent.replica,
-      // A replica knows its own beats, of which some are not written yet. The leader knows what it has read: any other
-      // date is a beat, an earlier one of a replica whose clock is behind.
+      // A replica knows its own beats, and some of them are not written yet. The leader knows only what it has read, so
+      // any other date is a beat. An earlier date comes from a replica whose clock is behind.
       last_heartbeat: fence === undefined ? { $lte: silent.heardAt } : silent.heardAt,
     };
     const changed = await repository.compareAndSet(node, silenced(to, clock.now()), clock.now(), { guard, fence });

@@ -1,6 +1,6 @@
-// Nodes that no living replica holds a stream of: those of replicas that died, and those that report by unary calls, which
-// may come to any replica. The leader alone judges them, timed from its own first observation, so that neither a skewed
-// clock nor a late flush makes a node silent.
+// Judges nodes whose stream no living replica holds: nodes of replicas that died, and nodes that report by unary calls,
+// which may come to any replica. Only the leader judges them. It times them from its own first observation, so that
+// neither a skewed clock nor a late flush makes a node silent.
 import type { Clock } from "../../clock.js";
 import type { Leadership } from "../../replicas/lease.js";
 import type { Replica } from "../../replicas/roster.js";
@@ -21,18 +21,18 @@ interface Orphan {
   readonly epoch: number;
   readonly heardAt: Date;
   connectivity: ConnectivityState;
-  /** When this very state was first seen; monotonic. */
+  /** When exactly this state was first seen; monotonic. */
   observedMs: number;
 }
 
-/** The store's clock, and ours before it was asked. */
+/** The store's time, and our monotonic clock just before the store was asked. */
 interface StoreTime {
   readonly at: Date;
   readonly nowMs: number;
 }
 
 const turnMs = 1000;
-/** A watermark may have been written after the store was asked for the time. */
+/** How far a watermark may be ahead: it may have been written after the store was asked for the time. */
 const aheadMsMax = 10_000;
 const expiriesPerTurn = 50;
 const judged = ["connected", "disconnected"] as const;
@@ -87,7 +87,7 @@ export function createOrphans(parts: {
     });
   };
 
-  /** Takes in the nodes of replicas that have died, and gives those back whose replica has returned. */
+  /** Takes in the nodes of replicas that have died, and gives up the nodes of replicas that have returned. */
   const adopt = async (replicas: readonly Replica[]): Promise<void> => {
     for (const replica of replicas) {
       if (replica.alive && taken.has(replica.id)) giveBack(replica);
@@ -96,7 +96,7 @@ export function createOrphans(parts: {
     for (const id of taken) if (!replicas.some((replica) => replica.id === id)) taken.delete(id);
   };
 
-  /** Answers how many there were. */
+  /** Answers how many nodes the replica had. */
   const adoptFrom = async (replica: Replica): Promise<number> => {
     let count = 0;
     for (const connectivity of judged) {
@@ -106,10 +106,10 @@ export function createOrphans(parts: {
       }
     }
     taken.add(replica.id);
-    // It may have taken beats of nodes without a stream that it never wrote.
+    // The replica may have taken beats of nodes without a stream and never written them.
     for (const orphan of orphans.values()) if (orphan.replica === unaryReplica) orphan.observedMs = clock.monotonicMs();
     if (count > 0) {
-      log.info("A replica is gone; its nodes have a restart's grace", { replica_id: replica.id, nodes: count });
+      log.info("A replica is gone; its nodes get a restart's grace", { replica_id: replica.id, nodes: count });
     }
     return count;
   };
@@ -120,7 +120,7 @@ export function createOrphans(parts: {
     log.info("A replica is back", { replica_id: replica.id });
   };
 
-  /** One page of unary nodes a turn, round and round. */
+  /** Reads one page of unary nodes a turn, over and over. */
   const observeUnary = async (): Promise<void> => {
     const page = await repository.heldBy(unaryReplica, unary.connectivity, unary.after);
     for (const node of page.items) observe(node);
@@ -138,9 +138,9 @@ export function createOrphans(parts: {
     );
 
   /**
-   * Whether all beats that the judgement depends on are in the store: any living replica may have taken a unary one. The end
-   * of the silence is told in the store's time as it runs now, for its clock may have stepped since the node was observed;
-   * a watermark far ahead of it is from before such a step.
+   * Whether all beats that the judgement depends on are in the store: any living replica may have taken a unary beat.
+   * The end of the silence is computed in the store's time as it is now, because the store's clock may have stepped
+   * since the node was observed. A watermark far ahead of that time is from before such a step.
    */
   const isKnown = (
     orphan: Orphan,
@@ -179,7 +179,7 @@ export function createOrphans(parts: {
     else if (outcome.kind === "moved") await lookAgain(orphan);
   };
 
-  /** A beat that has come to the store since, or a change by somebody. */
+  /** Reads a node again that was changed meanwhile, by a beat in the store or by another writer. */
   const lookAgain = async (orphan: Orphan): Promise<void> => {
     const node = await repository.find(orphan.nodeId);
     const own = node?.session_replica === orphan.replica && (judged as readonly string[]).includes(node.connectivity);
@@ -187,12 +187,12 @@ export function createOrphans(parts: {
     else observe(node);
   };
 
-  /** A dead replica goes from the roster when nothing of it is left to be judged. */
+  /** Removes a dead replica from the roster when none of its nodes is left to be judged. */
   const forgetDone = async (replicas: readonly Replica[]): Promise<void> => {
     const waiting = new Set([...orphans.values()].map(({ replica }) => replica));
     for (const replica of replicas) {
       if (replica.alive || !taken.has(replica.id) || waiting.has(replica.id)) continue;
-      // It may have opened sessions after its nodes were read, before it died for good.
+      // The replica may have opened sessions after its nodes were read and before it died for good.
       taken.delete(replica.id);
       if ((await adoptFrom(replica)) === 0) await parts.forgetReplica(replica);
     }

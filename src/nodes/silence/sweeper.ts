@@ -1,5 +1,5 @@
-// Once a second: last-seen times go to the store in bulk, this replica's watermark behind them, and the silence of those
-// who have their stream here is judged. Judged is by this process's monotonic clock, written is under a condition.
+// Once a second: writes last-seen times to the store in bulk, then this replica's watermark, and judges the silence of
+// the nodes whose stream is here. It judges by this process's monotonic clock and writes under a condition.
 import type { Clock } from "../../clock.js";
 import { nodeNotFound } from "../../failure.js";
 import { createStride } from "../../stride.js";
@@ -18,12 +18,12 @@ import { createStallWatch } from "./stall.js";
 export type Sweeper = ReturnType<typeof createSweeper>;
 
 const tickMs = 1000;
-/** Beats of one bulk write. */
+/** Beats in one bulk write. */
 const flushMax = 1000;
 const flushMin = 5;
-/** More of them wait for the next turn: a fleet that is lost is written down step by step. */
+/** Further losses wait for the next turn: a lost fleet is written down step by step. */
 const lossesPerTurn = 50;
-/** Beats must be written, and the watermark moved, however many fall silent at once. */
+/** Bounded, because beats must be written and the watermark moved, however many nodes fall silent at once. */
 const expiriesPerTurn = 500;
 const expiriesAtOnce = 50;
 
@@ -33,9 +33,9 @@ export function createSweeper(parts: {
   readonly expire: Expire;
   readonly replicaId: string;
   readonly storeNow: () => Promise<Date>;
-  /** Writes this replica's record: what it has taken until the watermark is in the store. */
+  /** Writes this replica's record: everything that it heard up to the watermark is in the store. */
   readonly report: (watermark: Date, longestIntervalMs: number) => Promise<void>;
-  /** Nothing more is to come from this replica. */
+  /** Says that nothing more will come from this replica. */
   readonly leave: () => Promise<void>;
   readonly clock: Clock;
   readonly timing: HeartbeatTiming;
@@ -46,12 +46,12 @@ export function createSweeper(parts: {
   const stall = createStallWatch(clock, tickMs, timing.graceMs);
   const stride = createStride(flushMax, flushMin);
 
-  /** A session that is no longer the node's newest gives way; one of a node that is gone ends. */
+  /** A session that is no longer the node's newest gives way; the session of a deleted node ends. */
   const dropForeign = (session: Session, node: NodeDocument | undefined): void => {
     if (node === undefined) registry.endNode(session.nodeId, nodeNotFound(session.nodeId));
     else if (!registry.isCurrent(session)) return;
     else if (node.session_epoch !== session.epoch) registry.supersede(session, node);
-    // The same session, heard by another replica now.
+    // The same session is heard by another replica now.
     else if (session.link === undefined) registry.forget(session);
   };
 
@@ -66,7 +66,7 @@ export function createSweeper(parts: {
   };
 
   const flush = async (): Promise<void> => {
-    // The time is asked before the beats are taken: all that came until then are among them.
+    // The time is asked before the beats are taken, so that all beats up to that time are among them.
     const watermark = await parts.storeNow();
     const heard = registry.takeHeard();
     for (let from = 0; from < heard.length; ) {
@@ -88,7 +88,7 @@ export function createSweeper(parts: {
     return judgement(session, reading, timing);
   };
 
-  /** A node that is deleted meanwhile loses its session, as one that a write of its beats has found gone. */
+  /** Restores a node. If it was deleted meanwhile its session ends, as when a write of its beats finds it gone. */
   const restore = async (session: Session): Promise<void> => {
     try {
       await sessions.restore(session);
@@ -129,12 +129,12 @@ export function createSweeper(parts: {
     }
   };
 
-  /** One turn. When the store is away nothing is judged, and when it is back everyone gets a restart's grace. */
+  /** One turn. While the store is away nothing is judged; after that every node gets the grace of a restart. */
   const turn = async (): Promise<void> => {
     sessions.tend();
     const stalledMs = stall.turnBegins();
     if (stalledMs !== undefined) {
-      log.warn("The process stood still; silence is counted anew", { stalled_ms: Math.round(stalledMs) });
+      log.warn("The process stood still; all silence is timed from now", { stalled_ms: Math.round(stalledMs) });
     }
     try {
       await flush();

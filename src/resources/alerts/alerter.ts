@@ -1,5 +1,6 @@
-// Holds the use of the nodes heard here against their thresholds. The last value of each is kept in memory, alerts are in
-// the store: a replica that takes a node over reads what stands and goes on from there, one sample later.
+// Compares the usage of the nodes heard here with their thresholds. The last value of each node is kept in memory,
+// alerts are in the store. A replica that takes a node over reads its active alerts and goes on from there, one sample
+// later.
 import type { Clock } from "../../clock.js";
 import { newAlertId } from "../../ids.js";
 import type { NodeDocument } from "../../nodes/node.js";
@@ -11,10 +12,10 @@ import { percentOf, severityAfter, type Thresholds, thresholdsOf, type Watched, 
 
 /** What is known of a node heard here. */
 interface Known {
-  /** Undefined: to be read anew, the node was changed elsewhere. */
+  /** Undefined: must be read again, because the node was changed elsewhere. */
   thresholds: Thresholds | undefined;
   previous: Partial<Record<Watched, number>>;
-  /** When it told the previous values, by the monotonic clock. */
+  /** When the node reported the previous values, by the monotonic clock. */
   heardMs: number;
 }
 
@@ -29,13 +30,13 @@ interface Step {
 
 export type Alerter = ReturnType<typeof createAlerter>;
 
-/** Those longest unheard are forgotten first, and read anew when they are heard again. */
+/** The nodes unheard for longest are forgotten first, and read again when they are heard again. */
 const knownMax = 50_000;
-/** Alerts that another replica has raised or cleared are known here after this long at the latest. */
+/** Alerts that another replica raised or cleared are known here after at most this long. */
 const readAgainMs = 60_000;
-/** However many nodes are new here, all that stands is read once in this time. */
+/** However many nodes are new here, all active alerts are read at most once in this time. */
 const readAtOnceMs = 2_000;
-/** Active alerts known at a time, 60 pages: three for each stream that a replica holds by default. */
+/** Pages of active alerts that are read: 60,000 alerts, three for each stream that a replica holds by default. */
 const pagesMax = 60;
 const writesAtOnce = 50;
 const deletedMax = 10_000;
@@ -46,7 +47,7 @@ export function createAlerter(parts: {
   readonly alerts: AlertRepository;
   readonly nodes: Pick<NodeRepository, "findMany">;
   readonly clock: Clock;
-  /** Two samples further apart than this do not follow each other. */
+  /** Samples further apart than this do not count as consecutive. */
   readonly memoryMs: number;
 }) {
   const { alerts, nodes, clock } = parts;
@@ -64,7 +65,7 @@ export function createAlerter(parts: {
     readAtMs = clock.monotonicMs();
   };
 
-  /** Whatever is not known of these nodes, in two reads however many they are. */
+  /** Reads what is not known yet of these nodes, in two reads however many nodes there are. */
   const learn = async (nodeIds: readonly string[]): Promise<void> => {
     const anyNew = nodeIds.some((nodeId) => !known.has(nodeId));
     if (clock.monotonicMs() - readAtMs > (anyNew ? readAtOnceMs : readAgainMs)) await readActive();
@@ -92,11 +93,11 @@ export function createAlerter(parts: {
     const one = known.get(nodeId);
     const { thresholds } = one ?? {};
     if (one === undefined || thresholds === undefined) return [];
-    // Behind all others, as the one heard last.
+    // Moved to the end, because it was heard last.
     known.delete(nodeId);
     known.set(nodeId, one);
     const nowMs = clock.monotonicMs();
-    // What it said before it was away, or elsewhere, is no neighbour of what it says now.
+    // A value from before the node was away, or elsewhere, is not consecutive to this one.
     if (nowMs - one.heardMs > parts.memoryMs) one.previous = {};
     one.heardMs = nowMs;
     return watchedNames.flatMap((resource) => {
@@ -109,7 +110,7 @@ export function createAlerter(parts: {
     });
   };
 
-  /** What stands after it; a step that came too late leaves it to the next sample. */
+  /** Writes a step and keeps the alert that is active afterwards; if the step was too late, the next sample decides. */
   const take = async ({ nodeId, resource, value, thresholds, raised, severity }: Step): Promise<void> => {
     const now = clock.now();
     const key = keyOf(nodeId, resource);
@@ -120,13 +121,13 @@ export function createAlerter(parts: {
     }
     const told = { severity, value_percent: value, threshold_percent: thresholds[resource][severity], updated_at: now };
     const made = { _id: newAlertId(now), node_id: nodeId, resource, active: true, raised_at: now, ...told } as const;
-    const stands = await (raised === undefined ? alerts.raise(made) : alerts.change(raised._id, told));
-    if (stands === null) active.delete(key);
-    else active.set(key, stands);
+    const current = await (raised === undefined ? alerts.raise(made) : alerts.change(raised._id, told));
+    if (current === null) active.delete(key);
+    else active.set(key, current);
   };
 
   return {
-    /** Takes samples, of each node at most one and 1000 in all. @throws StoreUnavailableError: the next samples tell again */
+    /** Takes at most 1000 samples, one per node. @throws StoreUnavailableError: the next samples make up for it */
     judge: async (points: readonly NodePoint[]): Promise<void> => {
       await learn(points.map(({ nodeId }) => nodeId));
       const steps = points.flatMap(stepsOf);
@@ -152,7 +153,7 @@ export function createAlerter(parts: {
       }
     },
 
-    /** Clears what stands of nodes deleted here; the leader's cleaning finds those that this misses. */
+    /** Clears the alerts of nodes deleted here; the leader's cleaning finds alerts that this misses. */
     settleDeleted: async (): Promise<void> => {
       for (const nodeId of deleted) {
         for (const alert of await alerts.activeOf(nodeId)) {

@@ -1,4 +1,4 @@
-// What is remembered of alerts. A unique index lets a node and resource have one active alert at most, whoever raises it.
+// The stored alerts. A unique index allows one active alert per node and resource, whichever replica raises it.
 import { present } from "../../present.js";
 import type { CollectionDefinition, Cursor, Page, Store } from "../../storage/collection.js";
 import { insertUnlessThere } from "../../storage/insert.js";
@@ -48,14 +48,14 @@ export async function createAlertRepository(store: Store) {
     `idx_${activeOnly ? "active_" : ""}${nodeId === undefined ? "raised_at" : "node_id"}`;
 
   return {
-    /** Answers the alert that stands then: this one, or the one that stood already. Null: that one was cleared just now. */
+    /** Answers the active alert: this one, or the one that was active before. Null: that one was cleared just now. */
     raise: async (alert: AlertDocument): Promise<AlertDocument | null> => {
       if (await insertUnlessThere(alerts, alert)) return alert;
       const { node_id, resource } = alert;
       return alerts.findOne({ node_id, resource, active: true }, { index: "idx_active" });
     },
 
-    /** Null: it does not stand any more. */
+    /** Null: the alert is no longer active. */
     change: (
       alertId: string,
       set: Pick<AlertDocument, "severity" | "value_percent" | "threshold_percent" | "updated_at">,
@@ -68,7 +68,7 @@ export async function createAlertRepository(store: Store) {
       );
     },
 
-    /** Active ones of all nodes, by node, a page of 1000 at a time. */
+    /** Active alerts of all nodes, by node, a page of 1000 at a time. */
     active: (after?: Cursor): Promise<Page<AlertDocument>> =>
       alerts.page({ active: true }, { index: "idx_active", limit: 1000, after }),
 
@@ -88,7 +88,7 @@ export async function createAlertRepository(store: Store) {
     countActive: (severity: Severity): Promise<number> =>
       alerts.count({ active: true, severity }, { index: "idx_active_severity" }),
 
-    /** Deletes up to 1000 that were cleared before that time; answers how many. */
+    /** Deletes up to 1000 alerts that were cleared before that time; answers how many. */
     deleteCleared: (before: Date): Promise<number> =>
       alerts.deleteMany({ cleared_at: { $exists: true, $lt: before } }, { index: "idx_cleared_at", limit: 1000 }),
   };

@@ -1,4 +1,4 @@
-// From which use on a node raises alerts, and when they are raised and cleared. Pure.
+// Usage thresholds per node, and when an alert is raised or cleared. Pure.
 import type { ThresholdSettings } from "../../nodes/node.js";
 import type { Point } from "../samples/sample.js";
 
@@ -17,10 +17,13 @@ const defaults: Thresholds = {
   memory: { warn: 80, critical: 95 },
   disk: { warn: 80, critical: 90 },
 };
-/** An alert is cleared only this far below its threshold, so that use that hovers there raises one alert and not many. */
+/**
+ * An alert is cleared only this far below its threshold, so that usage around the threshold raises one alert and not
+ * many.
+ */
 const hysteresisPoints = 5;
 
-/** What holds, defaults filled in. */
+/** The thresholds that apply, with defaults filled in. */
 export function thresholdsOf(settings: ThresholdSettings | undefined): Thresholds {
   const pair = (name: Watched): Pair => ({
     warn: settings?.[`${name}_warn_percent`] ?? defaults[name].warn,
@@ -29,7 +32,7 @@ export function thresholdsOf(settings: ThresholdSettings | undefined): Threshold
   return { cpu: pair("cpu"), memory: pair("memory"), disk: pair("disk") };
 }
 
-/** Fields that cannot stand together with the others, defaults filled in. */
+/** Fields that contradict each other once defaults are filled in. */
 export function thresholdProblems(settings: ThresholdSettings): { field: string; description: string }[] {
   const holding = thresholdsOf(settings);
   return watchedNames.flatMap((name) => {
@@ -40,7 +43,7 @@ export function thresholdProblems(settings: ThresholdSettings): { field: string;
   });
 }
 
-/** Use in percent of what there is; undefined where the node did not tell how much there is. */
+/** Usage in percent of the total; undefined when the node did not report the total. */
 export function percentOf(name: Watched, point: Point): number | undefined {
   if (name === "cpu") return point.cpu;
   const [used, total] = name === "memory" ? [point.mem, point.mem_total] : [point.disk, point.disk_total];
@@ -48,8 +51,8 @@ export function percentOf(name: Watched, point: Point): number | undefined {
 }
 
 /**
- * The severity after a sample, undefined for none: raised where two samples in a row are at or above a threshold, lowered
- * where two in a row are more than 5 points below it.
+ * The severity after a sample, undefined for none. It rises when two samples in a row are at or above a threshold, and
+ * falls when two in a row are more than 5 points below it.
  */
 export function severityAfter(
   severity: Severity | undefined,

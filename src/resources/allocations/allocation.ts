@@ -1,4 +1,4 @@
-// What of a node's resources is set aside, and how much may be. Pure.
+// How much of a node's resources is set aside, and how much may be. Pure.
 import { allocationMisfit, limitReached, wrongStatus } from "../../failure.js";
 import type { Allocation, Json, NodeDocument, Patch } from "../../nodes/node.js";
 
@@ -7,16 +7,16 @@ export type Dimension = (typeof dimensions)[number];
 export type Amounts = Pick<Allocation, Dimension>;
 
 const allocationsMax = 256;
-/** Shares of a processor are added as floats. */
+/** Percentages of a processor are added as floats. */
 const tolerance = 1e-9;
 
-/** Those that have not expired. */
+/** The allocations that have not expired. */
 export const unexpired = (node: Pick<NodeDocument, "allocations">, now: Date): Allocation[] =>
   (node.allocations ?? []).filter(({ expires_at }) => expires_at === undefined || expires_at > now);
 
 /**
- * The most that may be set aside of a dimension: the least of what hardware, configuration and pool say. Undefined where
- * none of them says anything.
+ * The most that may be set aside of a dimension: the least of the limits of hardware, configuration and pool. Undefined
+ * when none of them gives a limit.
  */
 export function ceilingOf(node: NodeDocument, poolLimits: Json | undefined, dimension: Dimension): number | undefined {
   const limits = [
@@ -28,8 +28,9 @@ export function ceilingOf(node: NodeDocument, poolLimits: Json | undefined, dime
 }
 
 /**
- * Sets an allocation aside; undefined when it stands already.
- * @throws Failure 5003 where the node takes none now, 5009 where it never fits, 5004 where it does not beside the others
+ * Sets an allocation aside; undefined when the node has it already.
+ * @throws Failure 5003 when the node takes none now, 5009 when it can never fit, 5004 when it does not fit beside the
+ * others
  */
 export function allocate(
   node: NodeDocument,
@@ -53,21 +54,21 @@ export function allocate(
     }
   }
   if (others.length >= allocationsMax)
-    throw limitReached(`The node has ${allocationsMax} allocations, the most there may be`);
+    throw limitReached(`The node has ${allocationsMax} allocations, which is the limit`);
   return {
     set: { allocations: [...others, wanted] },
     event: { type: "updated", reason: "resources allocated", actor },
   };
 }
 
-/** Takes an allocation away, and expired ones with it; undefined when it does not stand. */
+/** Takes an allocation away, and expired ones with it; undefined when the node does not have it. */
 export function release(node: NodeDocument, allocationId: string, now: Date, actor: string): Patch | undefined {
   const others = unexpired(node, now).filter(({ allocation_id }) => allocation_id !== allocationId);
   if (!(node.allocations ?? []).some(({ allocation_id }) => allocation_id === allocationId)) return undefined;
   return { set: { allocations: others }, event: { type: "updated", reason: "resources released", actor } };
 }
 
-/** The speed of a network is often unknown, and then bounded by limits alone; of memory and disk nothing is given blindly. */
+/** Network speed is often unknown, so limits alone bound it. Memory and disk are refused when no capacity is known. */
 function requireBelow(dimension: Dimension, wanted: number, ceiling: number | undefined): void {
   if (ceiling === undefined && dimension !== "network_mbps") {
     throw allocationMisfit(dimension, "neither the node's hardware nor a limit says how much there is");
@@ -77,7 +78,7 @@ function requireBelow(dimension: Dimension, wanted: number, ceiling: number | un
   }
 }
 
-/** Undefined where the node has not told it. */
+/** Undefined when the node has not reported it. */
 function hardwareOf(hardware: Json | undefined, dimension: Dimension): number | undefined {
   switch (dimension) {
     case "cpu_percent":
@@ -102,7 +103,7 @@ const limitOf = (limits: unknown, dimension: Dimension): number | undefined => n
 
 const isFields = (value: unknown): value is Json => typeof value === "object" && value !== null;
 
-/** Numbers of 64 bits stand as text in the JSON form of a message. */
+/** The JSON form of a message has 64-bit numbers as text. */
 function numberAt(fields: unknown, name: string): number | undefined {
   const value = isFields(fields) ? fields[name] : undefined;
   return typeof value === "number" || typeof value === "string" ? Number(value) : undefined;

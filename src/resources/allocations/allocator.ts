@@ -1,5 +1,6 @@
-// Allocations under their own ids. They live in their node's document, so that one write decides whether one fits. Beside
-// them stands a pointer each, written first: it leads from the allocation's id, and from an idempotency key, to the node.
+// Allocations by their own ids. They are part of their node's document, so that one write decides whether an allocation
+// fits. Each has a pointer beside it, written first, which leads from the allocation's id, and from an idempotency key,
+// to the node.
 import type { Clock } from "../../clock.js";
 import { type Keyed, once } from "../../conventions/idempotency.js";
 import { allocationNotFound, Failure } from "../../failure.js";
@@ -12,14 +13,14 @@ import { isOutage, unless } from "../../task.js";
 import { dayMs } from "../samples/rollup.js";
 import { type Amounts, allocate, release, unexpired } from "./allocation.js";
 
-/** `_id` is the allocation's. */
+/** `_id` is the id of the allocation. */
 interface PointerDocument extends Keyed, Omit<Allocation, "allocation_id"> {
   readonly _id: string;
   readonly node_id: string;
   readonly released_at?: Date;
-  /** Under an idempotency key: the allocation was made, so that asking again makes none. */
+  /** With an idempotency key: the allocation was made, so that asking again makes no second one. */
   readonly confirmed?: true;
-  /** Absent while the allocation may stand for ever. */
+  /** Absent while the allocation may last for ever. */
   readonly purge_at?: Date;
 }
 
@@ -38,7 +39,7 @@ export const resourceAllocationsCollection: CollectionDefinition = {
   ],
 };
 
-/** An allocation as it stands, or stood. */
+/** An allocation as it is, or as it was when it ended. */
 export interface Allocated extends Allocation {
   readonly node_id: string;
   readonly released_at?: Date;
@@ -47,7 +48,7 @@ export interface Allocated extends Allocation {
 export interface AllocationRequest {
   readonly nodeId: string;
   readonly amounts: Amounts;
-  /** Undefined: until it is released. */
+  /** Undefined: the allocation lasts until it is released. */
   readonly ttlMs: number | undefined;
   readonly idempotencyId: string | undefined;
   readonly meaning: string;
@@ -56,29 +57,29 @@ export interface AllocationRequest {
 
 export type Allocator = Awaited<ReturnType<typeof createAllocator>>;
 
-/** A released or expired one is remembered this long. */
+/** A released or expired allocation is remembered this long. */
 const rememberedMs = dayMs;
 const endedMax = 100_000;
 
 export async function createAllocator(parts: {
   readonly store: Store;
   readonly nodes: Pick<NodeRepository, "change" | "get">;
-  /** The ceilings of a pool for each of its nodes; undefined where it has none, or is gone. */
+  /** A pool's ceilings for each of its nodes; undefined when the pool has none, or is gone. */
   readonly poolLimits: (poolId: string) => Promise<Json | undefined>;
   readonly clock: Clock;
 }) {
   const { nodes, clock } = parts;
   const pointers = await parts.store.collection<PointerDocument>(resourceAllocationsCollection);
   const inTurn = createTurns();
-  /** Allocations of nodes that were deleted here, whose pointers are still to go. */
+  /** Allocations of nodes that were deleted here, whose pointers are still to be released. */
   const ended = new Set<string>();
   const later = (date: Date): Date => new Date(date.getTime() + rememberedMs);
 
-  /** One that should be gone is gone, whether or not it was swept up. */
+  /** A pointer that should be gone counts as gone, whether or not the sweep has deleted it. */
   const present = (pointer: PointerDocument | null): PointerDocument | null =>
     pointer?.purge_at !== undefined && pointer.purge_at <= clock.now() ? null : pointer;
 
-  /** Undefined where the allocation stands already. @throws Failure 5003, 5004, 5009 */
+  /** Undefined when the node has the allocation already. @throws Failure 5003, 5004, 5009 */
   const patchFor = async (pointer: PointerDocument, node: NodeDocument, actor: string): Promise<Patch | undefined> => {
     const limits = node.pool_id === undefined ? undefined : await parts.poolLimits(node.pool_id);
     return allocate(node, limits, allocationOf(pointer), clock.now(), actor);
@@ -96,7 +97,7 @@ export async function createAllocator(parts: {
       ...(expiresAt === undefined ? {} : { expires_at: expiresAt, purge_at: later(expiresAt) }),
       ...key,
     };
-    // What would be refused leaves no pointer behind; the write into the node decides again.
+    // A request that would be refused leaves no pointer; the write into the node decides again.
     await patchFor(pointer, await nodes.get(pointer.node_id), request.actor);
     await pointers.insertOne(pointer);
     return pointer;
@@ -107,8 +108,8 @@ export async function createAllocator(parts: {
     if (found === null) return null;
     const now = clock.now();
     const isOver = (date: Date | undefined) => date !== undefined && date <= now;
-    // One that nobody knows to have been made, and that would be over by now, is made anew; so is one that the sweep has
-    // not come by yet.
+    // A pointer that was never confirmed and has expired is replaced; so is one past purge_at that the sweep has not
+    // deleted yet.
     const lapsed = !found.confirmed && found.released_at === undefined && isOver(found.expires_at);
     if (!lapsed && !isOver(found.purge_at)) return found;
     const unchanged = lapsed ? { confirmed: { $exists: false } } : { purge_at: { $lte: now } };
@@ -116,18 +117,18 @@ export async function createAllocator(parts: {
     return null;
   };
 
-  /** Writes the allocation into its node. Answers whether it stood there already. @throws Failure 5001, 5003, 5004, 5009 */
+  /** Writes the allocation into its node. Answers whether it was there. @throws Failure 5001, 5003, 5004, 5009 */
   const place = async (pointer: PointerDocument, actor: string): Promise<boolean> => {
-    let stood = false;
+    let wasThere = false;
     await nodes.change(pointer.node_id, clock.now, async (current) => {
       const patch = await patchFor(pointer, current, actor);
-      stood = patch === undefined;
+      wasThere = patch === undefined;
       return patch;
     });
-    return stood;
+    return wasThere;
   };
 
-  /** Nothing was made: without a key nobody will ask for it again, and with one it is kept for a twin on another replica. */
+  /** Nothing was made. Without a key nobody asks for it again; with a key it is kept for a twin on another replica. */
   const forget = async (pointer: PointerDocument): Promise<void> => {
     if (pointer.idempotency_id === undefined) await pointers.deleteMany({ _id: pointer._id }, { limit: 1 });
     else {
@@ -138,7 +139,7 @@ export async function createAllocator(parts: {
     }
   };
 
-  /** Answers false where it was released meanwhile. */
+  /** Answers false when the allocation was released meanwhile. */
   const confirm = async ({ _id, idempotency_id, expires_at }: PointerDocument): Promise<boolean> => {
     if (idempotency_id === undefined) return true;
     const { matched } = await pointers.updateOne(
@@ -154,7 +155,7 @@ export async function createAllocator(parts: {
     await nodes.change(node_id, clock.now, (current) => release(current, _id, clock.now(), actor)).catch(ifNodeGone);
   };
 
-  /** The pointer as it is then; one that has run out, or was released before, is as it was. */
+  /** Answers the pointer afterwards; an allocation that has expired or was released before stays as it was. */
   const markReleased = async (pointer: PointerDocument): Promise<PointerDocument> => {
     const now = clock.now();
     const isOver = pointer.expires_at !== undefined && pointer.expires_at <= now;
@@ -167,8 +168,8 @@ export async function createAllocator(parts: {
   };
 
   /**
-   * Takes away what stands on the node and nobody can release: its pointer says that it was released, or is gone. A pointer
-   * is there before its allocation is. Answers whether there was any.
+   * Takes allocations off the node that nobody can release, because their pointer is released or gone. A pointer always
+   * exists before its allocation. Answers whether there were any.
    */
   const reclaim = async (nodeId: string, actor: string): Promise<boolean> => {
     const ids = unexpired(await nodes.get(nodeId), clock.now()).map(({ allocation_id }) => allocation_id);
@@ -187,18 +188,18 @@ export async function createAllocator(parts: {
       make: (key) => insert(request, key),
     });
     const over = made.released_at !== undefined || (made.expires_at !== undefined && made.expires_at <= clock.now());
-    // A twin on a replica that lost its store may have written it into the node after it was released.
+    // A twin on a replica that lost its store may have written it into the node after the release.
     if (replayed && made.released_at !== undefined) await takeAway(made, request.actor);
     if (replayed && (over || made.confirmed)) return { allocation: allocatedOf(made), replayed: true };
-    // One that an earlier attempt has begun and not finished is finished now, under the same id.
+    // What an earlier attempt began and did not finish is finished now, under the same id.
     try {
-      const stood = await place(made, request.actor);
-      if (await confirm(made)) return { allocation: allocatedOf(made), replayed: stood };
-      // A twin of this request has made it and its maker has released it, before this one came to write: it stays released.
+      const wasThere = await place(made, request.actor);
+      if (await confirm(made)) return { allocation: allocatedOf(made), replayed: wasThere };
+      // A twin of this request made it, and it was released, before this write: it stays released.
       await takeAway(made, request.actor);
       return { allocation: allocatedOf((await pointers.findOne({ _id: made._id })) ?? made), replayed: true };
     } catch (error) {
-      // A store that fell silent may have made it: then the pointer must lead there.
+      // A store that fell silent may have made the allocation: then the pointer must lead to it.
       if (error instanceof Failure && error.reason !== "LUCID_ERR_5031") await forget(made).catch(unless(isOutage));
       throw error;
     }
@@ -206,7 +207,7 @@ export async function createAllocator(parts: {
 
   return {
     /**
-     * Sets resources of a node aside, once a key.
+     * Sets resources of a node aside; with an idempotency key only once.
      * @throws Failure 5001, 5003, 5004, 5007, 5009
      */
     allocate: (request: AllocationRequest): Promise<{ allocation: Allocated; replayed: boolean }> =>
@@ -221,10 +222,10 @@ export async function createAllocator(parts: {
       }),
 
     /**
-     * Gives an allocation back, whether or not it stands any more: one that was released before may have been written into
-     * its node since, by a replica that was late. The pointer says so first: a twin of the request that writes into the node
-     * from then on finds it and takes its own away.
-     * @throws Failure 5001 where there was none for a day
+     * Gives an allocation back, whether or not the node still has it: a late replica may have written it into the node
+     * after an earlier release. The pointer is marked first, so that a twin of the request that writes into the node
+     * later finds the mark and takes its own allocation away.
+     * @throws Failure 5001 when there was none for a day
      */
     release: async (allocationId: string, actor: string): Promise<Allocated> => {
       const pointer = present(await pointers.findOne({ _id: allocationId }));
@@ -240,7 +241,7 @@ export async function createAllocator(parts: {
       for (const { allocation_id } of node.allocations ?? []) ended.add(allocation_id);
     },
 
-    /** Has the pointers go that lead to deleted nodes. A replica that dies before leaves some for good; they harm nobody. */
+    /** Releases pointers to deleted nodes. A replica that dies before this leaves some for good; they do no harm. */
     settleDeleted: async (): Promise<void> => {
       while (ended.size > 0) {
         const now = clock.now();
@@ -255,7 +256,7 @@ export async function createAllocator(parts: {
       }
     },
 
-    /** What stands on a node, oldest first. */
+    /** The unexpired allocations of a node, oldest first. */
     unexpired: (node: NodeDocument): Allocated[] =>
       unexpired(node, clock.now()).map((allocation) => ({ ...allocation, node_id: node._id })),
   };
@@ -281,7 +282,7 @@ const ifNodeGone = (error: unknown): undefined => {
   if (!(error instanceof Failure && error.reason === "LUCID_ERR_5001")) throw error;
 };
 
-/** Work under one key, one after the other: many at once on one node would only take each other's write away. */
+/** Runs work on one key one after the other: concurrent writes to one node would only make each other fail. */
 function createTurns() {
   const last = new Map<string, Promise<unknown>>();
   return async <T>(key: string, work: () => Promise<T>): Promise<T> => {

@@ -1,5 +1,6 @@
-// Takes the samples of the nodes heard here. A sample touches memory only; every few seconds what has come is written in
-// bulk and held against thresholds. While the store is away samples wait, bounded, the oldest going first.
+// Takes the samples of the nodes heard here. A sample touches memory only; every few seconds the new samples are
+// written in bulk and compared with thresholds. While the store is away samples wait; beyond a bound the oldest are
+// dropped.
 import type { Clock } from "../../clock.js";
 import type { Sample } from "../../nodes/sessions/session.js";
 import { createStride } from "../../stride.js";
@@ -14,23 +15,23 @@ export type Monitor = ReturnType<typeof createMonitor>;
 const flushMs = 5_000;
 const batchMax = 500;
 const batchMin = 5;
-/** Waiting at a time, some 25 MB: five minutes of the 20,000 nodes that a replica holds by default. */
+/** Samples that may wait, some 25 MB: five minutes of the 20,000 nodes that a replica holds by default. */
 const pendingMax = 100_000;
-/** Nodes whose former counters are kept. */
+/** Nodes whose previous network counters are kept. */
 const formerMax = 50_000;
 
-/** A node's samples closer together than this are not kept: half of what it is asked for, and never more than 5 s. */
+/** Samples of a node closer together than this are dropped: half the interval it is asked for, and at most 5 s. */
 const spacingOf = (collectionIntervalMs: number): number => Math.min(flushMs, collectionIntervalMs / 2);
 
-/** How old a node's last sample may be to speak of it: two intervals and what a flush and a slow store take. */
+/** Maximum age of a sample that still counts as current: two intervals plus 30 s for flushing. */
 export const sampleAgeMaxMs = (collectionIntervalMs: number): number => 2 * collectionIntervalMs + 30_000;
 
-/** Points of a node in one slot, a second replica's share among them. */
+/** The most points of a node in one slot, including a second replica's share. */
 export const pointsMaxOf = (collectionIntervalMs: number): number =>
   2 * Math.ceil(slotMs / spacingOf(collectionIntervalMs));
 
 export function createMonitor(parts: {
-  /** At most 500 points, of each node one; repeats are harmless. */
+  /** Takes at most 500 points, one per node; repeats are harmless. */
   readonly append: (points: readonly NodePoint[]) => Promise<void>;
   readonly judge: (points: readonly NodePoint[]) => Promise<void>;
   readonly settleDeleted: () => Promise<void>;
@@ -53,7 +54,7 @@ export function createMonitor(parts: {
   let arrivals = 0;
 
   const remember = (nodeId: string, counters: Counters): void => {
-    // Behind all others, as the one heard last.
+    // Moved to the end, because it was heard last.
     former.delete(nodeId);
     former.set(nodeId, counters);
     dropOldest(former, formerMax);
@@ -72,7 +73,7 @@ export function createMonitor(parts: {
     if (dropOldest(pending, pendingMax)) metrics.dropped.inc();
   };
 
-  /** The longest waiting, of each node one: a node's points are written in order. */
+  /** The points that wait longest, one per node, because a node's points are written in order. */
   const nextBatch = (): Map<number, NodePoint> => {
     const batch = new Map<number, NodePoint>();
     const nodeIds = new Set<string>();
@@ -85,7 +86,7 @@ export function createMonitor(parts: {
     return batch;
   };
 
-  /** Writes what waits. Points whose write failed wait on. */
+  /** Writes the points that wait. Points whose write failed go on waiting. */
   const flush = async (): Promise<void> => {
     const startedMs = clock.monotonicMs();
     const last = arrivals;
@@ -96,14 +97,14 @@ export function createMonitor(parts: {
       const points = [...batch.values()];
       await stride.attempt(() => parts.append(points));
       for (const arrival of batch.keys()) pending.delete(arrival);
-      // Alerts that cannot be read or written hold up no samples.
+      // A failure to read or write alerts does not hold up samples.
       await parts.judge(points).catch((error: unknown) => {
         if (!isOutage(error)) throw error;
         unjudged ??= error;
       });
     }
     if (unjudged !== undefined) {
-      log.warn("Samples were not held against thresholds; the next ones are", { error: unjudged });
+      log.warn("Samples were not compared with thresholds; the next samples will be", { error: unjudged });
     }
     await parts.settleDeleted();
     if (waited) metrics.flushed.observe((clock.monotonicMs() - startedMs) / 1000);
@@ -116,7 +117,7 @@ export function createMonitor(parts: {
   return { take, task: turns({ clock, everyMs: flushMs, turn: flush, away, last: flush }).task };
 }
 
-/** The last values of nodes, at most 1000, not older than two intervals and what a flush takes. */
+/** The last samples of nodes, at most 1000, that are not older than `sampleAgeMaxMs`. */
 export const lastSamples =
   (resources: Pick<ResourceRepository, "latest">, clock: Pick<Clock, "now">, collectionIntervalMs: number) =>
   async (nodeIds: readonly string[]) => {
@@ -134,7 +135,7 @@ export const lastSamples =
     }));
   };
 
-/** Whether one had to go. */
+/** Drops the oldest entry if there are too many; answers whether it did. */
 function dropOldest<Key>(map: Map<Key, unknown>, max: number): boolean {
   if (map.size <= max) return false;
   for (const key of map.keys()) {

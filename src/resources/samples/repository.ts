@@ -1,6 +1,6 @@
-// What is remembered of use: a node's points by five minutes, and by hour what came of them. Written in bulk, read by
-// index in pages. A point that is written twice, because an answer was lost, stands twice among the points and is dropped
-// there by whoever reads; to its hour it is added once, for an hour takes only what is later than all it has.
+// The stored usage: points of a node in documents of five minutes, and their rollup by hour. Written in bulk, read by
+// index in pages. If an answer was lost a point may be written twice. Among the points it is then stored twice, and the
+// reader drops the second one. To its hour it is added once, because an hour takes only points later than all it has.
 import type { CollectionDefinition, Cursor, Filter, Store, StoredDocument, Update } from "../../storage/collection.js";
 import { pages } from "../../storage/pages.js";
 import {
@@ -16,7 +16,7 @@ import {
 } from "./rollup.js";
 import type { Point } from "./sample.js";
 
-/** What a slot has of each point, in arrays that grow together: a third of what points one by one would take to read. */
+/** The fields of a slot's points, in arrays that grow together: reading them costs a third of reading single points. */
 const columnNames = ["cpu", "mem", "mem_total", "disk", "disk_total", "rx", "tx"] as const;
 type Columns = Readonly<Record<(typeof columnNames)[number], readonly (number | null)[]>>;
 
@@ -24,11 +24,14 @@ type Columns = Readonly<Record<(typeof columnNames)[number], readonly (number | 
 interface SlotDocument extends StoredDocument, Columns {
   readonly node_id: string;
   readonly slot: Date;
-  /** Milliseconds behind the slot's start. */
+  /** Milliseconds after the slot's start. */
   readonly at: readonly number[];
 }
 
-/** `_id` is the node and the hour's start in minutes since the epoch. A metric never told in the hour is missing. */
+/**
+ * `_id` is the node and the hour's start in minutes since the epoch. A metric that was never reported in the hour is
+ * missing.
+ */
 interface HourDocument extends StoredDocument, Partial<Readonly<Record<MetricName, Figures>>> {
   readonly node_id: string;
   readonly hour: Date;
@@ -66,7 +69,7 @@ export type ResourceRepository = Awaited<ReturnType<typeof createResourceReposit
 const pageMax = 1000;
 const idOf = (nodeId: string, startMs: number): string => `${nodeId}:${startMs / minuteMs}`;
 
-/** `pointsMax`: points kept of a node and five minutes, the newest. */
+/** `pointsMax`: how many points of a node are kept for five minutes; the newest stay. */
 export async function createResourceRepository(store: Store, pointsMax: number) {
   const slots = await store.collection<SlotDocument>(resourceMetricsCollection);
   const hours = await store.collection<HourDocument>(resourceHoursCollection);
@@ -93,7 +96,7 @@ export async function createResourceRepository(store: Store, pointsMax: number) 
   };
 
   return {
-    /** At most 1000 points, of each node one. Repeats are harmless. @throws StoreUnavailableError: some may be written */
+    /** At most 1000 points, one per node. Repeats are harmless. @throws StoreUnavailableError: some may be written */
     append: async (points: readonly NodePoint[]): Promise<void> => {
       await Promise.all([
         slots.bulkUpdate(points.map((one) => slotUpdate(one, pointsMax))),
@@ -102,13 +105,13 @@ export async function createResourceRepository(store: Store, pointsMax: number) 
     },
 
     /**
-     * A node's use from one time to before another, in buckets, oldest first; both ends stand between buckets. Whole hours
-     * are read as such, anything finer from the points.
+     * A node's usage from `fromMs` (inclusive) to `toMs` (exclusive), in buckets, oldest first; both are bucket
+     * boundaries. Whole hours are read from the rollup, anything finer from the points.
      */
     read: (nodeId: string, bucketMs: number, fromMs: number, toMs: number): Promise<Bucket[]> =>
       bucketMs === hourMs ? hoursOf(nodeId, fromMs, toMs) : rolledUp(nodeId, bucketMs, fromMs, toMs),
 
-    /** The latest of each of these nodes, at most 1000, that has told anything since then. */
+    /** The latest bucket of each of these nodes, at most 1000, that has reported anything since that time. */
     latest: async (nodeIds: readonly string[], since: Date, now: Date): Promise<Map<string, Bucket>> => {
       const found = new Map<string, Bucket>();
       for (let hour = floorTo(now.getTime(), hourMs); hour >= floorTo(since.getTime(), hourMs); hour -= hourMs) {
@@ -121,7 +124,7 @@ export async function createResourceRepository(store: Store, pointsMax: number) 
       return found;
     },
 
-    /** Deletes up to 1000 documents of points, or hours, from before that time; answers how many. */
+    /** Deletes up to 1000 documents of points, or of hours, from before that time; answers how many. */
     deletePoints: (before: Date): Promise<number> =>
       slots.deleteMany({ slot: { $lt: before } }, { index: "idx_slot", limit: pageMax }),
     deleteHours: (before: Date): Promise<number> =>
@@ -151,7 +154,7 @@ function slotUpdate({ nodeId, point }: NodePoint, pointsMax: number): BulkUpdate
   };
 }
 
-/** Each point once: of two of one time, which a repeated write leaves, the first. */
+/** Each point once: of two points with the same time, left by a repeated write, the first one. */
 function pointsOf(slot: SlotDocument): Point[] {
   const { at, cpu, mem, mem_total, disk, disk_total, rx, tx } = slot;
   const startMs = slot.slot.getTime();
@@ -172,7 +175,10 @@ function pointsOf(slot: SlotDocument): Point[] {
   return points;
 }
 
-/** Where the hour has that point or a later one already, the upsert meets the document itself and is refused as a duplicate. */
+/**
+ * If the hour already has that point or a later one, the upsert collides with the document itself and is refused as a
+ * duplicate.
+ */
 function hourUpdate({ nodeId, point }: NodePoint): BulkUpdate {
   const startMs = floorTo(point.at, hourMs);
   const at = new Date(point.at);
@@ -183,7 +189,7 @@ function hourUpdate({ nodeId, point }: NodePoint): BulkUpdate {
   const each = (field: keyof Figures, figure: (value: number) => number) =>
     Object.fromEntries(told.map(([name, value]) => [`${name}.${field}`, figure(value)]));
   const same = (value: number) => value;
-  // A sample that could not tell a total leaves the one that stands.
+  // A sample without a total leaves the stored one.
   const totals = (which: (total: number) => boolean) =>
     Object.fromEntries((["mem_total", "disk_total"] as const).flatMap((n) => (which(point[n]) ? [[n, point[n]]] : [])));
   return {

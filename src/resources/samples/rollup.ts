@@ -1,5 +1,5 @@
-// Points into buckets of time: how many, the least, the sum, the greatest and the latest of each metric. Pure.
-// Buckets begin at whole multiples of their length since the epoch, so that the same time is in the same bucket always.
+// Rolls points up into buckets of time: count, minimum, sum, maximum and latest value of each metric. Pure.
+// Buckets begin at whole multiples of their length since the epoch, so the same time is always in the same bucket.
 import type { Point } from "./sample.js";
 
 export const metricNames = ["cpu", "mem", "disk", "rx", "tx"] as const;
@@ -14,20 +14,20 @@ export interface Figures {
 }
 
 export interface Bucket {
-  /** Where it begins, milliseconds since the epoch. */
+  /** The start of the bucket, in milliseconds since the epoch. */
   readonly at: number;
-  /** Of its latest point. */
+  /** The time of its latest point, in milliseconds since the epoch. */
   readonly lastAt: number;
   readonly memTotal: number;
   readonly diskTotal: number;
-  /** A metric that no point of the bucket tells is missing. */
+  /** A metric is missing if no point of the bucket has it. */
   readonly figures: Readonly<Partial<Record<MetricName, Figures>>>;
 }
 
 export const minuteMs = 60_000;
 export const hourMs = 3_600_000;
 export const dayMs = 86_400_000;
-/** What one stored document of points spans. */
+/** The length of time that one stored document of points covers. */
 export const slotMs = 5 * minuteMs;
 
 export const floorTo = (atMs: number, bucketMs: number): number => Math.floor(atMs / bucketMs) * bucketMs;
@@ -35,7 +35,7 @@ export const ceilTo = (atMs: number, bucketMs: number): number => Math.ceil(atMs
 
 export const averageOf = ({ sum, count }: Figures): number => sum / count;
 
-/** Takes buckets or points one after the other, in any order; holds one bucket for each stretch of time that has any. */
+/** Takes buckets or points in any order; holds one bucket for each stretch of time that has any. */
 export function createRollup(bucketMs: number) {
   const buckets = new Map<number, Growing>();
   const at = (ms: number): Growing => {
@@ -55,7 +55,7 @@ export function createRollup(bucketMs: number) {
   };
 }
 
-/** All of them as one; undefined when there is none. */
+/** All buckets as one; undefined when there are none. */
 export function summaryOf(buckets: readonly Bucket[]): Bucket | undefined {
   const all = createRollup(Number.MAX_SAFE_INTEGER);
   for (const bucket of buckets) all.add({ ...bucket, at: 0 });
@@ -63,7 +63,7 @@ export function summaryOf(buckets: readonly Bucket[]): Bucket | undefined {
 }
 
 type Changing<T> = { -readonly [Name in keyof T]: T[Name] };
-/** A bucket while it is filled: in place, for a query may take tens of thousands of points. */
+/** A bucket while it is filled. It is changed in place, because a query may take tens of thousands of points. */
 interface Growing extends Changing<Omit<Bucket, "figures">> {
   readonly figures: Partial<Record<MetricName, Changing<Figures>>>;
 }
@@ -111,7 +111,7 @@ function addFigures(
 
 function date(bucket: Growing, lastAt: number, memTotal: number, diskTotal: number): void {
   bucket.lastAt = lastAt;
-  // A sample that could not tell them takes nothing from what the ones before it told.
+  // A sample without totals leaves the totals of earlier samples as they are.
   if (memTotal > 0) bucket.memTotal = memTotal;
   if (diskTotal > 0) bucket.diskTotal = diskTotal;
 }

@@ -22,7 +22,7 @@ export const file_lucid_node_v1_admin_service: GenFile = /*@__PURE__*/
  */
 export type IssueTokenRequest = Message<"lucid.node.v1.IssueTokenRequest"> & {
   /**
-   * Whom it names in logs and audits, 1 to 128 characters; empty means the node_id, required without one.
+   * The caller's name in logs and audits, 1 to 128 characters; empty means the node_id. Required without a node_id.
    *
    * @generated from field: string subject = 1;
    */
@@ -50,7 +50,8 @@ export type IssueTokenRequest = Message<"lucid.node.v1.IssueTokenRequest"> & {
   tokenType: TokenType;
 
   /**
-   * How long it lives, 1 s to 1 day, or less where the service is set so; absent means 3600 s, for an enrolment token 900 s.
+   * How long it lives, 1 s to 1 day, or less if the service is set so; absent means 3600 s, or
+   * 900 s for an enrolment token.
    *
    * @generated from field: google.protobuf.Duration ttl = 5;
    */
@@ -78,7 +79,7 @@ export type IssueTokenResponse = Message<"lucid.node.v1.IssueTokenResponse"> & {
   accessToken: string;
 
   /**
-   * For RefreshToken, once; empty with an enrolment token.
+   * For one call of RefreshToken; empty with an enrolment token.
    *
    * @generated from field: string refresh_token = 2;
    */
@@ -134,7 +135,7 @@ export type RefreshTokenResponse = Message<"lucid.node.v1.RefreshTokenResponse">
   accessToken: string;
 
   /**
-   * The next refresh token, once.
+   * The next refresh token, for one call.
    *
    * @generated from field: string refresh_token = 2;
    */
@@ -192,7 +193,7 @@ export const RevokeTokenResponseSchema: GenMessage<RevokeTokenResponse> = /*@__P
   messageDesc(file_lucid_node_v1_admin_service, 5);
 
 /**
- * Asks what serves.
+ * Asks for facts about the running service.
  *
  * @generated from message lucid.node.v1.GetServiceInfoRequest
  */
@@ -207,7 +208,7 @@ export const GetServiceInfoRequestSchema: GenMessage<GetServiceInfoRequest> = /*
   messageDesc(file_lucid_node_v1_admin_service, 6);
 
 /**
- * What serves here.
+ * Facts about the running service.
  *
  * @generated from message lucid.node.v1.GetServiceInfoResponse
  */
@@ -234,14 +235,14 @@ export type GetServiceInfoResponse = Message<"lucid.node.v1.GetServiceInfoRespon
   environment: string;
 
   /**
-   * Which engines serve.
+   * The engines in use.
    *
    * @generated from field: lucid.node.v1.Engines engines = 4;
    */
   engines?: Engines | undefined;
 
   /**
-   * Replicas known to be alive, this one among them.
+   * Replicas known to be alive, including this one.
    *
    * @generated from field: int32 replicas = 6;
    */
@@ -270,7 +271,7 @@ export const GetServiceInfoResponseSchema: GenMessage<GetServiceInfoResponse> = 
   messageDesc(file_lucid_node_v1_admin_service, 7);
 
 /**
- * Which engines serve.
+ * The engines in use.
  *
  * @generated from message lucid.node.v1.Engines
  */
@@ -347,8 +348,8 @@ export type GetServiceHealthResponse = Message<"lucid.node.v1.GetServiceHealthRe
   uptime?: Duration | undefined;
 
   /**
-   * The checks, by name: database, coordination, resource_monitoring, nodes, system_resources, and external_dependencies
-   * where EXTERNAL_HEALTH_URLS names any.
+   * The checks, by name: database, coordination, resource_monitoring, nodes, system_resources, and
+   * external_dependencies if EXTERNAL_HEALTH_URLS names any.
    *
    * @generated from field: map<string, lucid.node.v1.HealthCheck> checks = 5;
    */
@@ -369,7 +370,7 @@ export const GetServiceHealthResponseSchema: GenMessage<GetServiceHealthResponse
  */
 export type HealthCheck = Message<"lucid.node.v1.HealthCheck"> & {
   /**
-   * How it stands.
+   * Its state.
    *
    * @generated from field: lucid.node.v1.HealthStatus status = 1;
    */
@@ -529,7 +530,7 @@ export const TokenTypeSchema: GenEnum<TokenType> = /*@__PURE__*/
   enumDesc(file_lucid_node_v1_admin_service, 1);
 
 /**
- * How a check or the service stands.
+ * The state of a check or of the service.
  *
  * @generated from enum lucid.node.v1.HealthStatus
  */
@@ -549,7 +550,7 @@ export const HealthStatus = {
   HEALTHY: 1,
 
   /**
-   * Works, with something to look at.
+   * Works, but needs attention.
    *
    * @generated from enum value: HEALTH_STATUS_DEGRADED = 2;
    */
@@ -564,7 +565,7 @@ export const HealthStatus = {
 } as const;
 
 /**
- * How a check or the service stands.
+ * The state of a check or of the service.
  *
  * @generated from enum lucid.node.v1.HealthStatus
  */
@@ -577,7 +578,7 @@ export const HealthStatusSchema: GenEnum<HealthStatus> = /*@__PURE__*/
   enumDesc(file_lucid_node_v1_admin_service, 2);
 
 /**
- * Tokens, and what the service says of itself.
+ * Tokens, and what the service reports about itself.
  *
  * @generated from service lucid.node.v1.AdminService
  */
@@ -593,8 +594,8 @@ export const AdminService: GenService<{
     output: typeof IssueTokenResponseSchema;
   },
   /**
-   * A new pair for a refresh token, which is spent; again within 60 s answers the same pair, so that one lost answer
-   * locks nobody out. Permission: the refresh token itself. Errors: 4011, 4031 (banned node).
+   * A new pair for a refresh token, which is spent. A second call within 60 s answers the same pair, so that a lost
+   * answer locks nobody out. Permission: the refresh token itself. Errors: 4011, 4031 (banned node).
    *
    * @generated from rpc lucid.node.v1.AdminService.RefreshToken
    */
@@ -614,7 +615,7 @@ export const AdminService: GenService<{
     output: typeof RevokeTokenResponseSchema;
   },
   /**
-   * What serves here. Permission: any valid token.
+   * The running service: version, engines and replicas. Permission: any valid token.
    *
    * @generated from rpc lucid.node.v1.AdminService.GetServiceInfo
    */

@@ -2,7 +2,7 @@
 // @generated from file lucid/node/v1/common.proto (package lucid.node.v1, syntax proto3)
 /* eslint-disable */
 
-// What the services of lucid.node.v1 share. PoOT, where it is mentioned, is Proof of Output Time.
+// What the services of lucid.node.v1 share. PoOT is Proof of Output Time.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -45,14 +45,14 @@ export const MoneySchema: GenMessage<Money> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_common, 0);
 
 /**
- * Where a page of a list stands. `total` and `pages` are absent when the page was asked for by token, and where a list says
- * that it counts so far only.
+ * The position of a page in its list. `total` and `pages` are absent when the page was asked for by token, and when the
+ * list counts only up to a bound that it states.
  *
  * @generated from message lucid.node.v1.Pagination
  */
 export type Pagination = Message<"lucid.node.v1.Pagination"> & {
   /**
-   * Items a page holds at the most, 1 to 100.
+   * The most items that a page holds, 1 to 100.
    *
    * @generated from field: int32 limit = 1;
    */

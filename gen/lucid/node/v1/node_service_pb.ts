@@ -31,8 +31,9 @@ export type Node = Message<"lucid.node.v1.Node"> & {
   nodeId: string;
 
   /**
-   * Letters, digits, `_` and `-`, 3 to 100 characters, case-sensitive; unique in its pool (nodes without a pool share one
-   * space). A node that the service must take out of its pool while its name is taken gets its node_id behind it.
+   * Letters, digits, `_` and `-`, 3 to 100 characters, case-sensitive; unique in its pool (nodes without a pool share
+   * one space). A node that the service must take out of its pool while its name is taken gets its node_id appended to
+   * its name.
    *
    * @generated from field: string name = 2;
    */
@@ -67,14 +68,14 @@ export type Node = Message<"lucid.node.v1.Node"> & {
   poolPriority?: number | undefined;
 
   /**
-   * The machine as last told by the node or at creation; absent when nobody told.
+   * The machine as last reported by the node or given at creation; absent when neither was.
    *
    * @generated from field: lucid.node.v1.HardwareInfo hardware_info = 7;
    */
   hardwareInfo?: HardwareInfo | undefined;
 
   /**
-   * Where it stands; absent when nobody told.
+   * Where it is located; absent when unknown.
    *
    * @generated from field: lucid.node.v1.NodeLocation location = 8;
    */
@@ -411,7 +412,7 @@ export const NetworkInterfaceSchema: GenMessage<NetworkInterface> = /*@__PURE__*
   messageDesc(file_lucid_node_v1_node_service, 6);
 
 /**
- * Where a node stands.
+ * Where a node is located.
  *
  * @generated from message lucid.node.v1.NodeLocation
  */
@@ -488,7 +489,7 @@ export const CoordinatesSchema: GenMessage<Coordinates> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_node_service, 8);
 
 /**
- * Bounds on what may be used; an absent one is no bound.
+ * Bounds on what may be used; an absent bound is no bound.
  *
  * @generated from message lucid.node.v1.ResourceLimits
  */
@@ -557,7 +558,7 @@ export type NodeConfiguration = Message<"lucid.node.v1.NodeConfiguration"> & {
   autoScaling: boolean;
 
   /**
-   * When it may be maintained; absent means never of its own accord.
+   * When it may be maintained; absent means never by itself.
    *
    * @generated from field: lucid.node.v1.MaintenanceWindow maintenance_window = 4;
    */
@@ -620,14 +621,14 @@ export type CreateNodeRequest = Message<"lucid.node.v1.CreateNodeRequest"> & {
   nodeType: NodeType;
 
   /**
-   * The machine; absent until the node tells itself.
+   * The machine; absent until the node reports it.
    *
    * @generated from field: lucid.node.v1.HardwareInfo hardware_info = 3;
    */
   hardwareInfo?: HardwareInfo | undefined;
 
   /**
-   * Where it stands.
+   * Where it is located.
    *
    * @generated from field: lucid.node.v1.NodeLocation location = 4;
    */
@@ -767,7 +768,7 @@ export type ListNodesRequest = Message<"lucid.node.v1.ListNodesRequest"> & {
   limit: number;
 
   /**
-   * Where the page stands; unset means the first page.
+   * Which page to answer; unset means the first page.
    *
    * @generated from oneof lucid.node.v1.ListNodesRequest.position
    */
@@ -825,7 +826,7 @@ export type ListNodesRequest = Message<"lucid.node.v1.ListNodesRequest"> & {
   labelSelector: string;
 
   /**
-   * created_at (default), name, poot_score or last_heartbeat; with ` desc` behind it the other way round.
+   * created_at (default), name, poot_score or last_heartbeat; with ` desc` appended the order is reversed.
    *
    * @generated from field: string order_by = 9;
    */
@@ -853,7 +854,7 @@ export type ListNodesResponse = Message<"lucid.node.v1.ListNodesResponse"> & {
   nodes: Node[];
 
   /**
-   * Where the page stands.
+   * The position of this page.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
@@ -1038,7 +1039,7 @@ export const StartNodeRequestSchema: GenMessage<StartNodeRequest> = /*@__PURE__*
   messageDesc(file_lucid_node_v1_node_service, 24);
 
 /**
- * How the start stands.
+ * The state of the start.
  *
  * @generated from message lucid.node.v1.StartNodeResponse
  */
@@ -1101,7 +1102,7 @@ export const StopNodeRequestSchema: GenMessage<StopNodeRequest> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_node_service, 26);
 
 /**
- * How the stop stands.
+ * The state of the stop.
  *
  * @generated from message lucid.node.v1.StopNodeResponse
  */
@@ -1164,7 +1165,7 @@ export const RestartNodeRequestSchema: GenMessage<RestartNodeRequest> = /*@__PUR
   messageDesc(file_lucid_node_v1_node_service, 28);
 
 /**
- * How the restart stands.
+ * The state of the restart.
  *
  * @generated from message lucid.node.v1.RestartNodeResponse
  */
@@ -1502,7 +1503,7 @@ export type CompleteEnrollmentResponse = Message<"lucid.node.v1.CompleteEnrollme
   accessToken: string;
 
   /**
-   * For AdminService.RefreshToken, once.
+   * For one call of AdminService.RefreshToken.
    *
    * @generated from field: string refresh_token = 2;
    */
@@ -1602,7 +1603,7 @@ export type HeartbeatRequest = Message<"lucid.node.v1.HeartbeatRequest"> & {
     case: "leave";
   } | {
     /**
-     * What came of a command.
+     * The result of a command.
      *
      * @generated from field: lucid.node.v1.CommandResult command_result = 4;
      */
@@ -1625,7 +1626,7 @@ export const HeartbeatRequestSchema: GenMessage<HeartbeatRequest> = /*@__PURE__*
  */
 export type HeartbeatResponse = Message<"lucid.node.v1.HeartbeatResponse"> & {
   /**
-   * One of these; a client ignores one it does not know.
+   * One of these; a client ignores a message that it does not know.
    *
    * @generated from oneof lucid.node.v1.HeartbeatResponse.message
    */
@@ -1639,7 +1640,7 @@ export type HeartbeatResponse = Message<"lucid.node.v1.HeartbeatResponse"> & {
     case: "welcome";
   } | {
     /**
-     * Answers a beat; a later one may stand for earlier ones.
+     * Answers a beat; a later Ack may also answer earlier beats.
      *
      * @generated from field: lucid.node.v1.Ack ack = 2;
      */
@@ -1692,7 +1693,8 @@ export type Hello = Message<"lucid.node.v1.Hello"> & {
   agentVersion: string;
 
   /**
-   * The same as long as the agent's process runs, 1 to 64 visible ASCII characters; tells a reconnect from a second machine.
+   * Stays the same while the agent's process runs, 1 to 64 visible ASCII characters; tells a reconnect from a second
+   * machine.
    *
    * @generated from field: string boot_id = 3;
    */
@@ -1735,7 +1737,7 @@ export type Beat = Message<"lucid.node.v1.Beat"> & {
   sequence: bigint;
 
   /**
-   * The node's clock. It decides nothing; once a session an event says that it is more than 5 s off, where it is.
+   * The node's clock. It decides nothing; the node's events say when it is more than 5 s off.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 2;
    */
@@ -1778,7 +1780,7 @@ export const LeaveSchema: GenMessage<Leave> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_node_service, 48);
 
 /**
- * What came of a command.
+ * The result of a command.
  *
  * @generated from message lucid.node.v1.CommandResult
  */
@@ -1813,10 +1815,9 @@ export const CommandResultSchema: GenMessage<CommandResult> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_node_service, 49);
 
 /**
- * A sample of a machine.
- * It speaks of the part of the machine that the agent may use: the container, the control group or the allowed processors
- * where there are limits, else all of it. What could not be read is left out, never guessed: a total of 0 means unknown, and
- * an agent that cannot read the processor's use sends no metrics at all.
+ * A sample of a machine. It describes the part of the machine that the agent may use: the container, the control group
+ * or the allowed processors where there are limits, else all of it. What could not be read is left out, never guessed:
+ * a total of 0 means unknown, and an agent that cannot read the processor's use sends no metrics at all.
  *
  * @generated from message lucid.node.v1.NodeMetrics
  */
@@ -2008,7 +2009,7 @@ export type Command = Message<"lucid.node.v1.Command"> & {
   commandId: string;
 
   /**
-   * What to do; answer one you do not know with COMMAND_STATUS_UNSUPPORTED.
+   * What to do; answer a command that you do not know with COMMAND_STATUS_UNSUPPORTED.
    *
    * @generated from oneof lucid.node.v1.Command.command
    */
@@ -2206,7 +2207,7 @@ export type ReportHeartbeatRequest = Message<"lucid.node.v1.ReportHeartbeatReque
   beat?: Beat | undefined;
 
   /**
-   * What came of commands, at most 32.
+   * The results of commands, at most 32.
    *
    * @generated from field: repeated lucid.node.v1.CommandResult command_results = 5;
    */
@@ -2283,7 +2284,7 @@ export type ListNodeEventsRequest = Message<"lucid.node.v1.ListNodeEventsRequest
   limit: number;
 
   /**
-   * Where the page stands; unset means the first page.
+   * Which page to answer; unset means the first page.
    *
    * @generated from oneof lucid.node.v1.ListNodeEventsRequest.position
    */
@@ -2327,7 +2328,7 @@ export type ListNodeEventsResponse = Message<"lucid.node.v1.ListNodeEventsRespon
   events: NodeEvent[];
 
   /**
-   * Where the page stands.
+   * The position of this page.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
@@ -2383,7 +2384,7 @@ export const WatchNodesRequestSchema: GenMessage<WatchNodesRequest> = /*@__PURE_
  */
 export type WatchNodesResponse = Message<"lucid.node.v1.WatchNodesResponse"> & {
   /**
-   * Goes on behind this message; empty before snapshot_end.
+   * Resumes the watch after this message; empty before snapshot_end.
    *
    * @generated from field: string resume_token = 1;
    */
@@ -2396,8 +2397,8 @@ export type WatchNodesResponse = Message<"lucid.node.v1.WatchNodesResponse"> & {
    */
   event: {
     /**
-     * A node of the snapshot, or one that changed or came into the watch. Its status, connectivity and version are those
-     * after this very change; everything else is at least as new. A new last_heartbeat alone is no change.
+     * A node of the snapshot, or a node that changed or came into the watch. Its status, connectivity and version are
+     * those after exactly this change; everything else is at least as new. A new last_heartbeat alone is no change.
      *
      * @generated from field: lucid.node.v1.Node upserted = 2;
      */
@@ -2421,7 +2422,7 @@ export type WatchNodesResponse = Message<"lucid.node.v1.WatchNodesResponse"> & {
     case: "snapshotEnd";
   } | {
     /**
-     * Nothing was told for 30 s; brings a newer token.
+     * Nothing was sent for 30 s; brings a newer token.
      *
      * @generated from field: lucid.node.v1.Bookmark bookmark = 5;
      */
@@ -2614,7 +2615,7 @@ export type GetNodeResourcesResponse = Message<"lucid.node.v1.GetNodeResourcesRe
   timeRange: TimeRange;
 
   /**
-   * The points, oldest first, at most 170; one without a sample is left out.
+   * The points, oldest first, at most 170; a bucket without a sample is left out.
    *
    * @generated from field: repeated lucid.node.v1.ResourcePoint metrics = 3;
    */
@@ -2670,42 +2671,42 @@ export type ResourcePoint = Message<"lucid.node.v1.ResourcePoint"> & {
   cpuPercent: number;
 
   /**
-   * Memory in use, bytes, average of the samples that tell it.
+   * Memory in use, bytes, average of the samples that have it.
    *
    * @generated from field: double memory_used_bytes = 4;
    */
   memoryUsedBytes: number;
 
   /**
-   * Memory in all, bytes, by the last sample that tells it; 0 means that neither is known.
+   * Memory in all, bytes, by the last sample that has it; 0 means that neither is known.
    *
    * @generated from field: double memory_total_bytes = 5;
    */
   memoryTotalBytes: number;
 
   /**
-   * Disk in use, bytes, average of the samples that tell it.
+   * Disk in use, bytes, average of the samples that have it.
    *
    * @generated from field: double disk_used_bytes = 6;
    */
   diskUsedBytes: number;
 
   /**
-   * Disk in all, bytes, by the last sample that tells it; 0 means that neither is known.
+   * Disk in all, bytes, by the last sample that has it; 0 means that neither is known.
    *
    * @generated from field: double disk_total_bytes = 7;
    */
   diskTotalBytes: number;
 
   /**
-   * Received, bytes a second, average; absent where no two samples follow each other without a restart of the machine.
+   * Received, bytes a second, average; absent when no two samples follow each other without a restart of the machine.
    *
    * @generated from field: optional double network_rx_bytes_per_second = 8;
    */
   networkRxBytesPerSecond?: number | undefined;
 
   /**
-   * Sent, bytes a second, average; absent as the above.
+   * Sent, bytes a second, average; absent like the above.
    *
    * @generated from field: optional double network_tx_bytes_per_second = 9;
    */
@@ -2720,7 +2721,7 @@ export const ResourcePointSchema: GenMessage<ResourcePoint> = /*@__PURE__*/
   messageDesc(file_lucid_node_v1_node_service, 72);
 
 /**
- * What came of the samples of a span.
+ * The figures of the samples of a span.
  *
  * @generated from message lucid.node.v1.ResourceFigures
  */
@@ -2782,42 +2783,42 @@ export type ResourceSummary = Message<"lucid.node.v1.ResourceSummary"> & {
   cpuPercent?: ResourceFigures | undefined;
 
   /**
-   * Memory in use, bytes; absent where no sample tells it.
+   * Memory in use, bytes; absent when no sample has it.
    *
    * @generated from field: lucid.node.v1.ResourceFigures memory_used_bytes = 3;
    */
   memoryUsedBytes?: ResourceFigures | undefined;
 
   /**
-   * Memory in all, bytes, by the last sample that tells it.
+   * Memory in all, bytes, by the last sample that has it.
    *
    * @generated from field: double memory_total_bytes = 4;
    */
   memoryTotalBytes: number;
 
   /**
-   * Disk in use, bytes; absent where no sample tells it.
+   * Disk in use, bytes; absent when no sample has it.
    *
    * @generated from field: lucid.node.v1.ResourceFigures disk_used_bytes = 5;
    */
   diskUsedBytes?: ResourceFigures | undefined;
 
   /**
-   * Disk in all, bytes, by the last sample that tells it.
+   * Disk in all, bytes, by the last sample that has it.
    *
    * @generated from field: double disk_total_bytes = 6;
    */
   diskTotalBytes: number;
 
   /**
-   * Received, bytes a second; absent where no rate is known.
+   * Received, bytes a second; absent when no rate is known.
    *
    * @generated from field: lucid.node.v1.ResourceFigures network_rx_bytes_per_second = 7;
    */
   networkRxBytesPerSecond?: ResourceFigures | undefined;
 
   /**
-   * Sent, bytes a second; absent where no rate is known.
+   * Sent, bytes a second; absent when no rate is known.
    *
    * @generated from field: lucid.node.v1.ResourceFigures network_tx_bytes_per_second = 8;
    */
@@ -2859,15 +2860,15 @@ export type GetResourceMetricsRequest = Message<"lucid.node.v1.GetResourceMetric
   granularity: Granularity;
 
   /**
-   * The first moment; the bucket that holds it is answered whole. Absent means an hour before end_time. Finer than
-   * GRANULARITY_1H nothing is kept for longer than RESOURCE_RETENTION_DAYS (90): an older start is refused.
+   * The first moment; the bucket that holds it is answered whole. Absent means an hour before end_time. Granularities
+   * finer than GRANULARITY_1H are kept for RESOURCE_RETENTION_DAYS (90): an older start is refused.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 4;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * Behind the last moment; the bucket that holds the last moment is answered whole. At most a minute in the future. Absent
+   * The end, exclusive; the bucket that holds the last moment is answered whole. At most a minute in the future. Absent
    * means now.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 5;
@@ -2910,7 +2911,7 @@ export type GetResourceMetricsResponse = Message<"lucid.node.v1.GetResourceMetri
   granularity: Granularity;
 
   /**
-   * The buckets, oldest first, at most 10,000; one without a sample is left out.
+   * The buckets, oldest first, at most 10,000; a bucket without a sample is left out.
    *
    * @generated from field: repeated lucid.node.v1.ResourceMetricPoint points = 4;
    */
@@ -2995,7 +2996,7 @@ export const ResourceMetricPointSchema: GenMessage<ResourceMetricPoint> = /*@__P
   messageDesc(file_lucid_node_v1_node_service, 77);
 
 /**
- * From which use a node raises alerts; of each resource warn is below critical. An absent one is the default.
+ * Usage thresholds of a node's alerts; for each resource warn is below critical. An absent threshold has its default.
  *
  * @generated from message lucid.node.v1.ResourceThresholds
  */
@@ -3064,7 +3065,7 @@ export type SetResourceThresholdsRequest = Message<"lucid.node.v1.SetResourceThr
   nodeId: string;
 
   /**
-   * All of them; one left out goes back to its default. Required.
+   * All of them; a threshold that is left out goes back to its default. Required.
    *
    * @generated from field: lucid.node.v1.ResourceThresholds thresholds = 2;
    */
@@ -3190,7 +3191,7 @@ export type ResourceAlert = Message<"lucid.node.v1.ResourceAlert"> & {
   thresholdPercent: number;
 
   /**
-   * Whether it stands.
+   * Whether it is active.
    *
    * @generated from field: bool active = 7;
    */
@@ -3239,7 +3240,7 @@ export type ListResourceAlertsRequest = Message<"lucid.node.v1.ListResourceAlert
   nodeId: string;
 
   /**
-   * Only those that stand; else also cleared ones, which are kept for RESOURCE_RETENTION_DAYS.
+   * Only active alerts; otherwise also cleared alerts, which are kept for RESOURCE_RETENTION_DAYS.
    *
    * @generated from field: bool active_only = 2;
    */
@@ -3253,7 +3254,7 @@ export type ListResourceAlertsRequest = Message<"lucid.node.v1.ListResourceAlert
   limit: number;
 
   /**
-   * Where the page stands; unset means the first page.
+   * Which page to answer; unset means the first page.
    *
    * @generated from oneof lucid.node.v1.ListResourceAlertsRequest.position
    */
@@ -3297,7 +3298,7 @@ export type ListResourceAlertsResponse = Message<"lucid.node.v1.ListResourceAler
   alerts: ResourceAlert[];
 
   /**
-   * Where the page stands.
+   * The position of this page.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
@@ -3374,7 +3375,7 @@ export type ResourceAllocation = Message<"lucid.node.v1.ResourceAllocation"> & {
   expiresAt?: Timestamp | undefined;
 
   /**
-   * When it was released; absent while it stands or when it expired.
+   * When it was released; absent while it lasts, or if it expired.
    *
    * @generated from field: google.protobuf.Timestamp released_at = 9;
    */
@@ -3430,14 +3431,14 @@ export type AllocateResourcesRequest = Message<"lucid.node.v1.AllocateResourcesR
   networkMbps: number;
 
   /**
-   * How long it stands, one second to one year; absent means until it is released.
+   * How long it lasts, one second to one year; absent means until it is released.
    *
    * @generated from field: google.protobuf.Duration ttl = 6;
    */
   ttl?: Duration | undefined;
 
   /**
-   * See CreateNodeRequest.idempotency_key. It lives as long as the allocation and a day.
+   * See CreateNodeRequest.idempotency_key. It is remembered for a day longer than the allocation.
    *
    * @generated from field: string idempotency_key = 7;
    */
@@ -3501,13 +3502,13 @@ export const ReleaseResourcesRequestSchema: GenMessage<ReleaseResourcesRequest> 
   messageDesc(file_lucid_node_v1_node_service, 89);
 
 /**
- * The allocation no longer stands.
+ * The allocation has ended.
  *
  * @generated from message lucid.node.v1.ReleaseResourcesResponse
  */
 export type ReleaseResourcesResponse = Message<"lucid.node.v1.ReleaseResourcesResponse"> & {
   /**
-   * The allocation as it was, with the time it was released; one that had expired has none.
+   * The allocation as it was, with the time it was released; an allocation that had expired has none.
    *
    * @generated from field: lucid.node.v1.ResourceAllocation allocation = 1;
    */
@@ -3522,7 +3523,7 @@ export const ReleaseResourcesResponseSchema: GenMessage<ReleaseResourcesResponse
   messageDesc(file_lucid_node_v1_node_service, 90);
 
 /**
- * Asks how the fleet stands.
+ * Asks for the state of the fleet.
  *
  * @generated from message lucid.node.v1.GetFleetSummaryRequest
  */
@@ -3543,7 +3544,8 @@ export const GetFleetSummaryRequestSchema: GenMessage<GetFleetSummaryRequest> = 
   messageDesc(file_lucid_node_v1_node_service, 91);
 
 /**
- * How the fleet stands. Counted while it changes: by_status and by_connectivity may differ by what changed meanwhile.
+ * The state of the fleet. It is counted while it changes, so by_status and by_connectivity may differ by what changed
+ * meanwhile.
  *
  * @generated from message lucid.node.v1.GetFleetSummaryResponse
  */
@@ -3556,21 +3558,21 @@ export type GetFleetSummaryResponse = Message<"lucid.node.v1.GetFleetSummaryResp
   total: number;
 
   /**
-   * Nodes by NodeStatus, each name but UNSPECIFIED a key, such as NODE_STATUS_ACTIVE.
+   * Number of nodes by NodeStatus; the keys are all names but UNSPECIFIED, such as NODE_STATUS_ACTIVE.
    *
    * @generated from field: map<string, int32> by_status = 2;
    */
   byStatus: { [key: string]: number };
 
   /**
-   * Nodes by Connectivity, each name but UNSPECIFIED a key, such as CONNECTIVITY_LOST.
+   * Number of nodes by Connectivity; the keys are all names but UNSPECIFIED, such as CONNECTIVITY_LOST.
    *
    * @generated from field: map<string, int32> by_connectivity = 3;
    */
   byConnectivity: { [key: string]: number };
 
   /**
-   * Ids of the pools that are disrupted, at most 1000; with a pool_id that pool or none.
+   * Ids of the pools that are disrupted, at most 1000; with a pool_id only that pool, or none.
    *
    * @generated from field: repeated string disrupted_pools = 4;
    */
@@ -3585,7 +3587,7 @@ export const GetFleetSummaryResponseSchema: GenMessage<GetFleetSummaryResponse> 
   messageDesc(file_lucid_node_v1_node_service, 92);
 
 /**
- * Where a node stands in its lifecycle. Whether it is connected is another axis, see Connectivity.
+ * The state of a node in its lifecycle. Whether it is connected is independent of it; see Connectivity.
  *
  * @generated from enum lucid.node.v1.NodeStatus
  */
@@ -3641,7 +3643,7 @@ export const NodeStatus = {
 } as const;
 
 /**
- * Where a node stands in its lifecycle. Whether it is connected is another axis, see Connectivity.
+ * The state of a node in its lifecycle. Whether it is connected is independent of it; see Connectivity.
  *
  * @generated from enum lucid.node.v1.NodeStatus
  */
@@ -4142,8 +4144,8 @@ export const NodeService: GenService<{
     output: typeof UpdateNodeResponseSchema;
   },
   /**
-   * Sets where the node is paid; payouts to a changed address wait PAYOUT_ADDRESS_COOLDOWN, to a first one not.
-   * Permission payout:admin. Errors: 5001, 5012.
+   * Sets where the node is paid; payouts to a changed address wait PAYOUT_ADDRESS_COOLDOWN, payouts to a first one do
+   * not. Permission payout:admin. Errors: 5001, 5012.
    *
    * @generated from rpc lucid.node.v1.NodeService.SetPayoutAddress
    */
@@ -4258,10 +4260,10 @@ export const NodeService: GenService<{
     output: typeof CompleteEnrollmentResponseSchema;
   },
   /**
-   * Forgets the pinned key; the next enrolment token pins anew. The node's stream ends, and no token of it from before
-   * serves any more, on any replica within seconds. Tokens that another Lucid service makes and that name no
-   * enrolment_epoch are told by their iat: one of the very second of the reset is from before.
-   * Permission node:admin. Errors: 5001.
+   * Forgets the pinned key; the next enrolment token pins a new one. The node's stream ends, and within seconds no
+   * replica accepts a token of the node from before the reset. A token that another Lucid service made without an
+   * enrolment_epoch is judged by its iat: a token from the same second as the reset counts as older. Permission
+   * node:admin. Errors: 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.ResetEnrollment
    */
@@ -4295,12 +4297,13 @@ export const NodeService: GenService<{
     output: typeof ReportHeartbeatResponseSchema;
   },
   /**
-   * Nodes as they are, then as they change: a snapshot, snapshot_end, then every change once in the order of the log, on
-   * whichever replica it was made. With a resume_token there is no snapshot: it goes on behind the message that brought the
-   * token, on any replica. It ends with the caller's token. Permission node:read; refused to node tokens. Errors: 4001 (a
-   * token of another watch), 4011 (the caller's token has expired or was revoked), 4291 (more than 50 watches of one
-   * subject), 5031 (full or draining: resume), and OUT_OF_RANGE with 4001 for a token older than the log, which is 30 days:
-   * watch again without one. A stream that is not read for 30 s is reset (CANCELLED): resume from the last token.
+   * Nodes as they are, then as they change: a snapshot, snapshot_end, then every change once in the order of the log,
+   * whichever replica made it. With a resume_token there is no snapshot: the watch goes on after the message that
+   * brought the token, on any replica. It ends with the caller's token. Permission node:read; refused to node tokens.
+   * Errors: 4001 (a token of another watch), 4011 (the caller's token has expired or was revoked), 4291 (more than 50
+   * watches of one subject), 5031 (full or draining: resume), and OUT_OF_RANGE with 4001 for a token older than the
+   * log, which is kept for 30 days: watch again without a token. A stream that is not read for 30 s is reset
+   * (CANCELLED): resume from the last token.
    *
    * @generated from rpc lucid.node.v1.NodeService.WatchNodes
    */
@@ -4320,7 +4323,7 @@ export const NodeService: GenService<{
     output: typeof ListNodeEventsResponseSchema;
   },
   /**
-   * What the node used lately, and what of it is allocated. Samples show some seconds after they came. Permission
+   * What the node used lately, and what is allocated of it. Samples appear some seconds after they arrive. Permission
    * resource:read. Errors: 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.GetNodeResources
@@ -4342,8 +4345,8 @@ export const NodeService: GenService<{
     output: typeof GetResourceMetricsResponseSchema;
   },
   /**
-   * Sets from which use on a node raises alerts; replaces all former thresholds. Permission node:write. Errors: 4001 (warn
-   * not below critical), 5001.
+   * Sets the usage thresholds of a node's alerts; replaces all former thresholds. Permission node:write. Errors: 4001
+   * (warn not below critical), 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.SetResourceThresholds
    */
@@ -4363,9 +4366,10 @@ export const NodeService: GenService<{
     output: typeof GetResourceThresholdsResponseSchema;
   },
   /**
-   * Alerts of a node or of all nodes, newest first. An alert is raised by two samples in a row at or above a threshold and
-   * cleared by two in a row more than 5 points below it; a node and resource have one active alert at most. One of a node
-   * that fell silent stays as it is. Permission resource:read; a node's token must name its node. Errors: 5001.
+   * Alerts of a node or of all nodes, newest first. An alert is raised by two samples in a row at or above a threshold
+   * and cleared by two in a row more than 5 points below it; a node and resource have one active alert at most. An
+   * alert of a node that fell silent stays as it is. Permission resource:read; a node's token must name its node.
+   * Errors: 5001.
    *
    * @generated from rpc lucid.node.v1.NodeService.ListResourceAlerts
    */
@@ -4388,8 +4392,8 @@ export const NodeService: GenService<{
     output: typeof AllocateResourcesResponseSchema;
   },
   /**
-   * Gives an allocation back; one that is released or expired already is a success for a day. Permission node:write. Errors:
-   * 5001 (no such allocation).
+   * Gives an allocation back. If it was released or has expired already, this is a success for a day. Permission
+   * node:write. Errors: 5001 (no such allocation).
    *
    * @generated from rpc lucid.node.v1.NodeService.ReleaseResources
    */

@@ -82,7 +82,7 @@ export type NodePool = Message<"lucid.node.v1.NodePool"> & {
   scalingPolicy?: ScalingPolicy | undefined;
 
   /**
-   * What a node of it costs.
+   * What each of its nodes costs.
    *
    * @generated from field: lucid.node.v1.PoolPricing pricing = 9;
    */
@@ -96,9 +96,9 @@ export type NodePool = Message<"lucid.node.v1.NodePool"> & {
   desiredSize?: number | undefined;
 
   /**
-   * 55 % or more of the nodes it hears, and more than 3 of them, went silent together: likelier the network's fault or ours
-   * than theirs. Until it is over nobody should scale the pool or count the silence against its nodes, and none is
-   * declared LOST for an hour.
+   * Whether 55 % or more of its connected and silent nodes are silent, where these are more than 3. The cause is then
+   * more likely the network or the service than the nodes. Meanwhile nobody should scale the pool or count the silence
+   * against its nodes, and none of them is declared LOST for an hour.
    *
    * @generated from field: bool disrupted = 11;
    */
@@ -259,7 +259,7 @@ export type CreatePoolRequest = Message<"lucid.node.v1.CreatePoolRequest"> & {
   scalingPolicy?: ScalingPolicy | undefined;
 
   /**
-   * What a node of it costs.
+   * What each of its nodes costs.
    *
    * @generated from field: lucid.node.v1.PoolPricing pricing = 7;
    */
@@ -364,7 +364,7 @@ export type ListPoolsRequest = Message<"lucid.node.v1.ListPoolsRequest"> & {
   limit: number;
 
   /**
-   * Where the page stands; unset means the first page.
+   * Which page to answer; unset means the first page.
    *
    * @generated from oneof lucid.node.v1.ListPoolsRequest.position
    */
@@ -408,7 +408,7 @@ export type ListPoolsResponse = Message<"lucid.node.v1.ListPoolsResponse"> & {
   pools: NodePool[];
 
   /**
-   * Where the page stands.
+   * The position of this page.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
@@ -641,7 +641,7 @@ export type ListPoolNodesRequest = Message<"lucid.node.v1.ListPoolNodesRequest">
   limit: number;
 
   /**
-   * Where the page stands; unset means the first page.
+   * Which page to answer; unset means the first page.
    *
    * @generated from oneof lucid.node.v1.ListPoolNodesRequest.position
    */
@@ -685,7 +685,7 @@ export type ListPoolNodesResponse = Message<"lucid.node.v1.ListPoolNodesResponse
   nodes: Node[];
 
   /**
-   * Where the page stands.
+   * The position of this page.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
@@ -749,7 +749,7 @@ export const ScalePoolResponseSchema: GenMessage<ScalePoolResponse> = /*@__PURE_
   messageDesc(file_lucid_node_v1_pool_service, 20);
 
 /**
- * Asks how a pool stands.
+ * Asks for the state of a pool.
  *
  * @generated from message lucid.node.v1.GetPoolMetricsRequest
  */
@@ -770,7 +770,7 @@ export const GetPoolMetricsRequestSchema: GenMessage<GetPoolMetricsRequest> = /*
   messageDesc(file_lucid_node_v1_pool_service, 21);
 
 /**
- * How a pool stands. What nodes use is told by their last samples, where these are not older than two
+ * The state of a pool. Usage comes from the last samples of its nodes that are not older than two
  * RESOURCE_COLLECTION_INTERVAL and 30 s.
  *
  * @generated from message lucid.node.v1.GetPoolMetricsResponse
@@ -791,21 +791,21 @@ export type GetPoolMetricsResponse = Message<"lucid.node.v1.GetPoolMetricsRespon
   nodeCount: number;
 
   /**
-   * Nodes by NodeStatus, each name but UNSPECIFIED a key, such as NODE_STATUS_ACTIVE.
+   * Number of nodes by NodeStatus; the keys are all names but UNSPECIFIED, such as NODE_STATUS_ACTIVE.
    *
    * @generated from field: map<string, int32> by_status = 3;
    */
   byStatus: { [key: string]: number };
 
   /**
-   * Nodes by Connectivity, each name but UNSPECIFIED a key, such as CONNECTIVITY_LOST.
+   * Number of nodes by Connectivity; the keys are all names but UNSPECIFIED, such as CONNECTIVITY_LOST.
    *
    * @generated from field: map<string, int32> by_connectivity = 4;
    */
   byConnectivity: { [key: string]: number };
 
   /**
-   * Nodes with a sample that is young enough: those the figures below are of.
+   * Nodes with a sample that is recent enough; the figures below are about these nodes.
    *
    * @generated from field: int32 sampled_nodes = 5;
    */
@@ -819,14 +819,14 @@ export type GetPoolMetricsResponse = Message<"lucid.node.v1.GetPoolMetricsRespon
   averageCpuPercent?: number | undefined;
 
   /**
-   * Memory in use, percent of each node's, average over the nodes that have told theirs; absent without any.
+   * Memory in use, percent of each node's, average over the nodes that report it; absent when none does.
    *
    * @generated from field: optional double average_memory_percent = 7;
    */
   averageMemoryPercent?: number | undefined;
 
   /**
-   * Disk in use, percent of each node's, average over the nodes that have told theirs; absent without any.
+   * Disk in use, percent of each node's, average over the nodes that report it; absent when none does.
    *
    * @generated from field: optional double average_disk_percent = 8;
    */
@@ -861,14 +861,14 @@ export type GetPoolMetricsResponse = Message<"lucid.node.v1.GetPoolMetricsRespon
   diskTotalBytes?: number | undefined;
 
   /**
-   * Received, bytes a second, all nodes together; absent where no rate is known.
+   * Received, bytes a second, all nodes together; absent when no rate is known.
    *
    * @generated from field: optional double network_rx_bytes_per_second = 13;
    */
   networkRxBytesPerSecond?: number | undefined;
 
   /**
-   * Sent, bytes a second, all nodes together; absent where no rate is known.
+   * Sent, bytes a second, all nodes together; absent when no rate is known.
    *
    * @generated from field: optional double network_tx_bytes_per_second = 14;
    */
@@ -946,8 +946,8 @@ export const PoolService: GenService<{
     output: typeof DeletePoolResponseSchema;
   },
   /**
-   * Puts a node into the pool, out of any other; again with another priority changes that. Permission pool:assign.
-   * Errors: 5001, 5002, 5004 pool full, 5007 its name is taken in the pool.
+   * Puts a node into the pool and takes it out of any other. A second call with another priority changes the priority.
+   * Permission pool:assign. Errors: 5001, 5002, 5004 pool full, 5007 its name is taken in the pool.
    *
    * @generated from rpc lucid.node.v1.PoolService.AddNodeToPool
    */
@@ -977,7 +977,7 @@ export const PoolService: GenService<{
     output: typeof ListPoolNodesResponseSchema;
   },
   /**
-   * How the pool's nodes stand and what they use. Permission pool:read. Errors: 5002.
+   * The state of the pool's nodes and what they use. Permission pool:read. Errors: 5002.
    *
    * @generated from rpc lucid.node.v1.PoolService.GetPoolMetrics
    */

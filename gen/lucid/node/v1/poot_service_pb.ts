@@ -108,7 +108,7 @@ export type PoOTValidation = Message<"lucid.node.v1.PoOTValidation"> & {
   score: number;
 
   /**
-   * 0 to 1: how much the score is like the node's others; 0.5 without history.
+   * 0 to 1: how close the score is to the node's other scores; 0.5 without history.
    *
    * @generated from field: double confidence = 7;
    */
@@ -143,8 +143,8 @@ export type PoOTValidation = Message<"lucid.node.v1.PoOTValidation"> & {
   validationTimeMs: number;
 
   /**
-   * Every reason that it is not valid: `score_below_threshold`, `nonce_reused`; and `duplicate_output`, which alone makes
-   * nothing invalid: the same output came from this node within 24 h.
+   * Every reason that it is not valid: `score_below_threshold`, `nonce_reused`. Also `duplicate_output`, which alone
+   * does not make a proof invalid: the same output came from this node within 24 h.
    *
    * @generated from field: repeated string errors = 12;
    */
@@ -216,7 +216,7 @@ export type ValidatePoOTRequest = Message<"lucid.node.v1.ValidatePoOTRequest"> &
   timestamp?: Timestamp | undefined;
 
   /**
-   * Serves this node once: chosen at random, or from IssuePoOTChallenge, where POOT_CHALLENGES_REQUIRED asks for that.
+   * This node can use it once. Chosen at random, or from IssuePoOTChallenge if POOT_CHALLENGES_REQUIRED is set.
    *
    * @generated from field: string nonce = 4;
    */
@@ -268,7 +268,7 @@ export const ValidatePoOTResponseSchema: GenMessage<ValidatePoOTResponse> = /*@_
  */
 export type BatchValidatePoOTRequest = Message<"lucid.node.v1.BatchValidatePoOTRequest"> & {
   /**
-   * 1 to 1000 proofs, all together at most MAX_REQUEST_SIZE (10 MiB); in JSON 5 MiB, for it takes longer to read.
+   * 1 to 1000 proofs, all together at most MAX_REQUEST_SIZE (10 MiB); in JSON 5 MiB, because it takes longer to read.
    *
    * @generated from field: repeated lucid.node.v1.ValidatePoOTRequest validations = 1;
    */
@@ -283,7 +283,7 @@ export const BatchValidatePoOTRequestSchema: GenMessage<BatchValidatePoOTRequest
   messageDesc(file_lucid_node_v1_poot_service, 4);
 
 /**
- * What became of each proof.
+ * The outcome of each proof.
  *
  * @generated from message lucid.node.v1.BatchValidatePoOTResponse
  */
@@ -318,7 +318,7 @@ export const BatchValidatePoOTResponseSchema: GenMessage<BatchValidatePoOTRespon
   messageDesc(file_lucid_node_v1_poot_service, 5);
 
 /**
- * What became of one proof of a batch.
+ * The outcome of one proof of a batch.
  *
  * @generated from message lucid.node.v1.BatchPoOTResult
  */
@@ -460,14 +460,14 @@ export const IssuePoOTChallengeRequestSchema: GenMessage<IssuePoOTChallengeReque
  */
 export type IssuePoOTChallengeResponse = Message<"lucid.node.v1.IssuePoOTChallengeResponse"> & {
   /**
-   * Give it as the proof's nonce. Nothing is kept of it: only that node can use it, once.
+   * Give it as the proof's nonce. The service does not store it; only that node can use it, once.
    *
    * @generated from field: string nonce = 1;
    */
   nonce: string;
 
   /**
-   * From then on it is refused (5005).
+   * From this time on it is refused (5005).
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 2;
    */
@@ -559,7 +559,7 @@ export type GetPoOTScoreResponse = Message<"lucid.node.v1.GetPoOTScoreResponse">
   reliability: number;
 
   /**
-   * Verdicts that reliability looks back on, 0 to 100.
+   * Number of verdicts that reliability is computed from, 0 to 100.
    *
    * @generated from field: int32 sample_size = 8;
    */
@@ -622,7 +622,7 @@ export type ListPoOTValidationsRequest = Message<"lucid.node.v1.ListPoOTValidati
   limit: number;
 
   /**
-   * Where the page stands; unset means the first page.
+   * Which page to answer; unset means the first page.
    *
    * @generated from oneof lucid.node.v1.ListPoOTValidationsRequest.position
    */
@@ -666,7 +666,7 @@ export type ListPoOTValidationsResponse = Message<"lucid.node.v1.ListPoOTValidat
   validations: PoOTValidation[];
 
   /**
-   * Where the page stands; beyond 10,000 verdicts without `total` and `pages`.
+   * The position of this page; without `total` and `pages` beyond 10,000 verdicts.
    *
    * @generated from field: lucid.node.v1.Pagination pagination = 2;
    */
@@ -736,7 +736,7 @@ export type CalculatePoOTScoreRequest = Message<"lucid.node.v1.CalculatePoOTScor
   nodeId: string;
 
   /**
-   * Decoded bytes of output; refused (5005) where ValidatePoOT would refuse such an output.
+   * Decoded bytes of output; refused (5005) if ValidatePoOT would refuse such an output.
    *
    * @generated from field: int64 output_size = 2;
    */
@@ -778,7 +778,7 @@ export type CalculatePoOTScoreResponse = Message<"lucid.node.v1.CalculatePoOTSco
   score: number;
 
   /**
-   * How it comes about.
+   * How the score comes about.
    *
    * @generated from field: lucid.node.v1.PoOTBreakdown breakdown = 2;
    */
@@ -829,7 +829,8 @@ export const GetPoOTStatisticsRequestSchema: GenMessage<GetPoOTStatisticsRequest
   messageDesc(file_lucid_node_v1_poot_service, 19);
 
 /**
- * Totals of what was counted; a nonce that was used before never is. A proof stands here within seconds of its verdict.
+ * Totals of counted proofs; a proof with a nonce that was used before never counts. A proof appears here within seconds
+ * of its verdict.
  *
  * @generated from message lucid.node.v1.GetPoOTStatisticsResponse
  */
@@ -856,7 +857,7 @@ export type GetPoOTStatisticsResponse = Message<"lucid.node.v1.GetPoOTStatistics
   invalid: bigint;
 
   /**
-   * Proofs that were refused as they came (LUCID_ERR_5005).
+   * Proofs that were refused before they were judged (LUCID_ERR_5005).
    *
    * @generated from field: int64 rejected = 4;
    */
@@ -913,7 +914,7 @@ export type GetPoOTLeaderboardRequest = Message<"lucid.node.v1.GetPoOTLeaderboar
 
   /**
    * Only nodes whose last counted verdict is that recent, one hour to 30 days; absent means of any age. Without pool_id
-   * it is looked for among the 10,000 best.
+   * only the 10,000 best nodes are searched.
    *
    * @generated from field: google.protobuf.Duration window = 3;
    */
@@ -991,7 +992,7 @@ export const PoOTLeaderboardEntrySchema: GenMessage<PoOTLeaderboardEntry> = /*@_
   messageDesc(file_lucid_node_v1_poot_service, 23);
 
 /**
- * What became of a proof.
+ * The outcome of a proof.
  *
  * @generated from enum lucid.node.v1.ProofOutcome
  */
@@ -1018,7 +1019,7 @@ export const ProofOutcome = {
   INVALID: 2,
 
   /**
-   * It was refused as it came (LUCID_ERR_5005): counted, without a verdict, and nothing was spent.
+   * It was refused before it was judged (LUCID_ERR_5005): counted, without a verdict, and nothing was spent.
    *
    * @generated from enum value: PROOF_OUTCOME_REJECTED = 3;
    */
@@ -1033,7 +1034,7 @@ export const ProofOutcome = {
 } as const;
 
 /**
- * What became of a proof.
+ * The outcome of a proof.
  *
  * @generated from enum lucid.node.v1.ProofOutcome
  */
