@@ -1,13 +1,13 @@
-// One way to tell others of what happened: whoever causes an event announces it, and does not know who listens. A part that
-// is built later joins by itself, so that nothing has to name what does not exist yet. Pure.
+// Announces events: the part that causes an event does not know who listens. A part that is built later joins by
+// itself, so nothing refers to a part that does not exist yet. Pure.
 
 export interface Announcement<Event, Answer = void> {
-  /** From now on the listener is handed each event, after those that joined before it. */
+  /** The listener is called with every later event, after the listeners that joined before it. */
   listen(listener: (event: Event) => Answer): void;
 }
 
 export interface Announcer<Event, Answer = void> extends Announcement<Event, Answer> {
-  /** Calls every listener in order; the first one that throws ends it. Answers what they answered. */
+  /** Calls every listener in order and returns their answers. The first listener that throws stops it. */
   announce(event: Event): Answer[];
 }
 

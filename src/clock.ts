@@ -1,16 +1,16 @@
-// Time as an argument: whoever needs it is handed a Clock, so that a test moves it and nothing sleeps for real.
+// Time as an argument: code that needs the time is given a Clock, so a test can move it and never sleeps for real.
 import { setTimeout as delay } from "node:timers/promises";
 
 export interface Clock {
-  /** The wall clock. It may step; it only dates things, it never judges a node. */
+  /** The wall clock. It may step, so it only dates things and never judges a node. */
   now(): Date;
-  /** Milliseconds that only grow; the origin means nothing. */
+  /** Milliseconds that only grow. The origin has no meaning. */
   monotonicMs(): number;
-  /** Waits; returns early, without an error, when the signal aborts. */
+  /** Waits. Returns early, without an error, when the signal aborts. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
 }
 
-/** The longest that a timer of Node.js waits, some 24 days: asked for more, it fires at once. */
+/** The longest wait of a Node.js timer, about 24 days. A timer set for longer fires at once. */
 export const timerMaxMs = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
@@ -23,8 +23,8 @@ export const systemClock: Clock = {
   },
 };
 
-/** A signal that aborts after so many milliseconds of real time, for what waits for others than us. */
+/** A signal that aborts after so many milliseconds of real time, for calls to other programs. */
 export const timeLimit = (ms: number): AbortSignal => AbortSignal.timeout(ms);
 
-/** Chance, in [0, 1): an argument wherever it decides something, so that a test can choose it. */
+/** A random number in [0, 1). It is an argument wherever it decides something, so that a test can choose it. */
 export const systemRandom: () => number = Math.random;

@@ -1,4 +1,4 @@
-// Every collection that the store holds: what is migrated, backed up and exported is read from this list.
+// Every collection of the store. Migration, backup and export read this list.
 import { tokensCollection } from "./access/tokens.js";
 import { nodeLogCollection } from "./nodes/history/log.js";
 import { nodesCollection } from "./nodes/repository.js";
@@ -11,7 +11,7 @@ import { resourceAllocationsCollection } from "./resources/allocations/allocator
 import { resourceHoursCollection, resourceMetricsCollection } from "./resources/samples/repository.js";
 import type { CollectionDefinition } from "./storage/collection.js";
 
-/** Everything that the service keeps. */
+/** Every collection of the service. */
 export const collections: readonly CollectionDefinition[] = [
   nodesCollection,
   nodeLogCollection,

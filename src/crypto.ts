@@ -18,7 +18,7 @@ export const sha256Hex = (data: string | Uint8Array): string => hash("sha256", d
 export const hmac = (key: Uint8Array, data: string | Uint8Array): Buffer =>
   createHmac("sha256", key).update(data).digest();
 
-/** Equality that takes the same time whatever differs; unequal lengths are unequal. */
+/** Compares in constant time, whatever differs. Arrays of unequal length are unequal. */
 export const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && timingSafeEqual(a, b);
 
 // SubjectPublicKeyInfo of Ed25519 (RFC 8410) up to the 32 key bytes.
@@ -28,7 +28,9 @@ function ed25519PublicKey(raw: Uint8Array): KeyObject {
   return createPublicKey({ key: Buffer.concat([spkiPrefix, raw]), format: "der", type: "spki" });
 }
 
-/** Whether the signature (64 bytes, RFC 8032) is that key's over the message; a malformed key is simply false. */
+/**
+ * Whether the signature (64 bytes, RFC 8032) over the message was made with that key. A malformed key answers false.
+ */
 export function verifyEd25519(rawPublicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   try {
     return verify(null, message, ed25519PublicKey(rawPublicKey), signature);
@@ -37,10 +39,10 @@ export function verifyEd25519(rawPublicKey: Uint8Array, message: Uint8Array, sig
   }
 }
 
-/** Text at rest under one AES-256-GCM key: `v1.{key id}.{iv}.{tag}.{ciphertext}`, the parts in base64url. */
+/** Encrypts text at rest with one AES-256-GCM key: `v1.{key id}.{iv}.{tag}.{ciphertext}`, the parts in base64url. */
 export interface Vault {
   seal(text: string): string;
-  /** @throws when it was sealed under another key or was tampered with. */
+  /** @throws Error when the text was sealed under another key or was tampered with */
   open(sealed: string): string;
   /** A keyed hash for look-ups that must not reveal the text. */
   fingerprint(text: string): string;

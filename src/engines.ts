@@ -1,4 +1,5 @@
-// The engines that the settings ask for, observed, and what is kept in them. The only file that knows which ones there are.
+// Opens the store and the coordination that the settings ask for, with metrics around them. Only this file names an
+// engine.
 import { type Clock, systemClock } from "./clock.js";
 import { collections } from "./collections.js";
 import { type Coordination, CoordinationRefusedError } from "./coordination/coordination.js";
@@ -18,7 +19,7 @@ export interface EngineParts {
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Instead of those that the settings ask for. */
+  /** Used in place of the store that the settings ask for. */
   readonly store?: Store;
   readonly coordination?: Coordination;
 }
@@ -28,7 +29,7 @@ export interface Engines {
   readonly coordination: Coordination;
 }
 
-/** Both are the caller's to dispose of. @throws StoreLockedError, StoreRefusedError, CoordinationRefusedError */
+/** The caller disposes of both. @throws StoreLockedError, StoreRefusedError, CoordinationRefusedError */
 export async function openEngines({ settings, clock, log, metrics, ...given }: EngineParts): Promise<Engines> {
   await using undo = new AsyncDisposableStack();
   const store = given.store ?? undo.use(await openStore(settings, clock, log));
@@ -41,8 +42,9 @@ export async function openEngines({ settings, clock, log, metrics, ...given }: E
 }
 
 /**
- * Makes all collections and their indexes as this version wants them, without serving; answers their names.
- * @throws StoreUnavailableError, StoreLockedError, StoreRefusedError, DuplicateKeyError where documents forbid a unique index
+ * Creates all collections and indexes of this version without serving. Returns the names of the collections.
+ * @throws StoreUnavailableError, StoreLockedError, StoreRefusedError, DuplicateKeyError when stored documents violate a
+ * unique index
  */
 export async function migrateStore(settings: Settings, log: Log): Promise<string[]> {
   await using store = await openStore(settings, systemClock, log);
@@ -68,7 +70,7 @@ const openStore = (
     ? openSqliteStore({ dir: dataDir, clock, log: log.module("storage"), emptyAllowed, checkBytesMax })
     : openMongoStore({ url: mongodb.url, database: mongodb.database, log: log.module("storage") });
 
-/** A Redis that is away is waited for in the background. @throws CoordinationRefusedError */
+/** If Redis is not reachable, the service waits for it in the background. @throws CoordinationRefusedError */
 async function openCoordination({ redisUrl }: Settings, clock: Clock, log: Log): Promise<Coordination> {
   if (redisUrl === undefined) return createLocalCoordination({ clock });
   const coordination = createRedisCoordination({ url: redisUrl, log: log.module("coordination") });

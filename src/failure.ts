@@ -1,5 +1,5 @@
-// The refusals of the service: facts of the world and mistakes of callers, each with its reason code. Pure.
-// rpc/errors.ts alone turns them into gRPC codes; the table there says which.
+// The refusals of the service: the caller's mistakes and facts of the world, each with its reason code. Pure.
+// Only rpc/errors.ts turns them into gRPC codes; its table says which.
 
 export type Reason =
   | "LUCID_ERR_5000"
@@ -31,9 +31,12 @@ export interface FailureOptions {
   /** Asks the caller to wait this long before trying again. */
   readonly retryAfterMs?: number;
   readonly violations?: readonly FieldViolation[];
-  /** The position asked for is over: OUT_OF_RANGE in place of the reason's own code. */
+  /** The requested position no longer exists: OUT_OF_RANGE in place of the reason's own code. */
   readonly outOfRange?: true;
-  /** What is asked of stands in the way, not the request: FAILED_PRECONDITION in place of the reason's own code. */
+  /**
+   * The state of the resource forbids the request, which is itself correct: FAILED_PRECONDITION in place of the
+   * reason's own code.
+   */
   readonly failedPrecondition?: true;
 }
 
@@ -67,7 +70,7 @@ export const validationNotFound = (validationId: string) =>
   new Failure("LUCID_ERR_5001", `PoOT validation ${validationId} not found`);
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
-  new Failure("LUCID_ERR_5007", "The idempotency key was used before for a request with another meaning");
+  new Failure("LUCID_ERR_5007", "The idempotency key was used before for a different request");
 export const poolExists = (name: string) => new Failure("LUCID_ERR_5008", `A pool named ${name} exists`);
 export const limitReached = (message: string) => new Failure("LUCID_ERR_5004", message);
 export const allocationMisfit = (field: string, description: string) =>

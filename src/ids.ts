@@ -1,4 +1,4 @@
-// Identifiers: a prefix and a ULID in lower case (48 bits of milliseconds, 80 bits of chance; Crockford base 32).
+// Identifiers: a prefix and a ULID in lower case (48 bits of milliseconds, 80 random bits; Crockford base 32).
 import { randomBytes } from "node:crypto";
 
 declare const brand: unique symbol;
@@ -8,7 +8,7 @@ export type PoolId = Branded<"PoolId">;
 
 const alphabet = "0123456789abcdefghjkmnpqrstvwxyz";
 
-/** 26 characters that sort by time; `random` gives 10 bytes. */
+/** 26 characters that sort by time. `random` is 10 bytes. */
 export function ulid(now: Date, random: Uint8Array = randomBytes(10)): string {
   let bits = BigInt(now.getTime());
   for (const byte of random) bits = (bits << 8n) | BigInt(byte);

@@ -1,6 +1,8 @@
-// The one way out of the process to addresses that are neither our stores nor our clients: only this file names fetch.
+// The only way out of the process to addresses other than our stores and clients. Only this file names fetch.
 
-/** HTTP to the outside. The caller bounds the wait by a signal and the answer by reading no more of it than it needs. */
+/**
+ * HTTP to the outside. The caller bounds the wait with a signal, and the answer by reading only as much as it needs.
+ */
 export interface Outbound {
   readonly fetch: typeof fetch;
 }

@@ -1,4 +1,4 @@
-// The services, each on the router: what the server serves and what tests call.
+// Registers the services on the router. The server serves them, and tests call them.
 import type { DescService } from "@bufbuild/protobuf";
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { AdminService } from "../gen/lucid/node/v1/admin_service_pb.js";

@@ -1,4 +1,4 @@
-// The composition root: what the service consists of, in the order in which it comes to stand, and how it goes down.
+// The composition root: builds the parts of the service in order, and shuts them down.
 import { randomUUID } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
@@ -48,7 +48,7 @@ import { createLogger, type Log } from "./telemetry/log.js";
 import { createMetrics, type Metrics } from "./telemetry/metrics.js";
 import { standardSink } from "./telemetry/sink.js";
 
-/** Parts that a test or a bench may bring instead of the ones that the settings ask for. */
+/** Parts that a test or a bench passes in place of those that the settings ask for. */
 export interface Overrides {
   readonly clock?: Clock;
   readonly store?: Store;
@@ -56,7 +56,7 @@ export interface Overrides {
   readonly collector?: Collector;
   readonly log?: Log;
   readonly random?: () => number;
-  /** Such as how soon a frozen peer is noticed. */
+  /** For example how soon a frozen peer is noticed. */
   readonly listenerLimits?: Partial<ListenerLimits>;
 }
 
@@ -66,16 +66,21 @@ export interface RunningServer extends AsyncDisposable {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly tasks: Pick<RunningTasks, "names" | "running">;
-  /** Rejects with a TaskError when a piece of long-lived work fails; the process should end then. Resolves after an orderly stop. */
+  /**
+   * Rejects with a TaskError when a long-lived task fails; the process should then end. Resolves after an orderly stop.
+   */
   readonly failed: Promise<void>;
-  /** Ends every stream OK within the drain window, then what still runs, then closes. Asked again it waits for the same end. */
+  /**
+   * Ends every stream with OK within the drain window, then the remaining calls, then closes. A second call waits for
+   * the same end.
+   */
   stop(): Promise<void>;
 }
 
-/** Time for calls that run when the streams have ended. */
+/** Time for calls that still run after the streams have ended. */
 const callsGraceMs = 2_000;
 
-/** @throws StartError when an operator has something to mend first */
+/** @throws StartError when the operator has to fix something first */
 export async function startServer(settings: Settings, overrides: Overrides = {}): Promise<RunningServer> {
   await using undo = new AsyncDisposableStack();
   const { clock = systemClock, random = Math.random, collector = systemCollector } = overrides;
@@ -90,27 +95,27 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   await checkStart(settings);
   const secrets = loadSecrets(settings);
 
-  // What is remembered, and what is shared.
+  // The store and the coordination.
   const { store, coordination } = await openEngines({ ...overrides, settings, clock, log, metrics });
   undo.use(store);
   undo.use(coordination);
   const nodeRepository = await createNodeRepository(store);
   const poolRepository = await createPoolRepository(store);
 
-  // Which replicas live, and which one leads.
+  // The live replicas and their leader.
   const self = { store, clock, exclusive: store.engine === "embedded", log: log.module("replicas") };
   const roster = await createRoster({ ...self, replicaId, coordination: coordination.engine });
   const highestFence = async () => Math.max(await nodeRepository.highestFence(), await poolRepository.highestFence());
   const lease = await createLease({ ...self, name: "fleet", owner: replicaId, highestFence });
   const { leadership } = lease;
 
-  // Who calls.
+  // Callers and their credentials.
   const resets = createResets({ repository: nodeRepository, storeNow: store.now, clock });
   const tokens = await createTokens({
     ...{ store, clock, resets, ttlMaxMs: settings.tokenTtlMaxMs, rings: secrets.rings, log: log.module("tokens") },
   });
 
-  // The features: those further down are built of those further up.
+  // The features: each is built from those above it.
   const paging = createPaging(secrets.pageTokenKey);
   const shared = { store, clock, paging, leadership, metrics };
   const openForJoining = createOpenForJoining(poolRepository, clock);
@@ -193,7 +198,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ clock, proxies },
   });
 
-  // Long-lived work. A store that is away now is waited for: nobody is let in before, and nothing says ready.
+  // Long-lived work. If the store is away, wait for it: until then no caller is let in and the service is not ready.
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
   await join(new AbortController().signal).catch(ifUnavailable);
@@ -202,11 +207,11 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     clock,
     away: outage({
       log: log.module("replicas"),
-      began: "This replica cannot take its place among the others yet",
-      ended: "This replica has taken its place among the others",
+      began: "This replica cannot register in the store yet",
+      ended: "This replica is registered in the store",
     }),
   });
-  // Before the work that only a leader does begins, or it would wait a turn.
+  // Before the leader's tasks start; otherwise they would wait a turn.
   await lease.take().catch(ifUnavailable);
   const tasks = runTasks({
     ...{ joining, lease: lease.task, roster: roster.task, tokens: tokens.task },
@@ -253,7 +258,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   };
 }
 
-/** The work, done once however often it is asked for; all who ask wait for the same end. */
+/** Runs the work once, however often it is called. All callers wait for the same end. */
 function once(work: () => Promise<void>): () => Promise<void> {
   let working: Promise<void> | undefined;
   return () => {

@@ -1,4 +1,5 @@
-// What is looked at before the service opens anything, so that an operator's mistake is one sentence and costs nothing.
+// Checks the settings' files and ports before the service opens anything, so that an operator's mistake is reported in
+// one sentence and changes nothing.
 import { lookup } from "node:dns/promises";
 import { createSecureContext } from "node:tls";
 import type { Settings } from "./settings/settings.js";
@@ -19,14 +20,14 @@ export async function checkStart(settings: Settings): Promise<void> {
   }
 }
 
-/** DATA_DIR can be written, where the store is in it. @throws StartError */
+/** DATA_DIR is writable, if the store is in it. @throws StartError */
 export function checkStoreDir(settings: Settings): void {
   if (settings.mongodb.url === undefined) checkDataDir(settings);
 }
 
 const checkDataDir = ({ dataDir }: Settings): void => named("DATA_DIR", () => probeFolder(dataDir));
 
-/** The setting before the sentence about its file. */
+/** Puts the setting's name before the error about its file. */
 function named<Result>(setting: string, look: () => Result): Result {
   try {
     return look();
@@ -55,7 +56,7 @@ function checkTls({ certFile, keyFile, clientCaFile }: NonNullable<Settings["tls
       throw new StartError(`${setting}: ${file} cannot be used; ${remedy}`);
     }
   };
-  const certRemedy = "give a PEM file of the certificate and those that signed it";
+  const certRemedy = "give a PEM file of the certificate and its chain";
   const keyRemedy = "give a PEM file of the certificate's private key, without a passphrase";
   const cert = read("TLS_CERT_FILE", certFile, "all", certRemedy);
   usable("TLS_CERT_FILE", certFile, certRemedy, { cert });
@@ -78,7 +79,10 @@ export interface Listening {
   readonly host: string;
 }
 
-/** Answers what throws a StartError in place of the system's reason not to give the port; any other error stays. */
+/**
+ * Returns a handler that turns the system's reason for refusing the port into a StartError. Any other error is thrown
+ * unchanged.
+ */
 export const cannotListen =
   ({ portName, port, hostName, host }: Listening) =>
   (error: unknown): never => {

@@ -1,8 +1,8 @@
-// Pure. What keeps the process from its work and an operator can remove.
+// Pure. An error at start that an operator can fix.
 
 /**
- * The message is one sentence, or a list of them, that names the file, folder or setting and the remedy. The command line
- * prints it and ends with exit code 1, so it holds nothing of what a file with secrets contains.
+ * The message is one sentence, or a list of sentences, that names the file, folder or setting and the remedy. The
+ * command line prints it and exits with code 1, so the message never quotes a file that may hold secrets.
  */
 export class StartError extends Error {
   override readonly name: string = "StartError";

@@ -1,5 +1,5 @@
-// Small files that the process lives by: keys, credentials, settings, certificates. They are read with suspicion, written
-// whole or not at all, and what they hold is never part of a message.
+// Small files that the process depends on: keys, credentials, settings, certificates. They are checked when read,
+// written completely or not at all, and their content never appears in a message.
 import { randomBytes } from "node:crypto";
 import {
   accessSync,
@@ -23,19 +23,19 @@ import { dirname, join, resolve } from "node:path";
 import { StartError } from "./start-error.js";
 
 export interface ReadRules {
-  /** Who may read it: `owner` also takes a file that only its group may read besides, where `groupReadable` says so. */
+  /** Who may read it. `owner` also allows a mode that lets the file's group read it, where `groupReadable` says so. */
   readonly readers: "owner" | "all";
   readonly groupReadable?: boolean;
   readonly mayBeEmpty?: boolean;
-  /** What to do about a file that is damaged; follows a semicolon and begins with a verb. */
+  /** What to do about a damaged file. Follows a semicolon and begins with a verb. */
   readonly remedy: string;
 }
 
 const bytesMax = 1024 * 1024;
 
 /**
- * The UTF-8 text of a file of at most 1 MiB, without its byte order mark; undefined when there is no such file. A pipe or a
- * device does not make it wait. @throws StartError that names the file and the remedy, never the content
+ * The UTF-8 text of a file of at most 1 MiB, without its byte order mark; undefined when there is no such file. A pipe
+ * or a device does not block it. @throws StartError that names the file and the remedy, never the content
  */
 export function readStateFile(file: string, rules: ReadRules): string | undefined {
   const refuse = (problem: string, remedy = rules.remedy) => new StartError(`${file} ${problem}; ${remedy}`);
@@ -72,7 +72,7 @@ export function readStateFile(file: string, rules: ReadRules): string | undefine
 
 type Refuse = (problem: string, remedy?: string) => StartError;
 
-/** All of it, or one byte more than is allowed. */
+/** Reads the whole file, or one byte more than is allowed. */
 function readBounded(descriptor: number, refuse: Refuse): Buffer {
   const bytes = Buffer.alloc(bytesMax + 1);
   let length = 0;
@@ -93,21 +93,21 @@ function decode(bytes: Buffer, refuse: Refuse): string {
     throw refuse(marked ? "is UTF-16 text" : "is not text, or is UTF-16", "save it as UTF-8");
   }
   try {
-    // Takes the byte order mark off.
+    // Removes the byte order mark.
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
     throw refuse("is not UTF-8 text", "save it as UTF-8");
   }
 }
 
-/** The fields of a JSON object whose values are texts. @throws StartError that names the file, never what is in it */
+/** The fields of a JSON object whose values are strings. @throws StartError that names the file, never its content */
 export function parseStateFile(file: string, text: string, remedy: string): Readonly<Record<string, string>> {
   const refuse = (problem: string) => new StartError(`${file} ${problem}; ${remedy}`);
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
-    // What JSON.parse says quotes the text.
+    // The message of JSON.parse quotes the text.
     throw refuse("is damaged: it is not JSON");
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
@@ -119,7 +119,10 @@ export function parseStateFile(file: string, text: string, remedy: string): Read
   return value as Record<string, string>;
 }
 
-/** Replaces the file: a crash in between leaves the former one, and once this returns the new one is on disk. @throws StartError */
+/**
+ * Replaces the file. A crash meanwhile leaves the old file; once this returns, the new one is on disk. @throws
+ * StartError
+ */
 export function writeStateFile(file: string, text: string): void {
   onDisk(file, (target) => {
     const draft = writeDraft(target, text);
@@ -132,7 +135,10 @@ export function writeStateFile(file: string, text: string): void {
   });
 }
 
-/** Makes the file unless there is one: of two processes at once the second leaves the first one's. @throws StartError */
+/**
+ * Makes the file unless it exists. If two processes try at once, the second keeps the first one's file. @throws
+ * StartError
+ */
 export function createStateFile(file: string, text: string): void {
   onDisk(file, (target) => {
     const draft = writeDraft(target, text);
@@ -149,7 +155,7 @@ export function createStateFile(file: string, text: string): void {
 function onDisk(file: string, write: (target: string) => void): void {
   makeFolder(dirname(file));
   try {
-    // A link stays a link: what it leads to is replaced.
+    // A link stays a link: its target is replaced.
     refuseForeignLink(file);
     const target = isLink(file) ? realpathSync(file) : file;
     write(target);
@@ -161,8 +167,8 @@ function onDisk(file: string, write: (target: string) => void): void {
 }
 
 /**
- * In a folder that others can write to, somebody may have put a link where our file was: it would lead us to overwrite
- * what is ours elsewhere. A link of ours, of root or of the folder's owner is meant. @throws StartError
+ * In a folder that others can write to, somebody may have replaced our file by a link, so that we overwrite another
+ * file of ours. Links made by this user, by root or by the folder's owner are trusted. @throws StartError
  */
 function refuseForeignLink(file: string): void {
   const link = lstatSync(file, { throwIfNoEntry: false });
@@ -190,13 +196,13 @@ function writeDraft(target: string, text: string): string {
   return draft;
 }
 
-/** A name in a folder is on disk when the folder is. */
+/** A new name in a folder is on disk only after the folder is synced. */
 export function syncFolder(folder: string): void {
   const descriptor = openSync(folder, constants.O_RDONLY);
   try {
     fsyncSync(descriptor);
   } catch (error) {
-    // Some file systems of networks cannot do it.
+    // Some network file systems do not support this.
     if (!["EINVAL", "ENOTSUP", "EBADF"].includes(codeOf(error))) throw error;
   } finally {
     closeSync(descriptor);
@@ -204,7 +210,8 @@ export function syncFolder(folder: string): void {
 }
 
 /**
- * Makes the folder and those above it, for its owner only. (Node's own recursive mkdir does not come back from /proc.)
+ * Makes the folder and its missing parents, for the owner only. (Node's own recursive mkdir never returns for a path in
+ * /proc.)
  * @throws StartError
  */
 export function makeFolder(folder: string): void {
@@ -228,12 +235,12 @@ function makeOne(folder: string): void {
   try {
     mkdirSync(folder, 0o700);
   } catch (error) {
-    // Another process was faster.
+    // Another process made it first.
     if (codeOf(error) !== "EEXIST") throw error;
   }
 }
 
-/** Whether files can be made in the folder, found out by making one. @throws StartError */
+/** Checks that files can be made in the folder, by making one. @throws StartError */
 export function probeFolder(folder: string): void {
   makeFolder(folder);
   const probe = join(folder, `.probe-${process.pid}-${randomBytes(4).toString("hex")}`);
@@ -245,7 +252,7 @@ export function probeFolder(folder: string): void {
   }
 }
 
-/** Whether the folder of a file that exists takes a new version of it. @throws StartError */
+/** Checks that an existing file can be replaced in its folder. @throws StartError */
 export function probeReplaceable(file: string): void {
   const folder = dirname(realpathSync(file));
   try {

@@ -1,15 +1,15 @@
-// How many are written at once to a store that may be slow: after a write that failed fewer, for the many would never get
-// through in time; after one that worked more again, in small steps where it failed before.
+// Adaptive batch size for a slow store: quarter it after a failed write, double it after a success, and grow in
+// sixteenths near the size that failed last.
 
 export interface Stride {
   size(): number;
-  /** Does a write of that size, and learns from it. */
+  /** Runs a write of that size, and adapts the size to its outcome. */
   attempt(write: () => Promise<void>): Promise<void>;
 }
 
 export function createStride(max: number, min: number): Stride {
   let size = max;
-  /** What did not work the last time. */
+  /** The size that failed last. */
   let ceiling = Number.POSITIVE_INFINITY;
   return {
     size: () => size,

@@ -1,34 +1,34 @@
-// Long-lived work: each piece is a Task, all of them are in one list and share one end. A loop takes an outage for what it
-// is, and nothing else: our own mistake ends the process, where it would otherwise repeat in silence.
+// Long-lived work: every piece is a Task; all tasks are in one list and stop together. A loop retries during an outage
+// only. A mistake of ours ends the process, since the loop would otherwise repeat it in silence.
 import type { Clock } from "./clock.js";
 import { CoordinationUnavailableError } from "./coordination/coordination.js";
 import { Failure } from "./failure.js";
 import { StoreUnavailableError } from "./storage/collection.js";
 import type { Log } from "./telemetry/log.js";
 
-/** Runs until the signal aborts, then returns. Throwing means that the process cannot go on. */
+/** Runs until the signal aborts, then returns. A throw means that the process cannot go on. */
 export type Task = (signal: AbortSignal) => Promise<void>;
 
-/** Whether the error says that the store or the coordination is away, or too busy: trying again later is right. */
+/** Whether the error says that the store or the coordination is away or overloaded, so that a later retry is right. */
 export const isOutage = (error: unknown): boolean =>
   error instanceof StoreUnavailableError ||
   error instanceof CoordinationUnavailableError ||
   (error instanceof Failure && error.reason === "LUCID_ERR_5031");
 
-/** Takes the errors that are known so, for work that may be lost by them: `.catch(unless(isOutage))`. Every other is thrown. */
+/** For work that may be lost to known errors: `.catch(unless(isOutage))` ignores those and throws every other. */
 export const unless =
   (...known: readonly ((error: unknown) => boolean)[]) =>
   (error: unknown): undefined => {
     if (!known.some((isKnown) => isKnown(error))) throw error;
   };
 
-/** What a loop tells of an outage: once when it begins and once when it is over, however many turns it takes. */
+/** Reports an outage: once when it begins and once when it is over, however many turns it lasts. */
 export interface Outage {
   began(error: unknown): void;
   ended(): void;
 }
 
-/** Tells the log of an outage. `began` says what does not happen meanwhile, `ended` that it happens again. */
+/** Logs an outage. `began` says what does not happen meanwhile, `ended` that it happens again. */
 export const outage = (parts: {
   readonly log: Pick<Log, "info" | "warn">;
   readonly began: string;
@@ -39,29 +39,30 @@ export const outage = (parts: {
 });
 
 /**
- * What follows a turn. Undefined: the next one, after the wait. "at once": there may be more to do. "idle": the turn asked
- * nothing of the store, so it does not know whether an outage is over. "done": no turn follows.
+ * What follows a turn. Undefined: the next turn, after the wait. "at once": the next turn without a wait, since there
+ * may be more to do. "idle": the next turn after the wait; this one asked nothing of the store, so it does not know
+ * whether an outage is over. "done": no turn follows.
  */
 export type Next = "at once" | "idle" | "done" | undefined;
 
 export interface Loop {
   readonly task: Task;
-  /** The next turn follows at once, also when a turn runs now. */
+  /** Starts the next turn without the wait, or right after the running turn. */
   wake(): void;
 }
 
 /**
- * Runs a turn again and again until the signal aborts, then `last` once. A turn that meets an outage is tried again after
- * the wait; what else a turn throws rejects the task.
+ * Runs a turn again and again until the signal aborts, then `last` once. A turn that meets an outage is tried again
+ * after the wait. Any other error of a turn rejects the task.
  */
 export function turns(parts: {
   readonly clock: Pick<Clock, "sleep">;
   /** Milliseconds between the end of a turn and the beginning of the next. */
   readonly everyMs: number;
   readonly turn: (signal: AbortSignal) => Promise<Next> | Promise<void>;
-  /** Absent: the turn takes outages itself, and one that it lets through is a mistake. */
+  /** If absent, the turn handles outages itself, and an outage that it throws is a mistake. */
   readonly away?: Outage;
-  /** What is left to do once the signal has aborted. It is not tried again. */
+  /** Final work after the signal has aborted. It is not retried. */
   readonly last?: () => Promise<void>;
 }): Loop {
   const { clock, everyMs, turn, away, last } = parts;
@@ -95,7 +96,7 @@ export function turns(parts: {
     };
 
     while (!signal.aborted) {
-      // A wake-up from before the turn is answered by the turn itself.
+      // The coming turn answers every earlier wake-up.
       woken = false;
       const next = await attempt(turn);
       if (next === "done") return;
@@ -113,7 +114,7 @@ export function turns(parts: {
   };
 }
 
-/** Work that is tried once a second through an outage, and then done. */
+/** Work that is retried once a second during an outage, until it succeeds. */
 export const untilDone = (parts: {
   readonly work: (signal: AbortSignal) => Promise<void>;
   readonly clock: Pick<Clock, "sleep">;
@@ -127,13 +128,13 @@ export const untilDone = (parts: {
     },
   }).task;
 
-/** Does the work for each item, so many at a time, in the order of the items. Rejects with the first failure. */
+/** Does the work for each item in order, up to a number of items at a time. Rejects with the first failure. */
 export async function eachOf<Item>(
   items: readonly Item[],
   atOnce: number,
   work: (item: Item) => Promise<void>,
 ): Promise<void> {
-  // One iterator for all: each item goes to whoever is free.
+  // All workers share one iterator: a free worker takes the next item.
   const waiting = items.values();
   const worker = async () => {
     for (const item of waiting) await work(item);
@@ -144,7 +145,7 @@ export async function eachOf<Item>(
 /** A task failed; the cause is what it threw. */
 export class TaskError extends Error {
   override readonly name = "TaskError";
-  /** As it is named in the list of tasks. */
+  /** Its name in the list of tasks. */
   readonly task: string;
 
   constructor(task: string, cause: unknown) {
@@ -154,17 +155,17 @@ export class TaskError extends Error {
 }
 
 export interface RunningTasks {
-  /** Of all tasks, those that have ended among them. */
+  /** The names of all tasks, ended ones included. */
   readonly names: readonly string[];
   /** Names of the tasks that have not ended yet. */
   running(): readonly string[];
-  /** Rejects with the TaskError of the first task that failed, when the others have ended too; resolves when none failed. */
+  /** Rejects with the TaskError of the first failed task once all others have ended; resolves when none failed. */
   readonly ended: Promise<void>;
-  /** Aborts all and waits for them. A failure on the way is told by `ended` alone. */
+  /** Aborts all tasks and waits for them. Only `ended` reports a failure meanwhile. */
   stop(): Promise<void>;
 }
 
-/** Starts all tasks, each under its name; the first one that fails ends the others. */
+/** Starts all tasks under their names. The first failure ends the others. */
 export function runTasks(tasks: Readonly<Record<string, Task>>): RunningTasks {
   const control = new AbortController();
   const running = new Set(Object.keys(tasks));

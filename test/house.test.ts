@@ -194,7 +194,7 @@ const ofMany = [
 const longest: Readonly<Record<string, number>> = {
   "src/access/tokens.ts createTokens": 208,
   "src/admin/health.ts createHealth": 149,
-  "src/cli/commands.ts createProgram": 164,
+  "src/cli/commands.ts createProgram": 162,
   "src/coordination/redis/redis.ts createSubscriptions": 122,
   "src/nodes/history/feed.ts createFeed": 103,
   "src/nodes/history/log.ts createNodeLog": 187,

@@ -1,5 +1,5 @@
-// The commands and their options, said once: help, completion and the tables in docs/operations.md come from here. What a
-// command does is loaded when it runs, so that help and completion answer at once.
+// The commands and their options. Help, completion and the tables in docs/operations.md are made from them. The code of
+// a command is loaded when it runs, so that help and completion answer at once.
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { Argument, Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
@@ -11,21 +11,21 @@ import { needed, serverUrl, wholeNumber } from "./usage.js";
 export interface CommandLine {
   /** What --version prints. */
   readonly version: string;
-  /** Takes help and versions, in pieces. */
+  /** Receives the text of help and version, in pieces. */
   readonly write: (text: string) => void;
-  /** Told the exit code when a command has done its work. */
+  /** Called with the exit code when a command is done. */
   readonly end: (code: number) => void;
 }
 
 const server = () =>
   new Option("--server <url>", "address of the service; without a scheme it is http").argParser(serverUrl);
-/** Ours and not the library's, which would say that --server is missing where it was only misspelt. */
+/** Our own check: the library's would say that --server is missing when it was only misspelt. */
 const required = "required";
 const credentialsDefault = join(homedir(), ".config", "lucid-node", "agent.json");
 
 const examples = (...lines: readonly string[]) => ["", "examples:", ...lines.map((line) => `  ${line}`)].join("\n");
 
-/** The whole command line. To parse throws CommanderError (exit code 0 after help and versions) or UsageError. */
+/** The whole command line. Parsing throws CommanderError (exit code 0 after help and version) or UsageError. */
 export function createProgram({ version, write, end }: CommandLine) {
   const program = new Command("lucid-node")
     .usage("COMMAND")
@@ -43,7 +43,7 @@ export function createProgram({ version, write, end }: CommandLine) {
       writeOut: write,
       // Errors are thrown, and the caller prints them.
       writeErr: () => undefined,
-      // Nothing here may touch process.stdout, which would block on a pipe that nobody reads.
+      // Nothing here may touch process.stdout, which would block on a pipe without a reader.
       getOutHelpWidth: () => 120,
       getErrHelpWidth: () => 120,
       getOutHasColors: () => false,
@@ -60,18 +60,18 @@ export function createProgram({ version, write, end }: CommandLine) {
 
   program
     .command("migrate")
-    .description("make collections and indexes as this version wants them, then end; serve does it, too")
+    .description("create the collections and indexes of this version, then exit; serve does so too")
     .addHelpText("after", examples("MONGODB_URL=mongodb://HOST lucid-node migrate"))
     .action(async () => end(await (await import("./migrate.js")).migrate()));
 
   program
     .command("agent")
-    .description("make this machine a node: enrol once, then stay connected")
+    .description("make this machine a node: enrol it once, then stay connected")
     .addOption(server().default(undefined, required))
     .addOption(
       new Option(
         "--enrollment-token <token>",
-        "what enrols the node, needed once; the list of processes shows it here, and not in the environment",
+        "enrols the node, needed once; an option is visible in the list of processes, the environment is not",
       ).default(undefined, "LUCID_ENROLLMENT_TOKEN in the environment"),
     )
     .addOption(
@@ -82,10 +82,10 @@ export function createProgram({ version, write, end }: CommandLine) {
     )
     .addOption(new Option("--prove", "sign and submit a proof of output every minute").default(false))
     .addOption(
-      new Option("--prove-command <command>", "prove what this prints, at most 1 MiB; $1 is the proof's nonce").default(
-        undefined,
-        "work of the agent's own",
-      ),
+      new Option(
+        "--prove-command <command>",
+        "prove the output of this command, at most 1 MiB; $1 is the proof's nonce",
+      ).default(undefined, "a small built-in computation"),
     )
     .addHelpText(
       "after",
@@ -108,15 +108,13 @@ export function createProgram({ version, write, end }: CommandLine) {
         .default(10),
     )
     .addOption(
-      new Option("--token <token>", "an admin's token, which creates the nodes").default(
+      new Option("--token <token>", "an admin's token, to create the nodes").default(
         undefined,
         "LUCID_TOKEN in the environment",
       ),
     )
     .addOption(
-      new Option("--prefix <name>", "nodes are named NAME-0, NAME-1 ...; the same prefix finds them again").default(
-        "sim",
-      ),
+      new Option("--prefix <name>", "nodes are named NAME-0, NAME-1 ...; the same prefix reuses them").default("sim"),
     )
     .addOption(
       new Option("--streams-per-connection <count>", "how many nodes share a connection, 1 to 1000")
@@ -138,7 +136,7 @@ export function createProgram({ version, write, end }: CommandLine) {
     .command("token")
     .description("print an access token, or with --enrollment an enrolment token for a node")
     .addOption(
-      new Option("--role <role>", "what the holder may do; node roles go with --node-id")
+      new Option("--role <role>", "the holder's role; node roles need --node-id")
         .choices([...nodeRoles, ...serviceRoles])
         .default(undefined, "worker with --enrollment, else required"),
     )
@@ -147,9 +145,9 @@ export function createProgram({ version, write, end }: CommandLine) {
     )
     .addOption(new Option("--subject <name>", "who holds it").default(undefined, "the node, else cli-ROLE"))
     .addOption(
-      new Option("--ttl <seconds>", "how long it is good for").default(undefined, "3600, or 900 with --enrollment"),
+      new Option("--ttl <seconds>", "how long it is valid").default(undefined, "3600, or 900 with --enrollment"),
     )
-    .addOption(new Option("--enrollment", "a token that enrols the node, once").default(false))
+    .addOption(new Option("--enrollment", "make a token that enrols the node, once").default(false))
     .addHelpText(
       "after",
       examples("TOKEN=$(lucid-node token --role admin)", "lucid-node token --enrollment --node-id NODE --ttl 600"),
@@ -158,8 +156,8 @@ export function createProgram({ version, write, end }: CommandLine) {
 
   program
     .command("health")
-    .description("ask the service whether it serves; exit code 0 means SERVING")
-    .addOption(server().default(undefined, "where HOST and PORT say that the service listens"))
+    .description("check whether the service is SERVING; only then the exit code is 0")
+    .addOption(server().default(undefined, "the address in HOST and PORT"))
     .addOption(
       new Option("--service <name>", "readiness, liveness or a service of the contract").default("", "readiness"),
     )
@@ -171,7 +169,7 @@ export function createProgram({ version, write, end }: CommandLine) {
 
   program
     .command("run")
-    .description("run the service and an agent of this machine together, to look at")
+    .description("run the service and an agent of this machine together, to try it out")
     .addHelpText("after", examples("lucid-node run", "PORT=8183 METRICS_PORT=9190 DATA_DIR=/tmp/lucid lucid-node run"))
     .action(async () => end(await (await import("./run.js")).run()));
 
@@ -191,7 +189,7 @@ export function createProgram({ version, write, end }: CommandLine) {
   return program;
 }
 
-/** Where the option's value comes from when it is not given: "required", a default, or "" for a plain flag. */
+/** Where an option's value comes from when it is not given: "required", a default, or "" for a plain flag. */
 export function sourceOf({ defaultValue, defaultValueDescription }: AnyOption): string {
   if (defaultValueDescription === required) return required;
   if (defaultValueDescription !== undefined) return `default: ${defaultValueDescription}`;
@@ -202,7 +200,7 @@ type AnyOption = CommandUnknownOpts["options"][number];
 
 const parenthesised = (text: string): string => (text === "" ? "" : `(${text})`);
 
-/** The command with all that it takes, such as "lucid-node health [--server <url>] [--service <name>]". */
+/** The command with its options and arguments, such as "lucid-node health [--server <url>] [--service <name>]". */
 export function usageOf(command: CommandUnknownOpts): string {
   if (command.parent === null) return `${command.name()} ${command.usage()}`;
   const options = command.options.map((option) => (sourceOf(option) === required ? option.flags : `[${option.flags}]`));

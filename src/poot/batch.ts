@@ -5,7 +5,7 @@ import { Failure, nodeNotFound } from "../failure.js";
 import { newBatchId, newValidationId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
 import type { Submission } from "./admission.js";
-import { createPasts, type Past } from "./past.js";
+import { createPasts, distinct, type Past } from "./past.js";
 import type { Judged, Proving, ProvingParts } from "./proving.js";
 import { historyMax } from "./score.js";
 import {
@@ -224,4 +224,3 @@ export function createBatch(
 
 const fullKey = (proof: Proof): string => `${proof.nodeId} ${proofKey(proof)}`;
 const nonceKey = ({ nodeId, nonce }: Proof): string => `${nodeId} ${nonce}`;
-const distinct = (texts: readonly string[]): string[] => [...new Set(texts)];

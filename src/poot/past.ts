@@ -55,4 +55,4 @@ export function createPasts({ repository, clock }: { readonly repository: PootRe
   };
 }
 
-const distinct = (texts: readonly string[]): string[] => [...new Set(texts)];
+export const distinct = (texts: readonly string[]): string[] => [...new Set(texts)];

@@ -1,9 +1,9 @@
-// What an IP address says about who is behind it. Pure.
+// Groups IP addresses for limits. Pure.
 import { isIPv6 } from "node:net";
 
 /**
- * The key under which an address is limited. A line with IPv6 has at least a /64 of addresses (RFC 6177), which count as
- * one; each IPv4 address counts by itself.
+ * The key under which an address is limited. An IPv6 line has at least a /64 of addresses (RFC 6177), which count as
+ * one. Each IPv4 address counts separately.
  */
 export function addressKey(address: string): string {
   const [plain = ""] = address.split("%", 1);

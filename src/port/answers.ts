@@ -1,11 +1,11 @@
-// How answers end: whatever the client has not sent yet, does not read, or leaves open.
+// How answers end when the client has not sent everything, does not read, or leaves its stream open.
 import type { ServerResponse } from "node:http";
 import { constants, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
 import type { WireRequest, WireResponse } from "./exchange.js";
 
 /**
- * Lets the rest of a request come in that nobody has read by the time its answer ends, as a refusal by the gate leaves it.
- * Node resets a stream that was never read, and the reset overtakes the answer: clients would see a broken stream.
+ * Receives the rest of a request that was not read when its answer ends, as after a refusal by the gate. Otherwise Node
+ * resets the stream, and the reset overtakes the answer: the client would see a broken stream.
  */
 export function readBeforeAnswer(request: Http2ServerRequest, response: Http2ServerResponse): void {
   const end: Http2ServerResponse["end"] = response.end.bind(response);
@@ -16,8 +16,8 @@ export function readBeforeAnswer(request: Http2ServerRequest, response: Http2Ser
 }
 
 /**
- * An answer that is not read ends its call: what is left of it would stand in memory as long as the client keeps its
- * connection.
+ * Ends the call of an answer that the client does not read. Otherwise the rest of it would stay in memory as long as
+ * the client keeps its connection.
  */
 export function endUnread(response: WireResponse, drop: () => void, unreadMs: number): void {
   const plain = response as ServerResponse;
@@ -31,7 +31,7 @@ export function endUnread(response: WireResponse, drop: () => void, unreadMs: nu
   const look = () => {
     const left = plain.writableLength + ("stream" in response ? (response.stream?.bufferSize ?? 0) : 0);
     if (left >= leftBytes) return drop();
-    // Some of it has been read since the last look.
+    // The client has read some of it since the last check.
     leftBytes = left;
     timer = setTimeout(look, unreadMs);
   };
@@ -51,11 +51,11 @@ export function endUnread(response: WireResponse, drop: () => void, unreadMs: nu
 }
 
 /**
- * A stream lives until both sides have ended theirs. A client that is told the outcome and does not end its own would
- * hold the stream, and a connection that is asked to go, for as long as it likes.
+ * A stream lives until both sides have ended. A client that has its answer but does not end its side would keep the
+ * stream open, and block a connection that is closing, for as long as it likes.
  */
 export function endAfterAnswer(stream: ServerHttp2Stream, lingerMs: number): void {
-  // The stream's event: that of the response comes when the stream is gone.
+  // Use the stream's event: the response's event comes only when the stream is gone.
   stream.once("finish", () => {
     if (stream.destroyed || stream.readableEnded) return;
     const timer = setTimeout(() => stream.close(), lingerMs);

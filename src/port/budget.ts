@@ -1,18 +1,18 @@
-// So much and no more of something a second, by key: token buckets, in a bounded number. Pure.
+// Limits how often something happens per second, by key: a bounded number of token buckets. Pure.
 
 export interface BudgetRate {
-  /** What comes back, per second. */
+  /** Tokens refilled per second. */
   readonly perSecond: number;
-  /** What may be taken at once after a rest. */
+  /** The most that can be taken at once after a rest. */
   readonly burst: number;
 }
 
 export interface Budget {
-  /** Takes one, or answers in how many milliseconds there will be one; 0 when it was taken. */
+  /** Takes one token and returns 0, or returns the milliseconds until there is one. */
   take(key: string, nowMs: number): number;
 }
 
-/** Keys that are remembered at most. Beyond them the one that was asked for longest ago is forgotten, as if it had rested. */
+/** The most keys remembered. Beyond them the least recently used key is forgotten, as if it had rested. */
 const keysMax = 10_000;
 
 interface Bucket {
@@ -27,7 +27,7 @@ export function createBudget({ perSecond, burst }: BudgetRate): Budget {
       const bucket = buckets.get(key) ?? { left: burst, atMs: nowMs };
       bucket.left = Math.min(burst, bucket.left + (Math.max(0, nowMs - bucket.atMs) * perSecond) / 1_000);
       bucket.atMs = nowMs;
-      // Moved to the end: the first key is the one that was asked for longest ago.
+      // Moved to the end, so that the first key is the least recently used.
       buckets.delete(key);
       buckets.set(key, bucket);
       const [oldest] = buckets.keys();

@@ -1,5 +1,5 @@
-// The connections of a port: who holds how many, who wastes them, and which one goes when there is no room. A flood pays
-// with its own connections; what others hold stays open.
+// The connections of a port: how many each address holds, which ones waste calls, and which one closes when there is no
+// room. A flood loses its own connections; those of others stay open.
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import { constants } from "node:http2";
 import type { Socket } from "node:net";
@@ -10,17 +10,17 @@ import { goAway } from "./keepalive.js";
 import { addressOf } from "./peer.js";
 
 export interface ConnectionLimits {
-  /** Connections at once. Beyond them the one that has been idle for longest goes, or else the new one. */
+  /** Connections at once. Beyond them the one idle for longest closes, or else the new one. */
   readonly connectionsMax: number;
-  /** Of one address: an IPv4 address or an IPv6 /64. */
+  /** Per address: an IPv4 address or an IPv6 /64. */
   readonly connectionsPerAddressMax: number;
-  /** An HTTP/2 connection without any stream so far is asked to go after this long. */
+  /** An HTTP/2 connection that has had no stream is asked to leave after this long. */
   readonly unusedMs: number;
-  /** Nothing of a connection must have happened for this long before it may be closed to make room. */
+  /** How long a connection must be idle before it may be closed to make room. */
   readonly idleMs: number;
-  /** How long a client that was told to calm down has for its last streams. */
+  /** How long a client that was told to calm down may finish its last streams. */
   readonly calmMs: number;
-  /** How often connections are looked at. */
+  /** How often connections are checked. */
   readonly tendMs: number;
 }
 
@@ -33,39 +33,39 @@ export const defaultConnectionLimits: ConnectionLimits = {
   tendMs: 5_000,
 };
 
-/** Why a connection was closed or refused, as the metric names it. */
+/** Why a connection was closed or refused: the label of the metric. */
 export type ClosedFor = "too_many" | "address" | "idle" | "unused" | "resets" | "strangers";
 
 /**
- * A stream that its client resets before it has its answer is work for nothing. People and programs cancel now and then;
- * a connection that lives from it is a flood (CVE-2023-44487).
+ * A stream that its client resets before its answer is wasted work. People and programs cancel now and then; a
+ * connection that does so all the time is a flood (CVE-2023-44487).
  */
 export const resetsOfConnection: BudgetRate = { perSecond: 20, burst: 60 };
 const resetsOfAddress: BudgetRate = { perSecond: 200, burst: 1_000 };
-/** Calls that nobody let in. A fleet behind one address may come back with expired tokens all at once. */
+/** Calls that were refused entry. A fleet behind one address may come back with expired tokens all at once. */
 const strangersOfConnection: BudgetRate = { perSecond: 50, burst: 1_000 };
 const strangersOfAddress: BudgetRate = { perSecond: 500, burst: 10_000 };
-/** Between two searches for a connection that can give way, after one that found none. */
+/** Pause after a search for a connection to close that found none. */
 const fruitlessPauseMs = 50;
-/** A reset that comes later may have its reason. */
+/** A later reset may have a good reason. */
 const earlyResetMs = 1_000;
-/** A connection that has wasted this share of its own budget pays for a flood of its address. */
+/** A connection that has used this share of its own budget is closed when its address is over its budget. */
 const sharedBlame = 0.1;
 
-/** A call, as the listener sees it. */
+/** A call as the listener sees it. */
 export interface HeldCall extends Connection {
   ended(): void;
 }
 
-/** One connection, as the listener sees it. */
+/** A connection as the listener sees it. */
 export interface HeldConnection {
-  /** A call begins. Until it has been let in it does not keep its connection from giving way. */
+  /** A call begins. Until it is let in, its connection may still be closed to make room. */
   began(): HeldCall;
   /** Calls that have begun and not ended. */
   readonly open: number;
   /** Watches a stream for a reset by its client. */
   watch(stream: ServerHttp2Stream): void;
-  /** Whether it is about to be closed, so that nothing on it is worth an answer. */
+  /** Whether the connection is about to be closed, so that answers on it are pointless. */
   readonly isOver: boolean;
 }
 
@@ -73,15 +73,15 @@ export interface Connections {
   readonly size: number;
   readonly sessions: ReadonlySet<ServerHttp2Session>;
   readonly sockets: ReadonlySet<Socket>;
-  /** Takes a new socket in; false when it was refused, and is closed. */
+  /** Adds a new socket; false when it was refused and is being closed. */
   add(socket: Socket): boolean;
   /** Closes a socket that was added. */
   refuse(socket: Socket, why: ClosedFor): void;
-  /** The connection of a socket that was added, or of what speaks TLS over it. */
+  /** The connection of an added socket, or of the TLS socket over it. */
   of(socket: Pick<Socket, "remoteAddress" | "remotePort">): HeldConnection | undefined;
-  /** The connection of an HTTP/2 session, which is remembered with it. */
+  /** The connection of an HTTP/2 session, stored with the session. */
   speaks(session: ServerHttp2Session): HeldConnection | undefined;
-  /** Sends away what has never been used. Called every `tendMs`. */
+  /** Sends away connections that were never used. Called every `tendMs`. */
   tend(): void;
   /** Called when a connection is gone. */
   onGone(gone: () => void): void;
@@ -94,9 +94,9 @@ interface Held extends HeldConnection {
   readonly isProxy: boolean;
   readonly sinceMs: number;
   session: ServerHttp2Session | undefined;
-  /** It was told to calm down, and is closed when it has wasted more than this. */
+  /** The client was told to calm down; its connection closes when it has wasted more than this. */
   leavesAfter: number | undefined;
-  /** Calls that have been let in. */
+  /** Calls that were let in and have not ended. */
   calls: number;
   open: number;
   used: boolean;
@@ -106,7 +106,7 @@ interface Held extends HeldConnection {
 export function createConnections(
   limits: ConnectionLimits,
   nowMs: () => number,
-  /** A proxy carries the connections and the mistakes of many: limits by address are not for it. */
+  /** A proxy carries the connections and mistakes of many clients, so limits by address do not apply to it. */
   isProxy: (address: string) => boolean,
   closed: (why: ClosedFor, address: string) => void,
 ): Connections {
@@ -137,10 +137,10 @@ export function createConnections(
     held.socket.destroy();
   };
 
-  /** The connection that has been idle for longest, if any has been for long enough. Linear; only where there is no room. */
+  /** The connection idle for longest, if it has been idle for long enough. Linear; used only when there is no room. */
   const idlest = (address?: string): Held | undefined => {
-    // Where nobody could give way a moment ago, nobody can now: a flood must not pay for a search each time.
-    // That one address has none says nothing of the others.
+    // If no connection could close a moment ago, none can now: a flood must not cause a search each time. A search for
+    // one address says nothing about the others.
     if (fruitless && fruitless.address === address && nowMs() - fruitless.atMs < fruitlessPauseMs) return undefined;
     let found: Held | undefined;
     for (const held of byEndpoint.values()) {
@@ -152,7 +152,7 @@ export function createConnections(
     return undefined;
   };
 
-  /** What a connection and its address may waste together. */
+  /** The waste budgets of a connection and its address. */
   function createWaste(why: ClosedFor, own: BudgetRate, all: BudgetRate) {
     const ofConnection = createBudget(own);
     const ofAll = createBudget(all);
@@ -171,8 +171,8 @@ export function createConnections(
   }
 
   /**
-   * Takes no new streams from a client that wastes them, tells it why (RFC 9113, 7), and closes the connection soon, or at
-   * once when the client goes on all the same.
+   * Refuses new streams of a client that wastes them, tells it why (RFC 9113, 7), and closes the connection soon, or at
+   * once if the client goes on.
    */
   const calmDown = (held: Held, why: ClosedFor, leavesAfter: number): void => {
     const { session } = held;
@@ -209,11 +209,11 @@ export function createConnections(
       ...{ session: undefined, leavesAfter: undefined, calls: 0, used: false },
       open: 0,
       began: () => beginCall(held),
-      // Node.js tells of a stream behind all frames of its read: by then it may have been reset already.
+      // Node.js reports a stream after all frames of its read, so it may have been reset already.
       watch: (stream) => {
         if (stream.aborted) return resets(held);
         const sinceMs = nowMs();
-        // A deadline that passed, a stream that its client has ended, and what we end ourselves are no waste.
+        // Not waste: a passed deadline, a stream that its client has ended, and a stream that we end.
         stream.once("aborted", () => {
           if (!stream.headersSent && nowMs() - sinceMs < earlyResetMs) resets(held);
         });
@@ -232,7 +232,7 @@ export function createConnections(
     sessions,
     sockets,
     add: (socket) => {
-      // Gone before it was accepted: it has no name to be kept by.
+      // The socket was gone before it was accepted, so it has no address.
       if (socket.remoteAddress === undefined) {
         socket.destroy();
         return false;
@@ -288,6 +288,6 @@ export function createConnections(
   };
 }
 
-/** The other end: the same for a socket, for what speaks TLS over it, and for an HTTP/2 session's view of it. */
+/** The remote address and port: the same for a socket, the TLS socket over it, and an HTTP/2 session's view of it. */
 const endpointOf = ({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">): string =>
   `${remoteAddress} ${remotePort}`;

@@ -1,8 +1,8 @@
-// Lets pages of stated origins call the service from a browser, by Connect or gRPC-Web.
+// Lets browser pages of the configured origins call the service by Connect or gRPC-Web.
 import { cors as connectCors } from "@connectrpc/connect";
 import type { WireRequest, WireResponse } from "./exchange.js";
 
-/** True when the request was a preflight and is answered. */
+/** Returns true when the request was a preflight and has been answered. */
 export type Cors = (request: WireRequest, response: WireResponse) => boolean;
 
 const allowedHeaders = [...connectCors.allowedHeaders, "Authorization", "X-Request-Id"].join(", ");
@@ -11,8 +11,8 @@ const allowedMethods = connectCors.allowedMethods.join(", ");
 const preflightSeconds = 7_200;
 
 /**
- * With no origin stated nothing is answered and no header is sent. Credentials in the browser's sense (cookies) are
- * never allowed: tokens travel in a header that the page sets itself, so that `*` exposes nothing a page has no token for.
+ * Without configured origins it answers nothing and sends no header. Browser credentials (cookies) are never allowed:
+ * tokens travel in a header that the page sets itself, so `*` exposes nothing to a page without a token.
  */
 export function createCors(origins: readonly string[]): Cors {
   const allowed = new Set(origins);
@@ -20,7 +20,7 @@ export function createCors(origins: readonly string[]): Cors {
   const any = allowed.has("*");
   return (request, response) => {
     const { origin } = request.headers;
-    // The answer differs by origin, so no cache may give one origin's answer to another.
+    // The answer depends on the origin, so a cache must not give it to another origin.
     response.setHeader("Vary", "Origin");
     if (origin === undefined) return false;
     const listed = any || allowed.has(origin);

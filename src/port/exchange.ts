@@ -1,4 +1,4 @@
-// The two shapes of a Node.js request and response that one port serves, and what all answers have in common.
+// The two kinds of Node.js requests and responses on one port, and the functions common to all answers.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 
@@ -6,17 +6,17 @@ export type WireRequest = IncomingMessage | Http2ServerRequest;
 export type WireResponse = ServerResponse | Http2ServerResponse;
 export type WireHandler = (request: WireRequest, response: WireResponse, connection?: Connection) => void;
 
-/** What a handler may say of a call to the connection that it came on. */
+/** What a handler reports about a call to its connection. */
 export interface Connection {
-  /** The call was not let in. */
+  /** The call was refused entry. */
   turnedAway(): void;
-  /** The call has shown who calls: its connection is in use until it ends. */
+  /** The caller is identified: the connection counts as in use until the call ends. */
   letIn(): void;
 }
 
 /**
- * The path without the query, which may hold what must not be logged. A proxy may send the absolute form, which a server
- * must accept (RFC 9112, 3.2.2).
+ * The path without the query, which may contain secrets. A proxy may send the absolute form, which a server must accept
+ * (RFC 9112, 3.2.2).
  */
 export function pathOf(request: WireRequest): string {
   const url = request.url ?? "";
@@ -25,7 +25,7 @@ export function pathOf(request: WireRequest): string {
   return /^https?:\/\/[^/]*(\/.*)?$/i.test(target) ? target.replace(/^https?:\/\/[^/]*/i, "") || "/" : target;
 }
 
-/** Answers with a whole body; to HEAD with its headers alone. */
+/** Sends an answer with its body; for HEAD only the headers. */
 export function answer(
   request: WireRequest,
   response: WireResponse,
@@ -43,7 +43,7 @@ export function answerJson(request: WireRequest, response: WireResponse, status:
   answer(request, response, status, { "content-type": "application/json" }, JSON.stringify(body));
 }
 
-/** A failure of a path that is no RPC. */
+/** Sends an error for a path that is not an RPC. */
 export function answerHttpError(
   request: WireRequest,
   response: WireResponse,
@@ -57,8 +57,8 @@ export function answerHttpError(
 }
 
 /**
- * grpc-message as the gRPC specification encodes it: only `%` and what is outside printable ASCII is escaped.
- * Connect escapes more (`:`, `,`, `/` ...), which grpc-js shows to people as it stands.
+ * Encodes grpc-message as the gRPC specification says: only `%` and characters outside printable ASCII are escaped.
+ * Connect escapes more (`:`, `,`, `/` ...), which grpc-js shows to people undecoded.
  */
 function grpcMessage(escaped: string): string {
   return escaped.replace(/%([0-9A-F]{2})/gi, (whole, hex: string) => {
@@ -68,8 +68,8 @@ function grpcMessage(escaped: string): string {
 }
 
 /**
- * Rewrites grpc-message wherever Connect writes it, and tells the grpc-status that goes out, which is the only sign of
- * an error that no interceptor saw.
+ * Rewrites grpc-message wherever Connect writes it, and reports the grpc-status that is sent: the only sign of an error
+ * that no interceptor saw.
  */
 export function watchGrpcStatus(response: WireResponse, onStatus: (status: number) => void): void {
   const target = response as ServerResponse;

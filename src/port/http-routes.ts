@@ -1,4 +1,4 @@
-// Plain HTTP beside the RPCs: probes that any orchestrator can ask, and the metrics.
+// Plain HTTP beside the RPCs: probes for any orchestrator, and the metrics.
 import type { Registry } from "prom-client";
 import type { Clock } from "../clock.js";
 import { answer, answerHttpError, answerJson, pathOf, type WireRequest, type WireResponse } from "./exchange.js";
@@ -8,7 +8,7 @@ export interface HealthReport {
   readonly service: string;
   readonly version: string;
   readonly timestamp: string;
-  /** Names and statuses only: the details may name hosts, and anyone may ask. */
+  /** Names and statuses only: any caller may read this, and details may name hosts. */
   readonly checks: Readonly<Record<string, { readonly status: string }>>;
 }
 
@@ -24,7 +24,7 @@ export interface LiveReport {
   readonly version: string;
 }
 
-/** Answers from what is known already; a probe must not wait for a store. */
+/** Answers from what is already known: a probe must not wait for a store. */
 export interface HealthReports {
   report(): HealthReport;
   ready(): ReadyReport;
@@ -32,7 +32,7 @@ export interface HealthReports {
 }
 
 export interface HttpRoutes {
-  /** The fixed route of the path, by which it is counted; undefined for any other path. */
+  /** The fixed route of a path, used as its label in metrics; undefined for any other path. */
   match(path: string): string | undefined;
   /** Answers a path that matches. */
   serve(request: WireRequest, response: WireResponse, requestId: string): void;
@@ -40,7 +40,7 @@ export interface HttpRoutes {
 
 type Route = (request: WireRequest, response: WireResponse) => void;
 
-/** `/health`, `/health/ready` = `/ready`, `/health/live` = `/live`, for GET and HEAD; none redirects. */
+/** `/health`, `/health/ready` = `/ready`, `/health/live` = `/live`, for GET and HEAD, without redirects. */
 export function createHealthRoutes(reports: HealthReports, clock: Clock): HttpRoutes {
   const health: Route = (request, response) => {
     const report = reports.report();

@@ -1,5 +1,5 @@
-// HTTP/2 sessions: finds peers that are gone without a word (frozen, unplugged, behind a NAT that forgot them), and sends
-// away those that should dial anew.
+// HTTP/2 sessions: finds peers that vanished silently (frozen, unplugged, behind a NAT that forgot them), and sends
+// away peers that should reconnect.
 import type { Http2Session, ServerHttp2Session } from "node:http2";
 
 export interface Keepalive {
@@ -14,7 +14,7 @@ interface Streams {
 
 const streamsOf = new WeakMap<Http2Session, Streams>();
 
-/** Pings the session as long as it lives, and destroys it when a ping is not answered in time. */
+/** Pings the session while it lives, and destroys it when a ping is not answered in time. */
 export function keepAlive(session: ServerHttp2Session, { pingIntervalMs, pingTimeoutMs }: Keepalive): void {
   countStreams(session);
   let timer: NodeJS.Timeout;
@@ -23,12 +23,12 @@ export function keepAlive(session: ServerHttp2Session, { pingIntervalMs, pingTim
     timer.unref();
   };
   const ping = () => {
-    // A closed session cannot ping; it has no streams left, and goes when its last bytes are out.
+    // A closed session cannot ping. It has no streams left and ends when its last bytes are out.
     if (session.destroyed || session.closed) return;
     let answered = false;
     timer = setTimeout(() => {
-      // Answers that lie in the socket are read before this runs: a server that was itself stalled for longer than the
-      // timeout would otherwise end all its sessions when it wakes up.
+      // Answers already in the socket are read before this runs. Otherwise a server that stalled for longer than the
+      // timeout would end all its sessions when it wakes up.
       setImmediate(() => {
         if (!answered && !session.destroyed) session.destroy();
       });
@@ -46,7 +46,7 @@ export function keepAlive(session: ServerHttp2Session, { pingIntervalMs, pingTim
 
 /**
  * Asks the peer to open no more streams here (GOAWAY), and closes the session when its last stream has ended.
- * Not `session.close()`, which ends pings as well: a peer that froze meanwhile would be kept for ever.
+ * `session.close()` is not used, since it also ends the pings: a peer that froze meanwhile would be kept forever.
  */
 export function goAway(session: Http2Session): void {
   const streams = streamsOf.get(session);

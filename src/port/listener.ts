@@ -29,23 +29,23 @@ import { createTurns } from "./turns.js";
 
 export interface ListenerLimits extends Keepalive, ConnectionLimits {
   readonly backlog: number;
-  /** Until the first bytes that tell the protocol, and until a TLS handshake is done. */
+  /** Time for the first bytes, which tell the protocol, and for the TLS handshake. */
   readonly firstBytesTimeoutMs: number;
-  /** HTTP/1.1: until a request's headers are there. */
+  /** HTTP/1.1: time for a request's headers. */
   readonly headersTimeoutMs: number;
-  /** HTTP/1.1: until a request's body is there. */
+  /** HTTP/1.1: time for a request's body. */
   readonly requestTimeoutMs: number;
   readonly keepAliveTimeoutMs: number;
   readonly headerBytesMax: number;
-  /** HTTP/2, of one connection. */
+  /** HTTP/2, per connection. */
   readonly concurrentStreamsMax: number;
   readonly sessionMemoryMaxMb: number;
   readonly streamWindowBytes: number;
-  /** How long a client may leave its half of a stream open after the whole answer. */
+  /** How long a client may keep its half of a stream open after the whole answer. */
   readonly lingerMs: number;
-  /** How long a client may leave unread what was answered. */
+  /** How long a client may leave an answer unread. */
   readonly unreadMs: number;
-  /** How often replaced certificate files are looked for. */
+  /** How often the certificate files are checked for changes. */
   readonly tlsReloadMs: number;
 }
 
@@ -75,9 +75,9 @@ export interface ListenerOptions {
   readonly tls?: TlsFiles | undefined;
   readonly limits?: Partial<ListenerLimits>;
   readonly log?: Log;
-  /** Told of each connection that was refused or closed before its client wanted. */
+  /** Called for each connection that was refused, or closed before its client wanted. */
   readonly closed?: (why: ClosedFor) => void;
-  /** Whether an address is that of a trusted proxy. */
+  /** Whether the address is a trusted proxy's. */
   readonly isProxy?: (address: string) => boolean;
 }
 
@@ -89,19 +89,19 @@ export interface Listener extends AsyncDisposable {
   /** Takes no new connections. */
   stopAccepting(): void;
   /**
-   * Asks all clients to go (GOAWAY; the last answer on HTTP/1.1) and lets what runs end. True when all have gone before
-   * the grace was over.
+   * Asks all clients to leave (GOAWAY; the last answer on HTTP/1.1) and lets running calls end. True when all have left
+   * within the grace.
    */
   drain(graceMs: number): Promise<boolean>;
   /** Ends every connection now. */
   close(): Promise<void>;
-  /** Looks at the certificate files now. */
+  /** Checks the certificate files now. */
   reloadTls(): Promise<void>;
 }
 
 type FrontServer = NetServer | TlsServer;
 
-/** Holds the sockets of the port, and the two servers that speak over them. */
+/** Owns the sockets of the port and the two servers that handle them. */
 export function createListener(options: ListenerOptions): Listener {
   const limits = { ...defaultListenerLimits, ...options.limits };
   const log = (options.log ?? silentLog).module("listener");
@@ -172,7 +172,7 @@ interface Port {
 
 const refusalsTellMs = 10_000;
 
-/** One line now and then, however many connections a flood costs. */
+/** Logs one line now and then, however many connections a flood costs. */
 function createRefusals(log: Log) {
   let counts: Partial<Record<ClosedFor, number>> = {};
   let addresses = new Set<string>();
@@ -195,10 +195,10 @@ function createRefusals(log: Log) {
   };
 }
 
-/** The two servers do not listen: sockets are handed to them. */
+/** The two servers do not listen: the port hands them sockets. */
 function createInnerServers(handler: WireHandler, port: Port): InnerServers {
   const { connections, limits } = port;
-  // Behind all that has come in this turn: a stream that was reset at once is gone by then, and has cost next to nothing.
+  // Runs after all events of this turn, so that a stream reset at once is already gone and has cost almost nothing.
   const later = createTurns(callsPerTurn);
   const h1 = createHttp1Server(
     {
@@ -213,14 +213,14 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
       const connection = connections.of(socket);
       const call = connection?.began();
       response.once("close", () => call?.ended());
-      // Node.js parses all requests of a read at once; a client that means well waits for some answers.
+      // Node.js parses all requests of a read at once. A well-behaved client waits for some answers.
       if (connection && connection.open > pipelinedMax) return connections.refuse(socket, "strangers");
       later(socket, () => {
         if (!socket.destroyed) handler(request, response, call);
       });
     },
   );
-  // Without this a server that does not listen enforces no timeout and knows no idle connections.
+  // Without this event, a server that does not listen enforces no timeouts and knows no idle connections.
   h1.emit("listening");
   const h2 = createHttp2Server({
     settings: {
@@ -248,14 +248,14 @@ function createInnerServers(handler: WireHandler, port: Port): InnerServers {
   return { h1, h2 };
 }
 
-/** Requests that an HTTP/1.1 client may have sent ahead of their answers. */
+/** Requests that an HTTP/1.1 client may send ahead of their answers. */
 const pipelinedMax = 64;
-/** What a call begins with takes some hundred microseconds; a turn with so many of them is still a short one. */
+/** Starting a call takes some hundred microseconds, so a turn with this many is still short. */
 const callsPerTurn = 8;
-/** What a new connection brings with its first bytes takes up to some milliseconds, and cannot be interrupted. */
+/** The first bytes of a new connection take up to some milliseconds, without interruption. */
 const connectionsPerTurn = 10;
 
-/** What Node.js does for the listener of requests, but only for streams that are still there. */
+/** Does what Node.js does for its request listener, but only for streams that still exist. */
 function answerStream(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
@@ -265,15 +265,15 @@ function answerStream(
 ): void {
   const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
   const response = new Http2ServerResponse(stream as never);
-  // A body of no bytes has told its end before the request listened for it.
+  // An empty body ended before the request listened for it.
   if (stream.readableEnded) request.push(null);
   if (headers.expect === "100-continue") response.writeContinue();
   handler(request, response, call);
 }
 
 function hand(socket: Socket, protocol: Protocol, { h1, h2 }: InnerServers): void {
-  // HTTP/1.1 clients may close their half after the request and still want the answer; an HTTP/2 session whose client
-  // has gone would stay for ever.
+  // HTTP/1.1 clients may close their half after the request and still want the answer. An HTTP/2 session whose client
+  // has gone would stay forever.
   socket.allowHalfOpen = protocol === "h1";
   (protocol === "h1" ? h1 : h2).emit("connection", socket);
 }
@@ -308,17 +308,17 @@ function createTlsFront(material: TlsMaterial, inner: InnerServers, { connection
     },
     (socket: TLSSocket) => hand(socket, socket.alpnProtocol === "h2" ? "h2" : "h1", inner),
   );
-  // The raw socket, counted before its handshake: one that never finishes it must be closed with the others.
+  // Count the raw socket before its handshake: a socket that never finishes it must be closed with the others.
   server.on("connection", (socket: Socket) => void connections.add(socket));
   server.on("tlsClientError", (_error, socket) => socket.destroy());
   return server;
 }
 
-/** A request that makes the handler throw (a bad authority does) is answered 400 and ends nobody else's. */
+/** A request that makes the handler throw (a bad authority does) is answered 400 and affects no other request. */
 function guardedHandler(handler: WireHandler, port: Port): WireHandler {
   const { limits, log } = port;
   return (request, response, connection) => {
-    // Streams fail when their client goes; whoever reads or writes them sees that too.
+    // Streams fail when their client goes; their readers and writers see that too.
     request.on("error", () => undefined);
     response.on("error", () => undefined);
     if ("stream" in request) {
@@ -363,7 +363,7 @@ function bind(server: FrontServer, host: string, port: number, backlog: number):
     server.once("error", reject);
     server.listen({ host, port, backlog }, () => {
       server.off("error", reject);
-      // An error of accepting (too many open files) is no reason to end the process.
+      // An error of accepting (too many open files) must not end the process.
       server.on("error", () => undefined);
       resolve();
     });

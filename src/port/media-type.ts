@@ -1,9 +1,10 @@
-// Reads the Content-Type of a request as RFC 9110, 8.3 writes it: names in any case, spaces, quotes, and empty parameters.
+// Parses the Content-Type of a request as RFC 9110, 8.3 defines it: names in any case, spaces, quotes, and empty
+// parameters.
 
 export interface MediaType {
   /** In lower case, such as "application/grpc+proto". */
   readonly type: string;
-  /** In lower case, "utf-8" for its old spelling too; undefined when none is stated. */
+  /** In lower case, with "utf-8" for its old spelling too; undefined if none is stated. */
   readonly charset: string | undefined;
 }
 
@@ -16,7 +17,7 @@ export function mediaTypeOf(header: string | undefined): MediaType | undefined {
   const type = typePattern.exec(header ?? "")?.[1]?.toLowerCase();
   if (header === undefined || type === undefined) return undefined;
   let charset: string | undefined;
-  // A quoted semicolon would be cut here; no parameter that matters holds one.
+  // A quoted semicolon would be cut here, but no parameter that matters contains one.
   for (const part of header.split(";").slice(1)) {
     if (part.trim() === "") continue;
     const [, name, plain, quoted] = parameterPattern.exec(part) ?? [];

@@ -8,13 +8,15 @@ import type { Proxies } from "./proxies.js";
 export interface Peer {
   /** IP address without the IPv4-in-IPv6 prefix; "unknown" when the socket is gone. */
   readonly address: string;
-  /** Notes against the connection that a call was not let in. */
+  /** Notes on the connection that a call was refused entry. */
   turnedAway(): void;
-  /** Notes that the call has shown who calls, so that its connection does not give way to others. */
+  /** Notes that the caller is identified, so that the connection is not closed to make room. */
   letIn(): void;
-  /** Lets the connection's streams end, then closes it (GOAWAY on HTTP/2), so that the next call dials anew. */
+  /** Lets the connection's streams end, then closes it (GOAWAY on HTTP/2), so that the next call reconnects. */
   closeConnection(): void;
-  /** Ends the call at once, without an answer: for a reader that reads none. On HTTP/1.1 its connection goes with it. */
+  /**
+   * Ends the call at once, without an answer, for a client that does not read. On HTTP/1.1 this closes its connection.
+   */
   resetStream(): void;
 }
 
@@ -35,7 +37,7 @@ export function peerOf(
     closeConnection: () => {
       setImmediate(() => {
         if (session) goAway(session);
-        // HTTP/1.1 has no word for it but the end of the connection, which comes when the answer is out.
+        // HTTP/1.1 can only end the connection, once the answer is out.
         else if (response.writableFinished) socket.end();
         else response.once("finish", () => socket.end());
       });
@@ -47,7 +49,7 @@ export function peerOf(
   };
 }
 
-/** In place of a peer that nobody has asked for. */
+/** Used before the peer of a request is needed. */
 export const nobody: Peer = {
   address: "unknown",
   turnedAway: () => undefined,
@@ -56,7 +58,7 @@ export const nobody: Peer = {
   resetStream: () => undefined,
 };
 
-/** IPv4 as IPv4: a socket that listens on IPv6 sees `::ffff:192.0.2.1`. */
+/** IPv4 in its own form: a socket that listens on IPv6 sees `::ffff:192.0.2.1`. */
 export function addressOf(remoteAddress: string | undefined): string {
   if (remoteAddress === undefined) return "unknown";
   return remoteAddress.startsWith("::ffff:") && remoteAddress.includes(".") ? remoteAddress.slice(7) : remoteAddress;

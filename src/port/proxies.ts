@@ -1,14 +1,14 @@
-// Whose word is taken for who calls: proxies that the operator names. Pure.
+// The client's address behind proxies that the operator trusts. Pure.
 import { BlockList, isIP } from "node:net";
 
 export interface Proxies {
-  /** Whether the address is one of a trusted proxy. */
+  /** Whether the address is a trusted proxy's. */
   trusts(address: string): boolean;
-  /** The client's address behind the connection's, by X-Forwarded-For where a trusted proxy wrote it. */
+  /** The client's address behind the connection's, from X-Forwarded-For if a trusted proxy wrote it. */
   clientOf(address: string, forwardedFor: string | undefined): string;
 }
 
-/** Of a header's entries; a proxy appends to what it was sent, so that the last ones are those that count. */
+/** The most entries of a header that are read. Proxies append, so the last ones count. */
 const hopsMax = 16;
 
 /**
@@ -31,7 +31,7 @@ export function createProxies(ranges: readonly string[]): Proxies {
     clientOf: (address, forwardedFor) => {
       if (forwardedFor === undefined || !trusts(address)) return address;
       let client = address;
-      // From the end: each entry was written by the hop behind it, which is believed only if it is a proxy of ours.
+      // From the end: each entry was written by the next hop, which is trusted only if it is one of our proxies.
       for (const entry of forwardedFor.split(",").slice(-hopsMax).reverse()) {
         const hop = plainAddress(entry.trim());
         if (hop === undefined) return client;

@@ -1,14 +1,14 @@
-// Tells HTTP/2 from HTTP/1.1 on a cleartext socket by its first bytes, so that both share one port.
+// Tells HTTP/2 from HTTP/1.1 by the first bytes of a cleartext socket, so that both share one port.
 import type { Duplex } from "node:stream";
 
-// RFC 9113, 3.4: what every HTTP/2 client sends first.
+// RFC 9113, 3.4: the first bytes of every HTTP/2 client.
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
 export type Protocol = "h1" | "h2";
 
 /**
- * Calls back once the protocol is known, with the bytes put back into the socket, and with how many streams the client
- * resets in them. A socket that does not say enough in time is destroyed, and so is one that ends or fails first.
+ * Calls `decided` once the protocol is known, with the bytes put back into the socket, and with the number of streams
+ * that the client resets in them. A socket that does not send enough in time, ends or fails is destroyed.
  */
 export function sniff(socket: Duplex, timeoutMs: number, decided: (protocol: Protocol, resets: number) => void): void {
   let seen: Buffer = Buffer.alloc(0);
@@ -39,8 +39,8 @@ const frameHeaderBytes = 9;
 const resetFrame = 3;
 
 /**
- * RST_STREAM frames behind the preface (RFC 9113, 4.1). Node.js makes a stream of each before it tells of the first: a flood
- * that comes with the preface is known here at a hundredth of that.
+ * Counts RST_STREAM frames after the preface (RFC 9113, 4.1). Node.js makes a stream for each before it reports the
+ * first; counting here detects a flood that comes with the preface at a hundredth of the cost.
  */
 function resetsIn(bytes: Buffer): number {
   let resets = 0;

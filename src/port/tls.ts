@@ -1,4 +1,4 @@
-// Certificates from files that are replaced while the service runs.
+// TLS certificates from files that may be replaced while the service runs.
 import { readFile } from "node:fs/promises";
 import { createSecureContext, type Server } from "node:tls";
 import type { Log } from "../telemetry/log.js";
@@ -6,7 +6,7 @@ import type { Log } from "../telemetry/log.js";
 export interface TlsFiles {
   readonly certFile: string;
   readonly keyFile: string;
-  /** When present, every client must show a certificate that one of these has signed. */
+  /** If present, every client must show a certificate signed by one of these authorities. */
   readonly clientCaFile?: string | undefined;
 }
 
@@ -16,7 +16,7 @@ export interface TlsMaterial {
   readonly ca?: Buffer;
 }
 
-/** Reads the files and proves that they fit together; throws when they do not. */
+/** Reads the files and checks that they fit together; throws when they do not. */
 export async function readTls(files: TlsFiles): Promise<TlsMaterial> {
   const [cert, key, ca] = await Promise.all(
     [files.certFile, files.keyFile, files.clientCaFile].map((file) =>
@@ -30,9 +30,9 @@ export async function readTls(files: TlsFiles): Promise<TlsMaterial> {
 }
 
 /**
- * Looks at the files now and again, and serves new connections with what they hold; open ones go on as they are.
- * Files that cannot be used leave the old ones in place, and are reported once for each content.
- * Contents are compared, not times: orchestrators replace whole folders by a symbolic link.
+ * Checks the files regularly, and uses their new content for new connections; open ones are not affected. If the files
+ * cannot be used, the old content stays, with one log line for each new content. Contents are compared, not times:
+ * orchestrators replace whole folders by a symbolic link.
  */
 export function createTlsReload(server: Server, files: TlsFiles, first: TlsMaterial, log: Log) {
   let serving = fingerprint(first);
@@ -50,7 +50,7 @@ export function createTlsReload(server: Server, files: TlsFiles, first: TlsMater
       const text = String(error);
       if (text === reported) return;
       reported = text;
-      log.error("TLS certificate not reloaded, the former one stays", { error });
+      log.error("TLS certificate not reloaded, the old one stays", { error });
     }
   };
 }

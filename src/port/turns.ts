@@ -1,15 +1,17 @@
-// Work is run a little at a time, one client after the other. A client with much work delays only itself, and the event loop
-// hears what comes in between.
+// Runs work a little at a time, one client after the other. A client with much work delays only itself, and the event
+// loop handles other events in between.
 
-/** The work that one has brought, from `next` on. */
+/** The work of one client, from `next` on. */
 interface Brought {
   readonly work: (() => void)[];
   next: number;
 }
 
-/** @param perTurn how many pieces of work run in one turn; what they go on with asynchronously runs in the same one */
+/**
+ * @param perTurn pieces of work in one turn of the event loop; their asynchronous continuations run in the same turn
+ */
 export function createTurns(perTurn: number): (who: object, work: () => void) => void {
-  // In the order in which they are asked for their next piece.
+  // In the order of their next turn.
   const waiting = new Map<object, Brought>();
   let isRunning = false;
 

@@ -1,5 +1,5 @@
-// One request for an RPC, as the gate, the errors and the observer see it, whichever transport carries it. A transport makes
-// it when the request comes, fills in what it learns, and hands it to handlers in the call's context (context.ts).
+// One RPC request as the gate, the errors and the observer see it, whichever transport carries it. The transport makes
+// it when the request arrives, fills in what it learns, and passes it to handlers in the call's context (context.ts).
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Code } from "@connectrpc/connect";
 import type { Caller } from "../access/caller.js";
@@ -9,10 +9,10 @@ import type { Status } from "./errors.js";
 /** 0 is OK, as on the wire. */
 export type Outcome = Code | 0;
 
-/** What a call without a token, whose message is its credential, is counted by. */
+/** How to count a call without a token, whose message is its credential. */
 export interface Charge {
   proven: boolean;
-  /** Counts the call against the subject that its credential has proved. @throws Failure 4291 */
+  /** Counts the call against the subject that the credential has proved. @throws Failure 4291 */
   readonly good: (subject: string) => Promise<void>;
 }
 
@@ -20,20 +20,22 @@ export interface Call {
   readonly requestId: string;
   /** Procedure or fixed route; "unmatched" for any other path. */
   readonly endpoint: string;
-  /** Undefined for what is no RPC. */
+  /** Undefined if the request is not an RPC. */
   readonly method: DescMethod | undefined;
   readonly headers: Pick<Headers, "get">;
-  /** The other end; nobody until an RPC was found, for no one else needs to know. */
+  /** The other end of the connection; `nobody` until an RPC is found, since nothing needs it before. */
   peer: Peer;
-  /** Aborts with the call's deadline, its client, or the service. Set by the transport before it asks the gate. */
+  /**
+   * Aborts at the call's deadline, when its client goes, or at shutdown. The transport sets it before it asks the gate.
+   */
   signal: AbortSignal;
   /** Set by the gate. */
   caller: Caller | undefined;
-  /** Set by the gate: nobody is counted yet. */
+  /** Set by the gate; nothing has been counted yet. */
   charge: Charge | undefined;
-  /** Set by the gate: one of the streams without a token that its address may have open. */
+  /** Set by the gate: whether the call counts as one of its address's streams without a token. */
   held: boolean;
-  /** How it ended, as far as the interceptors saw. */
+  /** The outcome, if an interceptor has seen it. */
   outcome: Outcome | undefined;
   error: Status | undefined;
 }
@@ -51,12 +53,14 @@ export const createCall = (target: Pick<Call, "requestId" | "endpoint" | "method
 
 const never = new AbortController().signal;
 
-/** A handler that returns after its call was aborted may do so because of that; the wire knows what came of it. */
+/**
+ * A handler that returns after its call was aborted may do so because of the abort. The wire then knows the outcome.
+ */
 export function noteSuccess(call: Call): void {
   if (!call.signal.aborted) call.outcome = 0;
 }
 
-/** Notes the error a call is answered with. */
+/** Notes the error that answers the call. */
 export function noteError(call: Call, error: Status): void {
   call.error = error;
   call.outcome = error.code;

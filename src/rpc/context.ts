@@ -1,10 +1,10 @@
-// How handlers reach the call behind their message: it rides in the context of the transport.
+// How a handler reaches its call: the call travels in the transport's context.
 import { type ContextKey, type ContextValues, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { Caller } from "../access/caller.js";
 import { unauthenticated } from "../failure.js";
 import { type Call, createCall } from "./call.js";
 
-/** What a handler is given beside its message. */
+/** What a handler receives beside its message. */
 interface Context {
   readonly values: ContextValues;
 }
@@ -18,7 +18,7 @@ export const contextOf = (call: Call): ContextValues => createContextValues().se
 
 export const callOf = ({ values }: Context): Call => values.get(callKey);
 
-/** The caller of an RPC that is not open; an assertion, since the gate has let it pass. */
+/** The caller of an RPC that is not open. The gate guarantees one, so this is an assertion. */
 export function callerOf(context: Context): Caller {
   const { caller } = callOf(context);
   if (!caller) throw unauthenticated("A token is required");

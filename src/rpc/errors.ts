@@ -1,4 +1,4 @@
-// The one place where a refusal becomes a gRPC status with its details.
+// The only place where a refusal becomes a gRPC status with its details.
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
@@ -26,7 +26,7 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5999: Code.Internal,
 };
 
-/** The gRPC code that a refusal is answered with. */
+/** The gRPC code of a refusal. */
 export function codeOfFailure({ reason, outOfRange, failedPrecondition }: Failure): Code {
   if (outOfRange) return Code.OutOfRange;
   return failedPrecondition ? Code.FailedPrecondition : codeOf[reason];
@@ -60,16 +60,16 @@ export interface ErrorContext {
   readonly now: Date;
 }
 
-/** What a call is answered with that fails, whatever protocol spells it. */
+/** The error answer of a call, whichever protocol encodes it. */
 export interface Status {
   readonly code: Code;
   readonly message: string;
   readonly details: readonly Detail[];
-  /** What lies behind it, for the log alone. */
+  /** The underlying error, for the log alone. */
   readonly cause: unknown;
 }
 
-/** Any thrown value as the status that the wire may carry. */
+/** Any thrown value as a status that may go on the wire. */
 export function toStatus(thrown: unknown, context: ErrorContext): Status {
   if (thrown instanceof Failure) return fromFailure(thrown, context, thrown.cause);
   if (thrown instanceof StoreUnavailableError) {
@@ -80,8 +80,8 @@ export function toStatus(thrown: unknown, context: ErrorContext): Status {
 }
 
 /**
- * A status that a library gave without a reason of ours: it keeps its code and gets the nearest reason. `details` are those
- * that it brings.
+ * A library's status without a reason of ours: it keeps its code and gets the nearest reason. `details` are the
+ * library's own.
  */
 export function withReason(status: Status, context: ErrorContext): Status {
   const details = [...status.details, errorInfo(reasonOfCode[status.code] ?? "LUCID_ERR_5000", context)];
@@ -91,7 +91,7 @@ export function withReason(status: Status, context: ErrorContext): Status {
   return { ...status, message: status.message.slice(0, messageCharsMax), details };
 }
 
-/** The reason that a status carries. */
+/** The reason in a status. */
 export function reasonOf({ details }: Status): string | undefined {
   const info = details.find(({ desc }) => desc === ErrorInfoSchema)?.value;
   return info && "reason" in info && typeof info.reason === "string" ? info.reason : undefined;
@@ -108,7 +108,7 @@ function fromFailure(failure: Failure, context: ErrorContext, cause: unknown): S
 }
 
 function shortened(violations: Failure["violations"]): { field: string; description: string }[] {
-  // A list of the names that exist needs some room.
+  // A single violation may list all existing names, so it gets more room.
   const descriptionCharsMax = violations.length === 1 ? 2 * violationCharsMax : violationCharsMax;
   return violations.slice(0, violationsMax).map(({ field, description }) => ({
     field: field.slice(0, violationCharsMax),

@@ -1,4 +1,4 @@
-// Who may come in, judged from the headers alone, before a byte of the body is read.
+// Decides from the headers alone which calls may enter, before a byte of the body is read.
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { Caller } from "../access/caller.js";
@@ -11,7 +11,7 @@ import type { Peer } from "../port/peer.js";
 import type { Call } from "./call.js";
 import { type Policies, procedureOf } from "./policies.js";
 
-/** Calls a window, by who calls and what. */
+/** Calls per window, by kind of caller and call. */
 export interface RateLimits {
   /** Per peer address: calls without a valid token. */
   readonly public: number;
@@ -25,31 +25,37 @@ export interface RateLimits {
 
 export interface GateOptions {
   readonly policies: Policies;
-  /** The caller a token names; throws a Failure 4011 for one that is bad, expired or revoked. */
+  /** The caller that a token names; throws a Failure 4011 if the token is bad, expired or revoked. */
   readonly verify: (token: string) => Promise<Caller>;
   /** Counts a call, see Coordination.hit. */
   readonly hit: (key: string, limit: number, windowMs: number) => Promise<Hit>;
-  /** Absent: nobody is limited. */
+  /** If absent, there is no limit. */
   readonly limits: RateLimits | undefined;
-  /** Monotonic. */
+  /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** In [0, 1). */
   readonly random: () => number;
 }
 
-/** Every transport asks it in this order. Throws Failures. */
+/** Every transport calls these in this order. They throw Failures. */
 export interface Gate {
-  /** Whether a call without a token may reach the handler, so that its body must be small. */
+  /** Whether a call without a token may reach the handler; its body must then be small. */
   isOpen(method: DescMethod): boolean;
-  /** Before a byte of the body is read. */
+  /** Called before a byte of the body is read. */
   admit(call: Call): Promise<void>;
-  /** For RPCs that ask for no token and are not the service's own: health and reflection. Counted per address, in this process. */
+  /**
+   * For RPCs without tokens that are not the service's own: health and reflection. Counted per address, in this
+   * process.
+   */
   admitOutsider(call: Call): Promise<void>;
-  /** Behind validation of a unary request: for policies with nodeToken `self`, a node's token reaches its own node alone. */
+  /**
+   * Called after a unary request was validated. For policies with nodeToken `self`, a node's token reaches only its own
+   * node.
+   */
   admitMessage(call: Call, message: object): void;
-  /** Told what a handler threw: for policies of the tier `credential` it counts what turned out to be no good. */
+  /** Called with the error of a handler. For policies of the tier `credential` it counts refused credentials. */
   refused(call: Call, thrown: unknown): Promise<void>;
-  /** Counts what comes without good credentials against its address. @throws Failure 4291 */
+  /** Counts a call without good credentials against its address. @throws Failure 4291 */
   limitStranger(peer: Peer): Promise<void>;
 }
 
@@ -59,10 +65,14 @@ export function createGate(options: GateOptions): Gate {
   const outsiders = createBudget(outsiderBudget);
   const unproven = createBudget(unprovenBudget);
   const streams = new Map<string, number>();
-  /** A stream without a token ends when its client likes: an address has so many of them. @throws Failure 4291 */
+  /**
+   * A stream without a token may stay open as long as its client likes, so each address has a limited number. @throws
+   * Failure 4291
+   */
   const holdStream = (call: Call, address: string): void => {
     const { signal } = call;
-    // Over already, by a deadline of nothing: no end would be told. Reflection asks again for each question of a stream.
+    // The call is already over, so its end would never be noticed (a deadline of 0); or reflection asks again for a
+    // further question of a held stream.
     if (call.held || signal.aborted) return;
     const count = streams.get(address) ?? 0;
     if (count >= outsiderStreamsMax) throw tooMany("Too many streams without a token from this address", 10_000);
@@ -104,7 +114,7 @@ export function createGate(options: GateOptions): Gate {
       if (asked !== own) throw notAllowed("A node's token reaches only its own node");
     },
     refused: async ({ charge, peer }, thrown) => {
-      // A good credential may meet a ban or a node that is gone; it is counted by then.
+      // A good credential may still be refused (a ban, a missing node). Then it is already counted.
       if (charge && !charge.proven && isBadCredential(thrown)) await limitPeer(options, peer);
     },
     limitStranger: (peer) => limitPeer(options, peer),
@@ -112,22 +122,22 @@ export function createGate(options: GateOptions): Gate {
 }
 
 /**
- * Probes come every few seconds from a few addresses, tools of people ask a few questions at once. Not counted by way of
- * Redis, whose absence must not make probes late.
+ * Probes come every few seconds from a few addresses, and people's tools ask a few questions at once. Not counted in
+ * Redis: probes must not be slow when it is away.
  */
 const outsiderBudget = { perSecond: 100, burst: 1_000 };
 
-/** Watches of health and streams of reflection that an address may have open. */
+/** Health watches and reflection streams that an address may have open. */
 const outsiderStreamsMax = 200;
 
 /**
- * Requests that are their own credential, from one address and before they are judged: a fleet behind one address refreshes
- * its tokens within minutes, and judging a bad one costs a hash.
+ * Requests whose message is their credential, per address, before the credential is checked. A fleet behind one address
+ * refreshes its tokens within minutes, and checking a bad one costs a hash.
  */
 const unprovenBudget: BudgetRate = { perSecond: 100, burst: 1_000 };
 
 /**
- * Counts a call against the subject that its credential has proved, before it has any effect.
+ * Counts a call against the subject that its credential has proved, before the call has any effect.
  * @throws Failure 4291
  */
 export async function charge({ charge }: Pick<Call, "charge">, subject: string): Promise<void> {
@@ -139,7 +149,10 @@ export async function charge({ charge }: Pick<Call, "charge">, subject: string):
 const isBadCredential = (error: unknown) =>
   error instanceof Failure && ["LUCID_ERR_4011", "LUCID_ERR_4031", "LUCID_ERR_5001"].includes(error.reason);
 
-/** An RPC without credentials: a token only says against whom the call counts, so that NAT does not bundle callers. */
+/**
+ * For an RPC without credentials: a token only decides which caller the call counts against, so that callers behind one
+ * NAT are not counted together.
+ */
 async function admitOpen(options: GateOptions, policy: Policy, call: Call, unproven: Budget): Promise<void> {
   if (policy.tier === "none" || !options.limits) return;
   const token = bearerToken(call.headers);
@@ -156,10 +169,10 @@ async function admitOpen(options: GateOptions, policy: Policy, call: Call, unpro
   };
 }
 
-/** When to come again: not before, and not all at the same moment. */
+/** When to come again: not earlier than the wait, and not all callers at the same moment. */
 const spread = ({ random }: GateOptions, waitMs: number, overMs: number) => waitMs + random() * overMs;
 
-/** The caller; a call without a good token counts against its address, which bounds guessing. */
+/** The caller. A call without a good token counts against its address, which bounds guessing. */
 async function identify(options: GateOptions, policy: Policy, call: Call): Promise<Caller> {
   try {
     const token = bearerToken(call.headers);
@@ -188,7 +201,8 @@ async function limitCaller(options: GateOptions, policy: Policy, caller: Caller,
   const usual = caller.role === "admin" ? "admin" : "authenticated";
   const tier = policy.tier === undefined || policy.tier === "credential" ? usual : policy.tier;
   if (tier === "none" || !options.limits) return;
-  // An enrolment token bears the name of the operator who asked for it; what is done with it is the node's doing.
+  // An enrolment token carries the name of the operator who requested it, but the node uses it, so it counts against
+  // the node.
   const { tokenType, subject, nodeId } = caller;
   await limit(
     options,
@@ -231,7 +245,7 @@ function failsClosed(policy: Policy | undefined, method: DescMethod | undefined)
   return policy?.tier === "payout" && method?.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
 }
 
-/** The token of `authorization: Bearer <token>`, the scheme in any case; undefined when there is none. */
+/** The token in `authorization: Bearer <token>`, the scheme in any case; undefined if there is none. */
 export function bearerToken(headers: Pick<Headers, "get">): string | undefined {
   return /^bearer +([\x21-\x7e]+) *$/i.exec(headers.get("authorization") ?? "")?.[1];
 }

@@ -1,4 +1,5 @@
-// grpc.health.v1: whether the service, or a part of it, should be sent traffic. Open to everyone; the gate bounds how often an address may ask.
+// grpc.health.v1: whether the service, or a part of it, is ready for traffic. Open to every caller; the gate limits how
+// often an address may ask.
 import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "../../gen/grpc/health/v1/health_pb.js";
@@ -7,18 +8,18 @@ export type HealthStatus = "SERVING" | "NOT_SERVING";
 
 export interface HealthState {
   set(service: string, status: HealthStatus): void;
-  /** Whether the process should be sent traffic: `""`, `readiness` and all services at once. */
+  /** Whether the process is ready for traffic: sets `""`, `readiness` and all services at once. */
   setReady(ready: boolean): void;
-  /** Undefined for a service that is not known. */
+  /** Undefined for an unknown service. */
   get(service: string): HealthStatus | undefined;
   all(): ReadonlyMap<string, HealthStatus>;
-  /** Calls back after each change of any service until the signal aborts. */
+  /** Calls `changed` after each change of any service, until the signal aborts. */
   subscribe(changed: () => void, signal: AbortSignal): void;
 }
 
 /**
- * Statuses of `""` (readiness), `liveness`, `readiness` and the services. Alive from the start, the rest not serving
- * until told.
+ * The statuses of `""` (readiness), `liveness`, `readiness` and the services. Liveness is SERVING from the start; the
+ * rest is NOT_SERVING until set.
  */
 export function createHealthState(serviceNames: readonly string[]): HealthState {
   const readyNames = ["", "readiness", ...serviceNames];

@@ -1,4 +1,4 @@
-// The port for probes and metrics: cleartext also where the main port has TLS, for most probes speak nothing else.
+// The port for probes and metrics. It uses cleartext even if the main port has TLS, since most probes do not speak TLS.
 import type { Registry } from "prom-client";
 import type { Clock } from "../clock.js";
 import { probesThatFit } from "../port/descriptors.js";

@@ -1,5 +1,5 @@
-// Counts, times and logs every request once, when its response is over: so that what never reaches an interceptor (a
-// refusal by the gate, a body that cannot be decoded) and what ends without a word (a client that vanishes) count too.
+// Counts, times and logs every request once, when its response is over. This includes requests that never reach an
+// interceptor (refused by the gate, or not decodable) and those that end silently (a client that vanishes).
 import { Code } from "@connectrpc/connect";
 import type { Clock } from "../clock.js";
 import { addressKey } from "../port/address.js";
@@ -11,7 +11,7 @@ import { type Call, createCall, type Outcome } from "./call.js";
 import { reasonOf, type Status } from "./errors.js";
 
 export interface Observer {
-  /** Begins to watch a request; it is counted when its response is over. */
+  /** Starts watching a request, which is counted when its response is over. */
   begin(request: WireRequest, response: WireResponse, target: Parameters<typeof createCall>[0]): Call;
 }
 
@@ -19,7 +19,7 @@ export interface ObserverOptions {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly clock: Clock;
-  /** Procedures whose successes are not logged, however verbose the log: beats and probes. */
+  /** Procedures whose successes are never logged, at any log level: beats and probes. */
   readonly quiet?: ReadonlySet<string>;
 }
 
@@ -43,7 +43,7 @@ const httpStatus: Readonly<Record<Outcome, number>> = {
   [Code.Unauthenticated]: 401,
 };
 
-/** For answers that Connect gives by HTTP status alone. */
+/** For answers that Connect gives only by HTTP status. */
 const outcomeOfStatus: Readonly<Record<number, Outcome>> = {
   200: 0,
   400: Code.InvalidArgument,
@@ -87,8 +87,8 @@ export function createObserver(options: ObserverOptions): Observer {
 }
 
 /**
- * What the interceptors noted; else what went out on the wire, unless the client was gone before that: then the call is
- * canceled, whatever the handler thought.
+ * The outcome that the interceptors noted, else the one sent on the wire. If the client was gone before that, the call
+ * is canceled, whatever the handler returned.
  */
 function judge(call: Call, response: WireResponse, delivered: boolean, wireStatus: Outcome | undefined): Outcome {
   if (call.outcome !== undefined && call.outcome !== 0) return call.outcome;
@@ -96,19 +96,19 @@ function judge(call: Call, response: WireResponse, delivered: boolean, wireStatu
   return call.outcome ?? wireStatus ?? outcomeOfStatus[response.statusCode] ?? unstated(response.statusCode);
 }
 
-/** A status of 4xx blames the client, whichever it is. */
+/** A status of 4xx is the client's fault, whichever it is. */
 const unstated = (status: number): Outcome => (status >= 400 && status < 500 ? Code.InvalidArgument : Code.Unknown);
 
-/** Asks, when the response is over, whether the client took all of it. */
+/** Returns a function that tells, when the response is over, whether the client received all of it. */
 function deliveryOf(response: WireResponse): () => boolean {
   if (!("stream" in response)) return () => response.writableFinished;
-  // A client that cancels ends its half before it resets the stream, so that a handler may finish in good faith; one that
+  // A client that cancels ends its half before it resets the stream, so its handler may finish normally. A client that
   // has its answer resets, if at all, without an error code.
   const { stream } = response;
   return () => !stream.aborted && stream.rstCode === 0;
 }
 
-/** Counts one request; labels are bound once, for a lookup by labels costs more than the count. */
+/** Counts requests. Labels are bound once, since looking them up costs more than counting. */
 function createCounting(metrics: Metrics) {
   const bound = new Map<string, { inc(): void }>();
   const counterFor = (key: string, make: () => { inc(): void }) => {
@@ -128,21 +128,21 @@ function createCounting(metrics: Metrics) {
         metrics.grpcHandled.labels(method.parent.typeName, method.name, outcome === 0 ? "OK" : Code[outcome]),
       ).inc();
     }
-    // How long a stream lives says nothing about how fast the service is.
+    // The lifetime of a stream says nothing about the service's speed.
     if (!method || method.methodKind === "unary")
       metrics.httpDuration.labels(verb, endpoint).observe(durationMs / 1000);
   };
 }
 
-/** Lines about calls that one address may cause. What goes beyond is counted, and told of in one line. */
+/** Log lines that calls from one address may cause. Further ones are counted and reported in one line. */
 const linesOfAddress = { perSecond: 1, burst: 60 };
 const leftOutTellMs = 60_000;
-/** Addresses that are named in that line; the count is of all. */
+/** The most addresses named in that line. The count covers all. */
 const addressesMax = 5;
 
 type Lines = ReturnType<typeof createLines>;
 
-/** Bounds the lines that callers without credentials cause: a disk that they fill is ours. */
+/** Limits the log lines that callers without credentials cause, so that they cannot fill our disk. */
 function createLines(log: Log, nowMs: () => number) {
   const budget = createBudget(linesOfAddress);
   const addresses = new Set<string>();
@@ -156,7 +156,7 @@ function createLines(log: Log, nowMs: () => number) {
     addresses.clear();
   };
   return {
-    /** Whether a line may be written about a call from this address. */
+    /** Whether a line about a call from this address may be written. */
     allow: (address: string): boolean => {
       const now = nowMs();
       tell(now);
@@ -179,7 +179,7 @@ function logCall(
 ): void {
   if (outcome === 0 && (quiet?.has(call.endpoint) || !log.enabled("DEBUG"))) return;
   const { caller, peer } = call;
-  // Those who have shown who they are may be asked; and what we get wrong ourselves is always told.
+  // Identified callers can be asked to stop, and our own errors are always logged: neither is limited.
   if (outcome !== 0 && !isOurs(outcome) && caller === undefined && !lines.allow(peer.address)) return;
   const fields = {
     request_id: call.requestId,
@@ -198,14 +198,14 @@ function logFailure(log: Log, outcome: Code, error: Status | undefined, fields: 
   const failed = { ...fields, error_code: reason, reason: error?.message.slice(0, reasonCharsMax) };
   const cause = error?.cause;
   if (isOurs(outcome)) log.error("call failed", { ...failed, ...(cause instanceof Error ? { error: cause } : {}) });
-  // A flood that the limits turn away must not come back as a flood of lines; the metrics count it.
+  // A flood that the limits refuse must not become a flood of lines; the metrics count it.
   else if (outcome === Code.ResourceExhausted || outcome === Code.Canceled) log.debug("call failed", failed);
   else if (outcome === Code.Unavailable) log.warn("call failed", { ...failed, cause: messageOf(cause) });
-  // Callers being told no is the service at work: who is woken for it learns to overlook what matters.
+  // Refused calls are normal; log them at INFO so that nobody is paged.
   else log.info("call failed", { ...failed, cause: messageOf(cause) });
 }
 
-/** Connect repeats what a caller sent in its messages. */
+/** Connect's messages repeat what a caller sent. */
 const reasonCharsMax = 1_000;
 
 function isOurs(outcome: Outcome): boolean {

@@ -1,11 +1,11 @@
-// What each RPC asks of its caller, stated beside the RPCs and checked for completeness at start.
+// The requirements of each RPC for its caller, stated beside the RPCs and checked for completeness at start.
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import type { Policy } from "../access/permission.js";
 
 /** By procedure, such as "/lucid.node.v1.NodeService/GetNode". */
 export type Policies = ReadonlyMap<string, Policy>;
 
-/** The path of an RPC's requests. */
+/** The request path of an RPC. */
 export function procedureOf(method: DescMethod): string {
   let procedure = procedures.get(method);
   if (procedure === undefined) {
@@ -16,7 +16,7 @@ export function procedureOf(method: DescMethod): string {
 }
 const procedures = new WeakMap<DescMethod, string>();
 
-/** The policies of one service, one for each RPC; one left out does not compile. */
+/** The policies of one service, one per RPC. A missing one does not compile. */
 export function policiesOf<Service extends DescService>(
   service: Service,
   byMethod: { readonly [Name in keyof Service["method"]]: Policy },
@@ -30,7 +30,7 @@ export function policiesOf<Service extends DescService>(
   );
 }
 
-/** Throws, listing every fault, unless each RPC of the services has a policy that can be kept. */
+/** Throws, listing every fault, unless each RPC of the services has a policy that can be enforced. */
 export function assertPolicies(services: readonly DescService[], policies: Policies): void {
   const faults = services.flatMap((service) =>
     service.methods.flatMap((method) => {

@@ -32,12 +32,12 @@ interface Known {
   readonly answers: Map<DescFile, ReflectionAnswer>;
 }
 
-/** A tool asks a few questions and goes; a stream that asks more is none. */
+/** Tools ask a few questions and leave. A stream with more questions is not a tool's. */
 const questionsMax = 1_000;
 
 /**
- * Serves both versions, which differ in nothing but their name; the services are those to be listed. Each question counts
- * against its caller, since its answer may be a hundred times as long: `admit` throws to end the stream.
+ * Serves both versions, which differ only in name, and lists the given services. Each question counts against its
+ * caller, since its answer may be a hundred times as long: `admit` throws to end the stream.
  */
 export function mountReflection(
   router: ConnectRouter,
@@ -49,12 +49,12 @@ export function mountReflection(
     serverReflectionInfo: (requests, context) => reflectAll(known, requests, () => admit(context)),
   };
   router.service(ServerReflection, v1);
-  // The messages of v1alpha have the same fields under other type names, so the same generator speaks it.
+  // The messages of v1alpha have the same fields under other type names, so the same generator serves both.
   router.service(ServerReflectionAlpha, v1 as unknown as ServiceImpl<typeof ServerReflectionAlpha>);
 }
 
 function knowledgeOf(services: readonly DescService[]): Known {
-  // Error details are no part of any service's messages, yet tools need them to show an error.
+  // Error details belong to no service's messages, but tools need them to show an error.
   const roots = [...services.map((service) => service.file), file_google_rpc_error_details, file_google_rpc_status];
   const closure = roots.flatMap((file) => withDependencies(file));
   const files = new Map(closure.map((file): [string, DescFile] => [file.proto.name, file]));
@@ -65,7 +65,7 @@ async function* reflectAll(known: Known, requests: AsyncIterable<ReflectionReque
   let questions = 0;
   for await (const originalRequest of requests) {
     if (++questions > questionsMax) throw new ConnectError("Too many questions", Code.ResourceExhausted);
-    // The first one came in with the call.
+    // The first question was counted with the call.
     if (questions > 1) await admit();
     const messageResponse = answerOf(known, originalRequest.messageRequest);
     yield { validHost: originalRequest.host, originalRequest, messageResponse };
@@ -126,7 +126,7 @@ function fileAnswer({ answers }: Known, file: DescFile | undefined, asked: strin
   if (!file) return notFound(asked);
   const made = answers.get(file);
   if (made) return made;
-  // Dependencies come along, so that a tool needs one question only.
+  // Dependencies are included, so that a tool needs only one question.
   const files = new Set(withDependencies(file));
   const fileDescriptorProto = [...files].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
   const answer: ReflectionAnswer = { case: "fileDescriptorResponse", value: { fileDescriptorProto } };

@@ -1,4 +1,4 @@
-// Composes what stands between the port and the handlers, in the one order that is right:
+// Composes the layers between the port and the handlers, in the only correct order:
 // request id -> CORS -> observer -> gate (before the body) -> outcome -> errors -> validation -> own node -> handler.
 import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
@@ -39,31 +39,31 @@ export interface AdapterOptions {
   readonly routes: (router: ConnectRouter) => void;
   readonly gate: Gate;
   readonly validation: Validation;
-  /** Behind all others, outermost first. */
+  /** Run inside all others, outermost first. */
   readonly interceptors?: readonly Interceptor[];
   readonly observer: Observer;
   readonly health: HealthState;
-  /** Answered beside the RPCs. */
+  /** HTTP routes beside the RPCs. */
   readonly http: HttpRoutes;
   readonly cors: Cors;
   readonly reflection: boolean;
-  /** Largest request message in bytes by service name or procedure; elsewhere `defaultReadMaxBytes`. */
+  /** Bytes of the largest request message, by service name or procedure; `defaultReadMaxBytes` for all others. */
   readonly readMaxBytes?: Readonly<Record<string, number>>;
-  /** Ends every call when it aborts, with its reason: a ConnectError, best `Code.Unavailable`. */
+  /** When it aborts, every call ends with its reason: a ConnectError, best `Code.Unavailable`. */
   readonly shutdownSignal: AbortSignal;
   readonly clock: Clock;
-  /** Whose word is taken for a client's address. */
+  /** The proxies whose word for a client's address is trusted. */
   readonly proxies: Proxies;
-  /** How long the body of a request is waited for. */
+  /** How long to wait for the body of a request. */
   readonly bodyLimits?: Partial<ReaderLimits>;
-  /** Of all large messages that are worked on at one time; 256 MiB when absent. */
+  /** Bytes of all large messages in work at one time; 256 MiB when absent. */
   readonly largeBodiesMaxBytes?: number | undefined;
 }
 
 const defaultReadMaxBytes = 256 * 1024;
 const openReadMaxBytes = 16 * 1024;
 
-/** Everything that one port answers. */
+/** Everything that the main port answers. */
 export function createAdapter(options: AdapterOptions): WireHandler {
   const rpcs = createRpcs({
     routes: (router) => mountAll(router, options),
@@ -106,7 +106,7 @@ export function createAdapter(options: AdapterOptions): WireHandler {
   };
 }
 
-/** The same for a port of probes and metrics: health by gRPC and HTTP, and nothing else. */
+/** The same for the port of probes and metrics: only health, by gRPC and HTTP. */
 export function createProbeAdapter(
   options: Pick<AdapterOptions, "health" | "http" | "shutdownSignal" | "clock">,
 ): WireHandler {
@@ -143,7 +143,7 @@ function hooksOf(
     },
     begun: () => undefined,
     waits: () => undefined,
-    // The client has gone, or nothing could be written for another reason: the call is over in either case.
+    // Nothing can be written, because the client has gone or for another reason. The call is over either way.
     broken: () => void (response.writableEnded || response.destroy()),
   };
 }
@@ -153,14 +153,14 @@ function commonOptions(options: Pick<AdapterOptions, "shutdownSignal" | "bodyLim
     readMaxBytes: defaultReadMaxBytes,
     bodyLimits: options.bodyLimits,
     largeBodiesMaxBytes: options.largeBodiesMaxBytes,
-    // Proto field names and every implicit field: what a reader of the .proto expects to find. What nobody knows is
-    // refused by the scan of the body, which can say which names exist; this holds for what a scan might overlook.
+    // Proto field names and all implicit fields, as a reader of the .proto expects. The scan of the body refuses
+    // unknown fields and lists the known ones; `ignoreUnknownFields: false` covers what a scan might miss.
     jsonOptions: { alwaysEmitImplicit: true, useProtoFieldName: true, ignoreUnknownFields: false },
     shutdownSignal: options.shutdownSignal,
   };
 }
 
-/** Largest request of a method: its own limit, or that of its service; what needs no token is small. */
+/** The largest request of a method: its own limit or its service's. A request without a token must be small. */
 function readMaxBytesOf(method: DescMethod, { readMaxBytes = {}, gate }: AdapterOptions): number {
   if (gate.isOpen(method)) return openReadMaxBytes;
   return readMaxBytes[procedureOf(method)] ?? readMaxBytes[method.parent.typeName] ?? defaultReadMaxBytes;
@@ -172,7 +172,7 @@ function outerInterceptors(options: AdapterOptions): Interceptor[] {
 
 function mountAll(router: ConnectRouter, options: AdapterOptions): void {
   options.routes(withOptions(router, (_service, method) => ({ readMaxBytes: readMaxBytesOf(method, options) })));
-  // A service's own options replace the router's: these two ask for no token and need no validation.
+  // A service's own options replace the router's: health and reflection need neither a token nor validation.
   const open = {
     interceptors: outerInterceptors(options),
     requestGate: guarded(options, options.gate.admitOutsider),
@@ -185,7 +185,7 @@ function mountAll(router: ConnectRouter, options: AdapterOptions): void {
   mountReflection(openRouter, services, (context) => options.gate.admitOutsider(callOf(context)));
 }
 
-/** A router that registers each RPC by itself, with the options stated for it. */
+/** A router that registers each RPC separately, with its own options. */
 function withOptions(
   router: ConnectRouter,
   optionsOf: (service: DescService, method: DescMethod) => RpcOptions,
@@ -193,13 +193,13 @@ function withOptions(
   const self: ConnectRouter = {
     handlers: router.handlers,
     service: (service, implementation, options) => {
-      // Registers the methods that are not implemented too; the adapter takes the last registration of a path.
+      // This also registers methods that are not implemented; the adapter uses the last registration of a path.
       router.service(service, implementation, options);
       const handlers: Readonly<Record<string, unknown>> = implementation;
       for (const method of service.methods) {
         const handler = handlers[method.localName];
         if (typeof handler !== "function") continue;
-        // The implementation's type says that the handler fits the method; a list of methods cannot.
+        // The implementation's type proves that the handler fits the method; the type of a list of methods cannot.
         const bound: unknown = handler.bind(implementation);
         self.rpc(method, bound as never, options);
       }
@@ -213,7 +213,7 @@ function withOptions(
   return self;
 }
 
-/** The gate, its refusals shaped and counted like any other error: no interceptor sees them. */
+/** Runs the gate. Its refusals are shaped and counted like other errors, although no interceptor sees them. */
 function guarded({ clock }: AdapterOptions, admit: (call: Call) => Promise<void>) {
   return async (context: HandlerContext) => {
     const call = callOf(context);
@@ -229,7 +229,7 @@ function guarded({ clock }: AdapterOptions, admit: (call: Call) => Promise<void>
   };
 }
 
-/** The headers that one may give once, as they came. */
+/** The headers that may occur once, as received. */
 const headersOf = ({ headers }: WireRequest): Call["headers"] => ({
   get: (name) => {
     const value = headers[name];
@@ -237,7 +237,7 @@ const headersOf = ({ headers }: WireRequest): Call["headers"] => ({
   },
 });
 
-/** The caller's request id, when it can be logged and echoed as it is; else a new one. */
+/** The caller's request id if it is safe to log and echo, else a new one. */
 function requestIdOf(request: WireRequest): string {
   const given = request.headers["x-request-id"];
   return typeof given === "string" && /^[!-~]{1,128}$/.test(given) ? given : randomUUID();
@@ -254,7 +254,10 @@ function answerUnmatched(
   else answerStatus(request, response, 404, clock, requestId);
 }
 
-/** A request for an RPC by a method or with a content type that it does not have: a stranger's, whoever it is. */
+/**
+ * Answers a request for an RPC with a method or content type that the RPC does not have. It counts as a stranger's,
+ * whatever its token.
+ */
 async function answerMisfit(
   request: WireRequest,
   response: WireResponse,
@@ -288,7 +291,7 @@ function answerStatus(
 ): void {
   if (status === 405) response.setHeader("Allow", "POST");
   if (status === 429) response.setHeader("Retry-After", "60");
-  // Clients that wait for an answer to a stream on HTTP/1.1 would wait for ever.
+  // Without this, HTTP/1.1 clients that wait for a stream's answer would wait forever.
   if (status === 505) response.setHeader("Connection", "close");
   answerHttpError(request, response, status, reasons[status], { requestId, now: clock.now() });
 }
@@ -296,7 +299,7 @@ function answerStatus(
 const isGrpc = (request: WireRequest) =>
   mediaTypeOf(request.headers["content-type"])?.type.startsWith("application/grpc");
 
-/** gRPC by its headers alone; its clients do not read an HTTP status. */
+/** Answers gRPC by headers alone: its clients do not read an HTTP status. */
 function answerByHeaders(request: WireRequest, response: WireResponse, code: Code, message: string): void {
   const type = mediaTypeOf(request.headers["content-type"])?.type ?? "application/grpc";
   const headers = { "content-type": type, "grpc-status": String(code), "grpc-message": message };

@@ -1,4 +1,4 @@
-// Checks the shape of every request message by the rules in the .proto files, before a handler sees it.
+// Checks every request message against the rules in the .proto files, before a handler sees it.
 import {
   create,
   type DescField,
@@ -12,15 +12,15 @@ import { createValidator, type Validator, type Violation } from "@bufbuild/proto
 import { Failure, type FieldViolation } from "../failure.js";
 
 /**
- * A check by hand for a message that arrives too often for the general validator.
- * Answers what is wrong, nothing (`[]`) when all is well, or undefined to leave this message to the validator.
+ * A hand-written check for a message that arrives too often for the general validator.
+ * Returns the violations (`[]` if there are none), or undefined to leave this message to the validator.
  */
 export type PlainCheck = (message: Message) => readonly FieldViolation[] | undefined;
 
 export interface Validation {
-  /** @throws Failure 4001 that names each fault, in the schema's words */
+  /** @throws Failure 4001 that names each violation, in the schema's words */
   check(schema: DescMessage, message: Message): void;
-  /** Compiles the rules of all request types now; the first message of a type would otherwise wait up to 100 ms. */
+  /** Compiles the rules of all request types now. Otherwise the first message of a type would wait up to 100 ms. */
   warmUp(services: readonly DescService[]): void;
 }
 
@@ -61,7 +61,7 @@ function violationsOf(validator: Validator, schema: DescMessage, message: Messag
 
 function toFieldViolation(root: DescMessage, violation: Violation): FieldViolation {
   const path = pathToString(violation.field);
-  // A rule over several fields names the one to blame at the start of its text: "scaling_policy: is required".
+  // A rule on several fields names the field at fault at the start of its text: "scaling_policy: is required".
   const named = /^([a-z][a-z0-9_]*): (.+)$/s.exec(violation.message);
   const [, name = "", description = ""] = named ?? [];
   const field = messageAt(root, violation).fields.find((candidate) => candidate.name === name);

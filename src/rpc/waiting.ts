@@ -1,7 +1,8 @@
-// Calls whose body has not come: each holds some memory until its patience ends, so their number is bounded by connection
-// and by address. The oldest gives way: a body that is on its way follows its headers at once. Pure.
+// Calls that wait for their body. Each holds some memory until its time limit, so their number is bounded per
+// connection and per address. Beyond the bound the oldest call is given up, since an honest body follows its headers at
+// once. Pure.
 
-/** Of one connection, and of one address. A client may have a thousand calls at once whose bodies all come. */
+/** Per connection and per address. A client may have a thousand calls at once that all receive their bodies. */
 const perConnectionMax = 1_000;
 const perAddressMax = 2_000;
 
@@ -9,18 +10,18 @@ interface WaitingCall {
   giveUp: () => void;
 }
 
-/** In the order in which they began. */
+/** In order of their beginning. */
 type Waiting = Set<WaitingCall>;
 
 export interface WaitingCalls {
-  /** Lets a call in; where there are too many, the one that has waited for longest is given up. */
+  /** Adds a call. If there are too many, gives up the call that has waited longest. */
   enter(
     connection: object,
     address: string,
   ): {
-    /** The body is there, or the call is over. */
+    /** Called when the body has arrived or the call is over. */
     readonly done: () => void;
-    /** Says how the wait is ended. */
+    /** Receives a function that ends the wait. */
     readonly waits: (giveUp: () => void) => void;
   };
 }

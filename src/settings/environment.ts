@@ -1,6 +1,6 @@
-// Reads the settings, and is the only file that names the environment. Values come from the environment, else from .env,
-// else from CONFIG_FILE (both KEY=VALUE lines); names in any case. An empty value counts as absent. All problems are reported
-// at once.
+// Reads the settings; only this file names the environment. Each value comes from the environment, else from .env, else
+// from CONFIG_FILE (both KEY=VALUE lines). The case of names does not matter, and an empty value counts as absent. All
+// problems are reported at once.
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import { parseEnv } from "node:util";
@@ -11,7 +11,7 @@ import { readValue } from "./kinds.js";
 import { conflicts, settle } from "./rules.js";
 import { type Given, mapRows, type Rows, rows, type Settings } from "./settings.js";
 
-/** The settings cannot be used; `problems` names each variable and what is wrong with it. */
+/** The settings cannot be used. `problems` names each variable and its fault. */
 export class SettingsError extends StartError {
   override readonly name = "SettingsError";
   readonly problems: readonly string[];
@@ -24,7 +24,7 @@ export class SettingsError extends StartError {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Merges the environment with .env and CONFIG_FILE; names come out in capitals. @throws SettingsError */
+/** Merges the environment with .env and CONFIG_FILE. Names in the result are in capitals. @throws SettingsError */
 export function readEnvironment(environment: Environment = process.env, directory = process.cwd()): Environment {
   const merged: Record<string, string> = {};
   const take = (source: Environment) => {
@@ -54,13 +54,16 @@ function readLines(name: string, file: string): Environment | undefined {
   }
 }
 
-/** What the agent and the simulation take from the environment: secrets that should not be in the list of processes. */
+/**
+ * The tokens that the agent and the simulation take from the environment: they should not appear in the list of
+ * processes.
+ */
 export const readClientTokens = (environment: Environment = readEnvironment()) => ({
   token: environment.LUCID_TOKEN,
   enrollmentToken: environment.LUCID_ENROLLMENT_TOKEN,
 });
 
-/** Whether files with keys may be readable for their group. @throws SettingsError */
+/** Whether the group of a file with keys may read it. @throws SettingsError */
 export function readSecretsGroupReadable(environment: Environment = readEnvironment()): boolean {
   const { given, problems } = readRows({ allowed: rows.secretsGroupReadable }, environment);
   if (problems.length > 0) throw new SettingsError(problems);
@@ -71,13 +74,13 @@ export function readSecretsGroupReadable(environment: Environment = readEnvironm
 export function parseSettings(environment: Environment): Settings {
   const { given, problems } = readRows(rows, environment);
   const settings = settle(given, { hostname, packageVersion });
-  // A value that cannot be used has its own problem already; the rules go by its default.
+  // An invalid value has its own problem already, so the rules use its default.
   const all = [...problems, ...conflicts(settings, (name) => environment[name] !== undefined)];
   if (all.length > 0) throw new SettingsError(all);
   return settings;
 }
 
-/** What the variables say, and what is wrong with each. */
+/** The values of the variables, and each variable's problems. */
 function readRows<R extends Rows>(of: R, environment: Environment) {
   const problems: string[] = [];
   const given = mapRows(of, (row) => {
@@ -91,6 +94,6 @@ function readRows<R extends Rows>(of: R, environment: Environment) {
     if (row.kind === "file" && !existsSync(text)) problems.push(`${row.name}: ${text} does not exist`);
     return read.value ?? fallback;
   });
-  // The rows say of each field what kind of value is read for it; `mapRows` keeps their shape.
+  // Each row says which kind of value its field has; `mapRows` keeps the shape of the rows.
   return { given: given as Given<R>, problems };
 }

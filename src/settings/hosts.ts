@@ -1,7 +1,9 @@
-// Which hosts a URL of the settings leads to, and whether they are inside the cluster. Pure.
+// The hosts in a URL of the settings, and whether they are inside the cluster. Pure.
 import { isIPv4 } from "node:net";
 
-/** Hosts with their ports; a replica set has several, which no URL parser takes. None for a text that is no such URL. */
+/**
+ * Hosts with their ports. A replica set has several, which no URL parser accepts. Empty if the text is not such a URL.
+ */
 export const mongodbHosts = (url: string): string[] => {
   const hosts = /^mongodb(?:[+]srv)?:[/][/](?:[^@/]*@)?([^/?#@]+)(?:[/?].*)?$/.exec(url)?.[1]?.split(",") ?? [];
   return hosts.every((host) => host !== "" && URL.canParse(`mongodb://${host}`)) ? hosts : [];

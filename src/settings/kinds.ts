@@ -1,5 +1,5 @@
-// Which values a setting takes, by its kind: how the text of an environment variable is read, and what is said of a text that
-// cannot be read. Pure.
+// The kinds of settings: how the text of an environment variable is read, and the message for a text that is not valid.
+// Pure.
 import { isIPv6 } from "node:net";
 import * as v from "valibot";
 import { isEncryptionKey, keyRingWeakness } from "../access/keyring.js";
@@ -14,7 +14,7 @@ interface Choices {
   readonly choices: readonly string[];
 }
 interface Protocols {
-  /** With their colons, such as "https:". */
+  /** Including the colon, such as "https:". */
   readonly protocols: readonly string[];
 }
 
@@ -42,7 +42,7 @@ const url = ({ protocols }: Protocols) =>
 
 const truths = ["true", "1", "yes", "on"];
 
-/** What is one value. A kind's parameter is what a row of that kind has to say beside its name and its sentence. */
+/** Kinds with one value. A kind's parameter is what its rows state beside name and meaning. */
 const single = {
   flag: () =>
     v.pipe(
@@ -66,7 +66,7 @@ const single = {
       v.transform((text) => choices.find((choice) => choice.toLowerCase() === text.toLowerCase()) ?? text),
       v.picklist(choices, ({ input }) => `${input} is none of ${choices.join(", ")}`),
     ),
-  /** A file that exists; whether its content can be used is looked at before the start. */
+  /** A file that exists. Its content is checked before the start. */
   file: () => v.string(),
   /** A name or an address, without port or brackets. */
   host: () =>
@@ -79,7 +79,7 @@ const single = {
     ),
 } as const;
 
-/** What is one value and may be a secret or hold a password, so that no message repeats it. */
+/** Kinds with one value that may be or contain a secret, so messages never repeat it. */
 const silent = {
   url,
   mongodbUrl: () =>
@@ -100,7 +100,7 @@ const silent = {
     ),
 } as const;
 
-/** One of the parts that are joined by commas. */
+/** Kinds whose values are joined by commas; this is one part. */
 const listed = {
   origins: () =>
     v.pipe(
@@ -118,7 +118,7 @@ const listed = {
     ),
 } as const;
 
-/** The same, of what may hold a password. */
+/** The same, for parts that may contain a password. */
 const listedSilent = {
   namedUrls: () =>
     v.pipe(
@@ -132,34 +132,34 @@ const nameIn = (pair: string): string => pair.split("=", 1)[0] ?? "";
 
 const kinds = { ...single, ...silent, ...listed, ...listedSilent };
 
-/** A URL whose name was left out may hold a password where the name should be. */
+/** If the name of a URL was left out, the text before "=" may hold a password. */
 const shownName = (pair: string): string => (/^[\w .-]{1,64}=/.test(pair) ? nameIn(pair) : "");
 
 export type Kind = keyof typeof kinds;
 export type ListKind = keyof typeof listed | keyof typeof listedSilent;
-/** Kinds whose values no message repeats: a row of any other kind cannot be a secret. */
+/** Kinds whose values never appear in a message. A row of any other kind cannot be a secret. */
 export type SilentKind = keyof typeof silent | keyof typeof listedSilent;
 
-/** What a row of this kind says beside what all rows say. */
+/** What a row of this kind states beside the fields of all rows. */
 export type FieldsOf<K extends Kind> = Parameters<(typeof kinds)[K]> extends [infer Fields] ? Fields : unknown;
 
 type Read<K extends Kind> = v.InferOutput<ReturnType<(typeof kinds)[K]>>;
-/** What is read of a variable of this kind. */
+/** The value read from a variable of this kind. */
 export type ValueOf<K extends Kind> = K extends ListKind ? readonly Read<K>[] : Read<K>;
 
 type AnyRow = { [K in Kind]: { readonly kind: K } & FieldsOf<K> }[Kind];
 
 export interface Reading {
-  /** Undefined when the text is no value of this kind. Of a list, the parts that are. */
+  /** Undefined when the text is not a value of this kind. For a list, its valid parts. */
   readonly value: unknown;
-  /** Each with the part of the variable that it is about, "" for all of it. */
+  /** Each problem with the part of the variable that it is about; "" means the whole variable. */
   readonly problems: readonly { readonly part: string; readonly message: string }[];
 }
 
-/** The value that a text means for a row; every problem with it. */
+/** Reads a row's value from a text, with every problem found. */
 export function readValue(row: AnyRow, text: string): Reading {
   const isList = row.kind in listed || row.kind in listedSilent;
-  // The fields that a kind's function takes are those of its rows, which no type can say of any row.
+  // Each kind's function takes the fields of its own rows; no type can say that for an arbitrary row.
   const schema = (kinds[row.kind] as (row: AnyRow) => v.GenericSchema<string, unknown>)(row);
   const parts = isList ? partsOf(text) : [text];
   const readings = parts.map((part) => ({ part, ...v.safeParse(schema, part) }));

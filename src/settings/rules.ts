@@ -1,21 +1,21 @@
-// What no single variable can say: defaults that follow from other settings, production, Tor, and settings that belong
-// together. Pure.
+// Rules across settings: defaults that depend on other settings, production, Tor, and settings that belong together.
+// Pure.
 import { sharesSecret } from "../access/keyring.js";
 import { mongodbHosts, staysInside } from "./hosts.js";
 import { type Given, type Settings, settingRows } from "./settings.js";
 
-/** What defaults take from outside. Asked only where the variable is not set. */
+/** The machine's values for defaults. Read only if the variable is not set. */
 export interface Surroundings {
   readonly hostname: () => string;
   readonly packageVersion: () => string;
 }
 
-/** The settings of what was given. */
+/** Completes the given values to Settings. */
 export function settle(given: Given, { hostname, packageVersion }: Surroundings): Settings {
-  // In any case: "Production" must not lift the rules of production.
+  // In any case of letters: "Production" must not switch off the rules of production.
   const environment = given.environment.toLowerCase();
   const production = environment === "production";
-  // Reachable from outside only where somebody has decided to deploy it.
+  // The port is reachable from outside only where the service is deployed on purpose.
   const host = given.host ?? (production ? "::" : "127.0.0.1");
   const { heartbeat } = given;
   return {
@@ -40,8 +40,9 @@ const tlsOf = ({ certFile, keyFile, clientCaFile }: Given["tls"]): Settings["tls
   certFile === undefined || keyFile === undefined ? undefined : { certFile, keyFile, clientCaFile };
 
 /**
- * What the settings lack or hold against each other, a sentence each that begins with a variable's name and repeats no secret.
- * @param isSet whether the variable has been given a value, be it a bad one, so that it is told of once
+ * The settings that are missing or contradict each other: a sentence each that begins with a variable's name and
+ * contains no secret.
+ * @param isSet whether the variable has a value, even an invalid one, so that no fault is reported twice
  */
 export function conflicts(settings: Settings, isSet: (name: string) => boolean): string[] {
   return [
@@ -71,7 +72,7 @@ function productionProblems({ encryptionKey }: Settings, isSet: (name: string) =
   ];
 }
 
-/** Under TOR_ONLY every outbound URL must lead to an onion or stay inside the cluster: nothing goes through a proxy. */
+/** Under TOR_ONLY every outbound URL must lead to an onion or stay inside the cluster: a proxy is not used yet. */
 function torProblems({ mongodb, redisUrl, externalHealthUrls }: Settings): string[] {
   const stores: [string, string][] = [
     ...mongodbHosts(mongodb.url ?? "").map((host): [string, string] => ["MONGODB_URL", `mongodb://${host}`]),

@@ -1,14 +1,14 @@
-// What can be set from outside: a row of data for each variable. All else follows from the rows: the type Settings, what
+// The settings as data: a row for each variable. Everything else follows from the rows: the type Settings, what
 // environment.ts reads, and the tables of docs/operations.md (`make generate`). To add a setting, add its row. Pure.
 import type { FieldsOf, Kind, SilentKind, ValueOf } from "./kinds.js";
 
 type RowOf<K extends Kind> = FieldsOf<K> & {
-  /** Of the variable, in capitals; read in any case. */
+  /** The variable's name in capitals. Any case is accepted. */
   readonly name: string;
   readonly kind: K;
-  /** What it is for, in Markdown: all that operators read of it beside its default and its bounds. */
+  /** Its purpose, in Markdown. Operators read this, the default and the bounds. */
   readonly meaning: string;
-  /** In words, as Markdown: the default of what is `derived`, or what it means that an `optional` one is not set. */
+  /** Markdown text for the default of a `derived` row, or for an `optional` one that is not set. */
   readonly words?: string;
   readonly requiredInProduction?: true;
 } & Fallback &
@@ -16,17 +16,17 @@ type RowOf<K extends Kind> = FieldsOf<K> & {
     ? { /** A key, or what may hold a password: belongs where secrets are kept. */ readonly secret: true }
     : { readonly secret?: never });
 
-/** What a variable that is not set means. */
+/** The meaning of a variable that is not set. */
 type Fallback =
   /** The value of this text. */
   | { readonly default: string }
-  /** A value that `settle` in rules.ts makes of other settings or of the machine. */
+  /** `settle` in rules.ts derives the value from other settings or from the machine. */
   | { readonly derived: true; readonly words: string }
   /** No value. */
   | { readonly optional: true; readonly words: string };
 
 export type Row = { [K in Kind]: RowOf<K> }[Kind];
-/** Rows where their values are in Settings. */
+/** Rows, arranged like their values in Settings. */
 export interface Rows {
   readonly [field: string]: Row | Rows;
 }
@@ -53,19 +53,20 @@ const ports = {
 const identity = {
   environment: {
     ...{ name: "ENVIRONMENT", kind: "text", default: "development" },
-    meaning: "`production`, in any case, requires what is marked so, refuses weak keys and listens to the outside",
+    meaning:
+      "`production` (in any case of letters) makes the settings marked so required, refuses weak keys and listens on all addresses",
   },
   serviceName: {
     ...{ name: "SERVICE_NAME", kind: "text", default: "node-management-service" },
-    meaning: "as told in logs, metrics and GetServiceInfo",
+    meaning: "shown in logs, metrics and GetServiceInfo",
   },
   version: {
     ...{ name: "VERSION", kind: "text", derived: true, words: "the version of the package" },
-    meaning: "as told in logs, metrics and GetServiceInfo",
+    meaning: "shown in logs, metrics and GetServiceInfo",
   },
   replicaName: {
     ...{ name: "HOSTNAME", kind: "text", derived: true, words: "the machine's" },
-    meaning: "the beginning of this replica's id, as told in logs",
+    meaning: "the first part of this replica's id, shown in logs",
   },
 } as const satisfies Rows;
 
@@ -73,17 +74,17 @@ const dataDirectory = {
   dataDir: {
     ...{ name: "DATA_DIR", kind: "text", default: "./data" },
     meaning:
-      "the embedded store where there is no `MONGODB_URL`, and keys the service made for itself; one process owns it",
+      "folder of the embedded store (without `MONGODB_URL`) and of the keys that the service made; only one process may use it",
   },
   emptyStoreAllowed: {
     ...{ name: "ALLOW_EMPTY_STORE", kind: "flag", default: "false" },
     meaning:
-      "begins an empty store although there was one in `DATA_DIR` whose `lucid.db` is empty or gone; for one start",
+      "begins an empty store although `DATA_DIR` held one before and its `lucid.db` is empty or missing; set it for one start only",
   },
   storeCheckBytesMax: {
     ...{ name: "STORE_CHECK_SIZE_MAX", kind: "integer", min: 0, max: 1_099_511_627_776, default: "1073741824" },
     meaning:
-      "bytes up to which `lucid.db` is checked (`PRAGMA quick_check`) at each start, some seconds for 1 GiB; 0 checks none",
+      "the largest `lucid.db`, in bytes, that is checked at each start (`PRAGMA quick_check`, some seconds for 1 GiB); 0 never checks",
   },
 } as const satisfies Rows;
 
@@ -91,11 +92,12 @@ const mongodb = {
   url: {
     ...{ name: "MONGODB_URL", kind: "mongodbUrl", secret: true, optional: true, words: "none" },
     requiredInProduction: true,
-    meaning: "MongoDB 5.0 or later, with credentials and TLS in the URL: documents live there in place of `DATA_DIR`",
+    meaning:
+      "MongoDB 5.0 or later, with credentials and TLS options in the URL; documents are stored there instead of in `DATA_DIR`",
   },
   database: {
     ...{ name: "MONGODB_DATABASE", kind: "text", default: "lucid" },
-    meaning: "the database there",
+    meaning: "the database in MongoDB",
   },
 } as const satisfies Rows;
 
@@ -104,7 +106,7 @@ const redis = {
     ...{ name: "REDIS_URL", kind: "url", protocols: ["redis:", "rediss:"], secret: true },
     ...{ optional: true, words: "none", requiredInProduction: true },
     meaning:
-      "limits and wake-up calls over all replicas; required for more than one. `?tlsCAFile=` names authorities to trust. A Redis that stands alone, with replicas or not; see [Redis](#redis)",
+      "shares limits and wake-up calls among replicas; required for more than one replica. `?tlsCAFile=` names the authorities to trust. A single server, with or without replicas; see [Redis](#redis)",
   },
 } as const satisfies Rows;
 
@@ -113,97 +115,97 @@ const keys = {
     ...{ name: "JWT_SECRET_KEY", kind: "keyRing", secret: true, requiredInProduction: true },
     ...{ optional: true, words: "made and kept in `DATA_DIR`" },
     meaning:
-      "signs tokens; `kid:secret` pairs joined by commas rotate: the first signs, all verify; 32 bytes or more each",
+      "signs tokens. For rotation give several pairs: the first signs, all verify; each secret has 32 bytes or more",
   },
   jwtPrivilegedSecretKey: {
     ...{ name: "JWT_PRIVILEGED_SECRET_KEY", kind: "keyRing", secret: true, requiredInProduction: true },
     ...{ optional: true, words: "none" },
-    meaning: "when set, only it signs and verifies payer, admin, refresh and enrolment tokens",
+    meaning: "if set, only this key signs and verifies payer, admin, refresh and enrolment tokens",
   },
   encryptionKey: {
     ...{ name: "ENCRYPTION_KEY", kind: "key", secret: true, requiredInProduction: true },
     ...{ optional: true, words: "made and kept in `DATA_DIR`" },
-    meaning: "seals payout addresses, signs challenges (of enrolment and of PoOT) and page tokens",
+    meaning: "encrypts payout addresses; signs challenges (enrolment and PoOT) and page tokens",
   },
   newSecretsAllowed: {
     ...{ name: "ALLOW_NEW_SECRETS", kind: "flag", default: "false" },
     meaning:
-      "makes new keys although there is a store in `DATA_DIR`, whose tokens and sealed payout addresses are lost by it",
+      "makes new keys although there is a store in `DATA_DIR`; its tokens and encrypted payout addresses become useless",
   },
   secretsGroupReadable: {
     ...{ name: "SECRETS_GROUP_READABLE", kind: "flag", default: "false" },
     meaning:
-      "takes `secrets.json`, `agent.json` and `TLS_KEY_FILE` also with mode 640 or 440; any mode wider than 600 is refused otherwise. Kubernetes mounts secrets with 644 unless the volume says `defaultMode: 0440`. A volume with an `fsGroup` wants `fsGroupChangePolicy: OnRootMismatch`, or each mount makes its files 660",
+      "also accepts mode 640 or 440 for `secrets.json`, `agent.json` and `TLS_KEY_FILE`; otherwise any mode wider than 600 is refused. Kubernetes mounts secrets with 644 unless the volume says `defaultMode: 0440`. A volume with an `fsGroup` needs `fsGroupChangePolicy: OnRootMismatch`, or each mount sets its files to 660",
   },
   tokenTtlMaxMs: {
     ...{ name: "TOKEN_TTL_MAX", kind: "seconds", min: 60, max: 86_400, default: "86400" },
     meaning:
-      "the longest that a token lives which the service issues, refresh tokens among them; a longer `ttl` of IssueToken is refused, what lives longer unasked is cut",
+      "the longest lifetime of a token that the service issues, including refresh tokens; IssueToken refuses a longer `ttl`, and longer default lifetimes are shortened to it",
   },
 } as const satisfies Rows;
 
 const heartbeat = {
   intervalMs: {
     ...{ name: "NODE_HEARTBEAT_INTERVAL", kind: "seconds", min: 1, max: 3600, default: "30" },
-    meaning: "between beats; longer when the fleet is so large that `HEARTBEAT_RATE_MAX` would be exceeded",
+    meaning: "time between beats; longer for a fleet so large that it would exceed `HEARTBEAT_RATE_MAX`",
   },
   graceMs: {
     ...{ name: "HEARTBEAT_GRACE", kind: "seconds", min: 1, max: 86_400, derived: true, words: "max(interval, 10)" },
-    meaning: "silence beyond the interval before DISCONNECTED",
+    meaning: "silence after the interval until a node is DISCONNECTED",
   },
   lostAfterMs: {
     ...{ name: "HEARTBEAT_LOST_AFTER", kind: "seconds", min: 1, max: 604_800 },
     ...{ optional: true, words: "max(300, 2 x (interval + grace))" },
-    meaning: "silence before LOST",
+    meaning: "silence until a node is LOST",
   },
   rateMax: {
     ...{ name: "HEARTBEAT_RATE_MAX", kind: "integer", min: 1, max: 1_000_000, default: "2000" },
-    meaning: "beats a second of a replica",
+    meaning: "beats per second and replica",
   },
   streamsMax: {
     ...{ name: "STREAMS_MAX", kind: "integer", min: 1, max: 1_000_000, default: "20000" },
-    meaning: "streams of a replica",
+    meaning: "streams per replica",
   },
   streamLifetimeMs: {
     ...{ name: "STREAM_LIFETIME", kind: "seconds", min: 1, max: 86_400, default: "1800" },
-    meaning: "a stream is renewed after this, give or take a fifth",
+    meaning: "a stream is renewed after this time, plus or minus a fifth",
   },
   commandTimeoutMs: {
     ...{ name: "NODE_COMMAND_TIMEOUT", kind: "seconds", min: 1, max: 3600, default: "60" },
-    meaning: "a connected node answers start, stop or restart within this, else ERROR",
+    meaning: "a connected node that does not answer start, stop or restart in this time goes to ERROR",
   },
 } as const satisfies Rows;
 
 const shutdown = {
   drainWindowMs: {
     ...{ name: "DRAIN_WINDOW", kind: "seconds", min: 0, max: 600, default: "5" },
-    meaning: "over which streams end at shutdown",
+    meaning: "time over which streams end at shutdown",
   },
 } as const satisfies Rows;
 
 const resources = {
   collectionIntervalMs: {
     ...{ name: "RESOURCE_COLLECTION_INTERVAL", kind: "seconds", min: 1, max: 86_400, default: "60" },
-    meaning: "between samples of a machine",
+    meaning: "time between samples of a machine",
   },
   retentionDays: {
     ...{ name: "RESOURCE_RETENTION_DAYS", kind: "integer", min: 1, max: 3650, default: "90" },
-    meaning: "how many days samples and cleared alerts are kept (what came of them by the hour: a year)",
+    meaning: "days that samples and cleared alerts are kept (hourly figures: a year)",
   },
   cleanupIntervalMs: {
     ...{ name: "RESOURCE_CLEANUP_INTERVAL", kind: "seconds", min: 1, max: 86_400, default: "3600" },
-    meaning: "how often older ones are taken away",
+    meaning: "how often older samples and alerts are deleted",
   },
 } as const satisfies Rows;
 
 const poot = {
   validationTimeoutMs: {
     ...{ name: "POOT_VALIDATION_TIMEOUT", kind: "seconds", min: 1, max: 3600, default: "30" },
-    meaning: "a proof that is not judged within this is refused, its nonce unspent",
+    meaning: "a proof not judged in this time is refused; its nonce can still be used",
   },
   outputBytesMax: {
     ...{ name: "MAX_OUTPUT_DATA_SIZE", kind: "integer", min: 1, max: 1_048_576, default: "1048576" },
-    meaning: "bytes of a proof's output",
+    meaning: "largest output of a proof, in bytes",
   },
   clockSkewMs: {
     ...{ name: "POOT_CLOCK_SKEW_SECONDS", kind: "seconds", min: 0, max: 3600, default: "60" },
@@ -211,7 +213,7 @@ const poot = {
   },
   challengesRequired: {
     ...{ name: "POOT_CHALLENGES_REQUIRED", kind: "flag", default: "false" },
-    meaning: "takes only nonces that IssuePoOTChallenge has given",
+    meaning: "accepts only nonces from IssuePoOTChallenge",
   },
   sharedOutputEvents: {
     ...{ name: "POOT_SHARED_OUTPUT_EVENTS", kind: "flag", default: "false" },
@@ -222,18 +224,18 @@ const poot = {
 const signatures = {
   hardwareValidationEnabled: {
     ...{ name: "HARDWARE_VALIDATION_ENABLED", kind: "flag", default: "false" },
-    meaning: "takes only proofs that are signed by the node's pinned key",
+    meaning: "accepts only proofs signed with the node's pinned key",
   },
 } as const satisfies Rows;
 
 const payouts = {
   payoutBatchSize: {
     ...{ name: "PAYOUT_BATCH_SIZE", kind: "integer", min: 1, max: 1000, default: "100" },
-    meaning: "read and checked; used by payouts, which are not built yet",
+    meaning: "read and checked; for payouts, which are not built yet",
   },
   payoutAddressCooldownMs: {
     ...{ name: "PAYOUT_ADDRESS_COOLDOWN", kind: "seconds", min: 0, max: 2_592_000, default: "86400" },
-    meaning: "wait after a payout address changes",
+    meaning: "waiting time after a payout address changes",
   },
 } as const satisfies Rows;
 
@@ -241,7 +243,7 @@ const perMinute = { kind: "integer", min: 1, max: 10_000_000 } as const;
 const rateLimits = {
   enabled: {
     ...{ name: "RATE_LIMIT_ENABLED", kind: "flag", default: "true" },
-    meaning: "the limits below",
+    meaning: "switches the limits below on or off",
   },
   authenticated: {
     ...{ name: "RATE_LIMIT_PER_MINUTE", ...perMinute, default: "1000" },
@@ -249,7 +251,7 @@ const rateLimits = {
   },
   admin: {
     ...{ name: "RATE_LIMIT_ADMIN_PER_MINUTE", ...perMinute, default: "10000" },
-    meaning: "the same, of an admin",
+    meaning: "calls of one admin",
   },
   public: {
     ...{ name: "RATE_LIMIT_PUBLIC_PER_MINUTE", ...perMinute, default: "100" },
@@ -261,7 +263,7 @@ const rateLimits = {
   },
   payout: {
     ...{ name: "RATE_LIMIT_PAYOUT_PER_MINUTE", ...perMinute, default: "50" },
-    meaning: "calls of one subject about payouts",
+    meaning: "payout calls of one subject",
   },
 } as const satisfies Rows;
 
@@ -269,22 +271,22 @@ const callers = {
   maxRequestBytes: {
     ...{ name: "MAX_REQUEST_SIZE", kind: "integer", min: 1024, max: 104_857_600, default: "10485760" },
     meaning:
-      "bytes of a BatchValidatePoOT request; ValidatePoOT takes up to 1.5 MiB of it, any other RPC 256 KiB; a batch in JSON 5 MiB at most",
+      "largest BatchValidatePoOT request, in bytes; ValidatePoOT takes at most 1.5 MiB of it, any other RPC 256 KiB, a batch in JSON 5 MiB",
   },
   connectionsPerAddressMax: {
     ...{ name: "CONNECTIONS_PER_ADDRESS_MAX", kind: "integer", min: 1, max: 1_000_000, default: "10000" },
     meaning:
-      "connections of one IPv4 address or one IPv6 /64, half of all at most; trusted proxies have no such limit. A fleet behind one NAT or a balancer that rewrites addresses needs a larger one, or its balancer in `TRUSTED_PROXIES`",
+      "connections of one IPv4 address or one IPv6 /64, at most half of all connections; trusted proxies have no such limit. Raise it for a fleet behind one NAT or address-rewriting balancer, or add the balancer to `TRUSTED_PROXIES`",
   },
   trustedProxies: {
     ...{ name: "TRUSTED_PROXIES", kind: "ranges", default: "" },
-    meaning: "proxies whose `X-Forwarded-For` is believed; behind one of them limits by address count the client's own",
+    meaning: "proxies whose `X-Forwarded-For` is believed; limits by address then count the client's address",
   },
   corsAllowedOrigins: {
     ...{ name: "CORS_ALLOWED_ORIGINS", kind: "origins", default: "" },
     meaning: "browsers' origins",
   },
-  // What a stranger may ask at length is offered where somebody develops.
+  // Reflection shows strangers the whole API, so it is on only in development.
   reflectionEnabled: {
     ...{ name: "REFLECTION_ENABLED", kind: "flag", derived: true, words: "true; in production false" },
     meaning: "gRPC reflection",
@@ -294,15 +296,15 @@ const callers = {
 const tls = {
   certFile: {
     ...{ name: "TLS_CERT_FILE", kind: "file", optional: true, words: "none" },
-    meaning: "TLS on the main port, with `TLS_KEY_FILE`; files that are replaced are taken up within 10 s",
+    meaning: "TLS on the main port, with `TLS_KEY_FILE`; replaced files are loaded within 10 s",
   },
   keyFile: {
     ...{ name: "TLS_KEY_FILE", kind: "file", optional: true, words: "none" },
-    meaning: "the key of `TLS_CERT_FILE`",
+    meaning: "the private key of `TLS_CERT_FILE`",
   },
   clientCaFile: {
     ...{ name: "TLS_CLIENT_CA_FILE", kind: "file", optional: true, words: "none" },
-    meaning: "requires client certificates that one of these authorities has signed",
+    meaning: "requires client certificates signed by one of these authorities",
   },
 } as const satisfies Rows;
 
@@ -310,38 +312,38 @@ const log = {
   level: {
     ...{ name: "LOG_LEVEL", kind: "choice", default: "INFO" },
     choices: ["DEBUG", "INFO", "WARNING", "ERROR"],
-    meaning: "the least that is written",
+    meaning: "the lowest level that is written",
   },
   format: {
     ...{ name: "LOG_FORMAT", kind: "choice", default: "json" },
     choices: ["json", "standard"],
-    meaning: "`standard` writes lines for people",
+    meaning: "`standard` writes lines for people to read",
   },
 } as const satisfies Rows;
 
 const outbound = {
   externalHealthUrls: {
     ...{ name: "EXTERNAL_HEALTH_URLS", kind: "namedUrls", secret: true, default: "" },
-    meaning: "asked for the health report",
+    meaning: "services to check for the health report",
   },
   torOnly: {
     ...{ name: "TOR_ONLY", kind: "flag", default: "false" },
-    meaning: "refuses the store, Redis and health URLs that are neither onions nor inside the cluster",
+    meaning: "refuses URLs of the store, Redis and health checks that lead neither to an onion nor inside the cluster",
   },
   torProxyUrl: {
     ...{ name: "TOR_PROXY_URL", kind: "url", protocols: ["socks5:", "socks5h:", "http:"], secret: true },
     ...{ optional: true, words: "none" },
-    meaning: "read and checked; nothing goes through the proxy yet, so `TOR_ONLY` refuses the same with it",
+    meaning: "read and checked, but the proxy is not used yet, so `TOR_ONLY` refuses the same URLs with it",
   },
 } as const satisfies Rows;
 
-/** All rows, where their values are in Settings. Problems are told in this order. */
+/** All rows, arranged like their values in Settings. Problems are reported in this order. */
 export const rows = {
   ...{ ...ports, ...identity, ...dataDirectory, mongodb, ...redis, ...keys, heartbeat, ...shutdown, resources },
   ...{ poot, ...signatures, ...payouts, rateLimits, ...callers, tls, log, ...outbound },
 } as const satisfies Rows;
 
-/** The same rows in the same order, as operators read them. */
+/** The same rows in the same order, grouped for operators. */
 const groups: Readonly<Record<string, Rows>> = {
   "Ports and addresses": ports,
   "What this service is called": identity,
@@ -359,16 +361,16 @@ const groups: Readonly<Record<string, Rows>> = {
 
 const isRow = (entry: Row | Rows): entry is Row => typeof entry.kind === "string";
 
-/** The rows of a group and of what is in it. */
+/** The rows of a group and of its subgroups. */
 export const rowsIn = (of: Rows): Row[] =>
   Object.values(of).flatMap((entry) => (isRow(entry) ? [entry] : rowsIn(entry)));
 
-/** Every variable with its group: for tables, and for programs that write or judge settings. */
+/** Every variable with its group, for tables and for programs that write or check settings. */
 export const settingRows: readonly (Row & { readonly group: string })[] = Object.entries(groups).flatMap(
   ([group, of]) => rowsIn(of).map((row) => ({ ...row, group })),
 );
 
-/** The rows replaced by what `read` says of each. */
+/** Replaces each row by the result of `read`. */
 export function mapRows(of: Rows, read: (row: Row) => unknown): Record<string, unknown> {
   return Object.fromEntries(
     Object.entries(of).map(([field, entry]) => [field, isRow(entry) ? read(entry) : mapRows(entry, read)]),
@@ -381,7 +383,7 @@ type Value<R> = R extends { readonly choices: readonly (infer Choice)[] }
     ? ValueOf<K>
     : never;
 
-/** What the variables say, by the rows; undefined for those that are not set and have no default of their own. */
+/** The variables' values, arranged like the rows; undefined for a variable that is not set and has no fixed default. */
 export type Given<R = typeof rows> = {
   readonly [Field in keyof R]: R[Field] extends { readonly kind: Kind }
     ? R[Field] extends { readonly default: string }
@@ -390,7 +392,7 @@ export type Given<R = typeof rows> = {
     : Given<R[Field]>;
 };
 
-/** What the service runs by: times in milliseconds, nothing undefined but what is optional. */
+/** The service's settings: times in milliseconds; only optional settings may be undefined. */
 type Settled<R> = {
   readonly [Field in keyof R]: R[Field] extends { readonly kind: Kind }
     ? R[Field] extends { readonly optional: true }
@@ -399,13 +401,13 @@ type Settled<R> = {
     : Settled<R[Field]>;
 };
 
-/** These are made of several variables. */
+/** Settings that are made of several variables. */
 interface Joined {
   /** Undefined: cleartext. */
   readonly tls:
     | { readonly certFile: string; readonly keyFile: string; readonly clientCaFile: string | undefined }
     | undefined;
-  /** Calls a window, by who calls and what. Undefined: nobody is limited. */
+  /** Calls per window, by caller and kind of call. Undefined: there is no limit. */
   readonly rateLimits: (Omit<Settled<typeof rateLimits>, "enabled"> & { readonly windowMs: number }) | undefined;
   /** By name. */
   readonly externalHealthUrls: Readonly<Record<string, string>>;

@@ -1,9 +1,9 @@
-// Places in an index, the same on both engines: a cursor of one page is read by whichever engine reads the next.
+// Positions in an index, the same on both engines: one engine can read the cursor that the other made.
 import assert from "node:assert/strict";
 import type { CollectionDefinition, Cursor, IndexDefinition, Scalar } from "./collection.js";
 import { valueAt } from "./filter.js";
 
-/** The index over `_id`, which every collection has. */
+/** The index on `_id`, which every collection has. */
 export const idIndex: IndexDefinition = { name: "_id_", key: ["_id"], unique: true };
 
 /** @throws AssertionError when the collection has no such index */
@@ -13,10 +13,10 @@ export function indexOf({ name, indexes }: CollectionDefinition, index: string):
   return found;
 }
 
-/** The fields whose values make a cursor, in order. */
+/** The paths whose values make a cursor, in order. */
 export const cursorPaths = ({ key }: IndexDefinition): string[] => [...new Set([...key, "_id"])];
 
-/** Where a document stands in an index. */
+/** The position of a document in an index. */
 export const cursorOf = (index: IndexDefinition, document: object): Cursor =>
   cursorPaths(index).map((path) => {
     const value = valueAt(document, path) as Scalar | undefined;

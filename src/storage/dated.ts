@@ -1,20 +1,22 @@
-// Reads new documents by their date, which the store's clock gives. Each replica learns so within seconds which tokens are
-// revoked and which enrolments were reset.
+// Polls for new documents by their date, which the store's clock gives. Each replica learns this way, within seconds,
+// which tokens are revoked and which enrolments were reset.
 import type { Clock } from "../clock.js";
 import type { Cursor, Page } from "./collection.js";
 import { pages } from "./pages.js";
 
-/** A write may land this long after it was dated, and clocks differ a little. */
+/** A document may be written this long after its date, and clocks differ a little. */
 const marginMs = 60_000;
-/** All are read again this often: one dated far from the store's clock hides none, and is not missed for long. */
+/**
+ * All documents are read again this often, so that a document dated far from the store's clock is not missed for long.
+ */
 const wholeMs = 300_000;
 
 /**
- * Answers how to look: each look hands over what has come since the last one, some of it again. Rejects when the store is
- * away; the next look goes on from the last one that came through.
+ * Returns a look: each call hands over the documents since the last one, some of them again. It rejects when the store
+ * is away; the next look then continues from the last one that succeeded.
  */
 export function createDatedReader<T>(parts: {
-  /** The documents dated from then on, a page at a time. */
+  /** The documents dated `since` or later, a page at a time. */
   readonly page: (since: Date, after?: Cursor) => Promise<Page<T>>;
   readonly take: (document: T) => void;
   /** The store's clock. */
@@ -26,8 +28,8 @@ export function createDatedReader<T>(parts: {
   return async () => {
     const beganMs = parts.clock.monotonicMs();
     const whole = readUntil === undefined || beganMs - wholeAtMs >= wholeMs;
-    // Asked before the documents are read: what is dated later is for the next look. What documents say of themselves
-    // counts for nothing here.
+    // Read the clock before the documents: a document with a later date is for the next look. The documents' own dates
+    // do not move the starting point.
     const now = await parts.storeNow();
     const since = new Date(whole ? 0 : (readUntil?.getTime() ?? 0) - marginMs);
     for await (const documents of pages((after) => parts.page(since, after))) {

@@ -1,12 +1,12 @@
-// What a filter means, as MongoDB means it. The embedded engine judges documents with it; SQL only narrows what it judges.
-// Pure: filters are taken as supported.ts has let them through.
+// Evaluates a filter as MongoDB does. The embedded engine judges documents with it; SQL only narrows the candidates.
+// Pure: supported.ts has checked every filter before.
 import type { Condition, Filter, Scalar } from "./collection.js";
 
 export type Fields = Readonly<Record<string, unknown>>;
 export type Operator = "$eq" | "$ne" | "$gt" | "$gte" | "$lt" | "$lte" | "$in" | "$exists";
 type Test = (found: readonly unknown[]) => boolean;
 
-/** One demand on one path. `wanted` is an array for $in, true or false for $exists, else a scalar. */
+/** One condition on one path. `wanted` is an array for $in, true or false for $exists, else a scalar. */
 export interface Demand {
   readonly path: string;
   readonly operator: Operator;
@@ -18,7 +18,7 @@ export function matches(filter: Filter, document: object): boolean {
   return compileFilter(filter)(document);
 }
 
-/** The same as a function, for judging many documents by one filter. */
+/** The same as a function, to judge many documents by one filter. */
 export function compileFilter(filter: Filter): (document: object) => boolean {
   const parts = Object.entries(filter).map(([key, value]) => compilePart(key, value));
   return (document) => parts.every((part) => part(document));
@@ -60,7 +60,7 @@ export function demandsOf(path: string, condition: Condition): Demand[] {
   return Object.entries(condition).map(([operator, wanted]) => ({ path, operator: operator as Operator, wanted }));
 }
 
-/** The demands that hold for every match: those of the filter itself and of $and at any depth, none of $or. */
+/** The demands that every match meets: those of the filter and of $and at any depth, but none of $or. */
 export function requiredDemands(filter: Filter): Demand[] {
   return Object.entries(filter).flatMap(([key, value]) => {
     if (key === "$or") return [];
@@ -69,7 +69,7 @@ export function requiredDemands(filter: Filter): Demand[] {
   });
 }
 
-/** The ids that _id equality or $in leaves, or undefined when the filter does not bind _id. */
+/** The ids allowed by _id equality or $in; undefined when the filter does not bind _id. */
 export function boundIds(filter: Filter): readonly string[] | undefined {
   const demands = requiredDemands(filter).filter(({ path }) => path === "_id");
   const one = demands.find(({ operator }) => operator === "$eq");
@@ -79,8 +79,9 @@ export function boundIds(filter: Filter): readonly string[] | undefined {
 }
 
 /**
- * Every value the path leads to: `undefined` for a missing field, and of an array its elements and then the array itself.
- * Inside an array only its objects are followed, so a path through an array of scalars leads nowhere, not to "missing".
+ * Every value that the path leads to: `undefined` for a missing field; for an array its elements and then the array
+ * itself. Inside an array only objects are followed, so a path through an array of scalars finds nothing, not a missing
+ * field.
  */
 function collect(value: unknown, names: readonly string[], depth: number, found: unknown[]): void {
   const name = names[depth];
@@ -96,7 +97,7 @@ function collect(value: unknown, names: readonly string[], depth: number, found:
   }
 }
 
-/** The one value at a path that crosses no array; `undefined` when missing. */
+/** The one value at a path that crosses no array; `undefined` if missing. */
 export function valueAt(document: object, path: string): unknown {
   let value: unknown = document;
   for (const name of path.split(".")) {
@@ -106,12 +107,12 @@ export function valueAt(document: object, path: string): unknown {
   return value;
 }
 
-/** Without the prototype, so that a field named "constructor" is missing unless stored. */
+/** Ignores the prototype, so that a field named "constructor" is missing unless stored. */
 export function ownField(fields: Fields, name: string): unknown {
   return Object.hasOwn(fields, name) ? fields[name] : undefined;
 }
 
-/** An object with fields: no array, no Date. */
+/** Whether the value is an object with fields: neither array nor Date. */
 export function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
 }
@@ -121,7 +122,7 @@ function equal(found: unknown, wanted: Scalar): boolean {
   return wanted === null ? found === undefined || found === null : compare(found, wanted) === 0;
 }
 
-/** Negative, 0 or positive within one type; NaN between types, so that no comparison of them holds. */
+/** Negative, 0 or positive within one type; NaN between types, so that every comparison is false. */
 export function compare(left: unknown, right: unknown): number {
   if (typeof left === "number" && typeof right === "number") return left < right ? -1 : Number(left > right);
   if (typeof left === "string" && typeof right === "string") return compareText(left, right);
@@ -132,7 +133,7 @@ export function compare(left: unknown, right: unknown): number {
 
 const surrogate = /[\ud800-\udfff]/;
 
-/** By code point, as both engines sort UTF-8; UTF-16 units sort the same unless surrogates are among them. */
+/** By code point, as both engines sort UTF-8. The order of UTF-16 units is the same unless surrogates occur. */
 function compareText(left: string, right: string): number {
   if (left === right) return 0;
   if (surrogate.test(left) || surrogate.test(right)) return Buffer.compare(Buffer.from(left), Buffer.from(right));

@@ -1,9 +1,9 @@
-// Inserts with a unique index as the referee.
+// Inserts that let a unique index decide which writer was first.
 import { type Collection, DuplicateKeyError, type StoredDocument } from "./collection.js";
 
 /**
- * Inserts the document unless a unique index has one with the same key already; answers whether it did.
- * @throws StoreUnavailableError when nothing can be known
+ * Inserts the document unless a unique index already holds its key. Returns whether it was inserted.
+ * @throws StoreUnavailableError when this cannot be known
  */
 export async function insertUnlessThere<T extends StoredDocument>(
   collection: Pick<Collection<T>, "insertOne">,

@@ -1,16 +1,17 @@
-// Compare-and-set whose answer may get lost: each write leaves a mark of its own, by which it is found afterwards.
+// Compare-and-set that survives a lost answer: each write leaves its own mark in the document, and the writer looks for
+// it.
 import { randomUUID } from "node:crypto";
 import { type Collection, type Filter, type StoredDocument, StoreUnavailableError, type Update } from "./collection.js";
 
-/** Of the last write: whoever does not know whether its write took place finds out by it. */
+/** Random id of the last write. A writer whose answer was lost compares it to learn whether its write was applied. */
 export interface Marked extends StoredDocument {
   readonly write_id?: string;
 }
 
 /**
- * Updates the document that matches and answers it after the change; null when none does. Where the store fell silent over
- * the write, the document itself is asked whether it took place. The filter names `_id`.
- * @throws DuplicateKeyError, StoreUnavailableError when nothing can be known
+ * Updates the document that matches and returns it after the change; null when none matches. If the store did not
+ * answer, reads the document to find out whether the write was applied. The filter names `_id`.
+ * @throws DuplicateKeyError; StoreUnavailableError when the outcome cannot be known
  */
 export async function updateMarked<T extends Marked>(
   collection: Collection<T>,

@@ -1,7 +1,7 @@
-// Counts and times what the store is asked, whatever engine it is.
+// Counts and times the store's operations, whichever engine it is.
 import type { Collection, CollectionDefinition, Store, StoredDocument } from "./collection.js";
 
-/** Told of each operation when it has ended. A refusal as duplicate is a success of the store. */
+/** Called when an operation has ended. A duplicate key counts as a success of the store. */
 export type Observe = (operation: string, collection: string, outcome: "success" | "error", seconds: number) => void;
 
 export function observeStore(store: Store, observe: Observe, isAnswer: (error: unknown) => boolean): Store {

@@ -1,9 +1,9 @@
-// All pages of a query, one after the other.
+// Iterates over all pages of a query.
 import type { Cursor, Page } from "./collection.js";
 
 /**
- * Reads a page when the one before was worked on, and none once the caller breaks off or `pagesMax` pages were read. What
- * `read` rejects with ends the iteration.
+ * Reads the next page once the caller has worked on the last one. Stops when the caller breaks off or after `pagesMax`
+ * pages. A rejection of `read` ends the iteration.
  */
 export async function* pages<T>(
   read: (after?: Cursor) => Promise<Page<T>>,

@@ -1,4 +1,4 @@
-// The one gate before both engines: what they would not answer alike is refused here, loudly, as our own mistake.
+// The gate before both engines: it refuses, loudly, every call that they would not answer alike, as our own mistake.
 // Everything throws AssertionError. Nothing here knows an engine.
 import assert from "node:assert/strict";
 import type { CollectionDefinition, Condition, Filter, IndexDefinition, Scalar, Update } from "./collection.js";
@@ -20,24 +20,30 @@ const updateOperators = new Set(["$set", "$setOnInsert", "$unset", "$inc", "$min
 const depthMax = 50;
 const choicesMax = 1000;
 
-/** A filter, and the update that goes with it, inside the language of collection.ts. @throws AssertionError */
+/** The filter, and the update with it, are within the language of collection.ts. @throws AssertionError */
 export function assertSupported(definition: Definition, filter: Filter, update?: Update): void {
   assertFilter(definition, filter, 0);
   if (update) assertUpdate(definition, update);
 }
 
-/** What an upsert may start from: an _id, and equalities that make one document. @throws AssertionError */
+/** One operation of an update in bulk: it names exactly one _id. */
+export function assertBulk(definition: Definition, filter: Filter, update: Update): void {
+  assertSupported(definition, filter, update);
+  assertBetween(boundIds(filter)?.length ?? 0, 1, 1, "the number of _id that an update in bulk names");
+}
+
+/** The filter of an upsert gives an _id and equalities that make one document. @throws AssertionError */
 export function assertUpsert(filter: Filter): void {
   assert(boundIds(filter)?.length === 1 && !("$or" in filter), "an upsert needs equality on _id and no $or");
   const demands = requiredDemands(filter);
-  assert(!demands.some(({ operator }) => operator === "$in"), "$in in an upsert leaves the field open");
+  assert(!demands.some(({ operator }) => operator === "$in"), "$in in an upsert does not say which value to insert");
   const paths = demands.filter(({ operator }) => operator === "$eq").map(({ path }) => path);
   assertApart(paths);
 }
 
 /**
- * A document as it may be stored: an _id, JSON values, Dates in declared fields and nothing else there, scalars in
- * indexed fields (whole numbers up to 2^53), and all fields of each unique index it stands in. @throws AssertionError
+ * A document that may be stored: an _id, JSON values, Dates in declared fields and nothing else there, scalars in
+ * indexed fields (whole numbers up to 2^53), and all fields of each unique index that covers it. @throws AssertionError
  */
 export function assertDocument(definition: Definition, document: object): void {
   assert(isFields(document), "a document is an object");
@@ -47,7 +53,7 @@ export function assertDocument(definition: Definition, document: object): void {
   assertIndexed(definition, document);
 }
 
-/** The indexed fields of a document alone, for one that an update has made. @throws AssertionError */
+/** Checks only the indexed fields of a document that an update has made. @throws AssertionError */
 export function assertIndexed({ indexes }: Definition, document: object): void {
   for (const { name, key, unique, partial } of indexes) {
     for (const path of key) assertScalarAt(document, path, name);
@@ -56,7 +62,7 @@ export function assertIndexed({ indexes }: Definition, document: object): void {
   }
 }
 
-/** Names and paths that both engines take, a TTL on one declared date. @throws AssertionError */
+/** Names and paths that both engines accept, and a TTL on one declared date. @throws AssertionError */
 export function assertDefinition({ name, indexes, dates }: CollectionDefinition): void {
   assert(/^[a-z][a-z0-9_]*$/.test(name), `${name}: a collection has a name in snake_case`);
   assert(new Set(indexes.map((index) => index.name)).size === indexes.length, `${name}: two indexes share a name`);
@@ -78,13 +84,16 @@ export function assertRepeatsPartial({ name, partial }: IndexDefinition, filter:
   }
 }
 
-/** Equality implies existence, unless with null, which a missing field equals. */
+/** Equality implies existence, except equality with null, which a missing field meets. */
 function implies({ operator, wanted: value }: Demand, wanted: Scalar | { readonly $exists: true }): boolean {
   if (isFields(wanted)) return operator === "$exists" ? value === true : operator === "$eq" && value !== null;
   return operator === "$eq" && matches({ value: wanted }, { value });
 }
 
-/** MongoDB takes no _id behind the date of a TTL index, so that a page in its order would be sorted there. @throws AssertionError */
+/**
+ * MongoDB does not accept _id after the date of a TTL index, so a page in its order would need a sort. @throws
+ * AssertionError
+ */
 export function assertOrders({ name, ttlSeconds }: IndexDefinition): void {
   assert(ttlSeconds === undefined, `${name} expires documents and orders no page`);
 }
@@ -113,7 +122,7 @@ function assertCondition(definition: Definition, path: string, condition: Condit
     assert(Object.keys(condition).length > 0, `${path}: a condition without operators`);
   }
   for (const { operator, wanted } of demandsOf(path, condition)) {
-    assert(filterOperators.has(operator), `${path}: ${operator} is outside the filter language`);
+    assert(filterOperators.has(operator), `${path}: ${operator} is not in the filter language`);
     if (operator === "$exists") assert(typeof wanted === "boolean", `${path}: $exists is true or false`);
     else if (operator === "$in") {
       assert(Array.isArray(wanted) && wanted.length <= choicesMax, `${path}: $in takes up to ${choicesMax} scalars`);
@@ -136,7 +145,7 @@ function assertUpdate(definition: Definition, update: Update): void {
   assert(isFields(update) && Object.keys(update).length > 0, "an update has operators");
   const paths: string[] = [];
   for (const [operator, operands] of Object.entries(update)) {
-    assert(updateOperators.has(operator), `${operator} is outside the update language`);
+    assert(updateOperators.has(operator), `${operator} is not in the update language`);
     assert(isFields(operands), `${operator} takes fields`);
     for (const [path, operand] of Object.entries(operands)) {
       assertPath(path);
@@ -166,22 +175,25 @@ function assertPush(definition: Definition, path: string, operand: unknown): voi
   assertValue(definition, $each, path, depthOf(path));
 }
 
-/** Two operators never write the same field, nor one inside the other's. */
+/** Two operators never write the same field, nor a field inside the other's. */
 function assertApart(paths: readonly string[]): void {
   const all = new Set(paths);
-  assert(all.size === paths.length, `one path stands in two operators: ${paths.join(", ")}`);
+  assert(all.size === paths.length, `one path is in two operators: ${paths.join(", ")}`);
   for (const path of paths) {
     for (let dot = path.indexOf("."); dot > 0; dot = path.indexOf(".", dot + 1)) {
-      assert(!all.has(path.slice(0, dot)), `${path} stands inside a path of another operator`);
+      assert(!all.has(path.slice(0, dot)), `${path} is inside a path of another operator`);
     }
   }
 }
 
-/** Paths that were looked at: nearly all stand in our own code, and a flush names the same ones thousands of times. */
+/**
+ * Paths that were checked before: nearly all are constants of our code, and a flush names the same ones thousands of
+ * times.
+ */
 const knownPaths = new Set<string>();
 const knownPathsMax = 1000;
 
-/** No positional steps: "$" and numbers would mean places in an array. */
+/** No positional steps: "$" and numbers would mean positions in an array. */
 function assertPath(path: string): void {
   if (knownPaths.has(path)) return;
   for (const name of path.split(".")) {
@@ -198,7 +210,7 @@ function assertId(value: unknown): void {
   assertLeaf(value, "_id");
 }
 
-/** `path` is that of the field, without positions; `undefined` in a field means that it is left out. */
+/** `path` is the path of the field without positions. `undefined` in a field means that the field is left out. */
 function assertValue(definition: Definition, value: unknown, path: string, depth: number): void {
   assert(depth <= depthMax, `${path}: nested too deep`);
   if (Array.isArray(value)) {
@@ -237,8 +249,8 @@ function assertLeaf(value: unknown, path: string): void {
 }
 
 /**
- * Arrays would be indexed by element on one engine and as text on the other; whole numbers beyond 2^53 lose digits when
- * they are printed, so that an index over the text would not find them.
+ * One engine would index an array by element, the other as text. Whole numbers beyond 2^53 lose digits when printed, so
+ * an index on the text would not find them.
  */
 function assertScalarAt(document: object, path: string, index: string): void {
   let value: unknown = document;

@@ -1,9 +1,9 @@
-// What an update does, as MongoDB does it. Pure: the document handed in stays as it is, untouched parts are shared.
-// Updates are taken as supported.ts has let them through: no path stands in two operators.
+// Applies an update as MongoDB does. Pure: the given document is not changed, untouched parts are shared.
+// supported.ts has checked every update before: no path is in two operators.
 import type { Filter, Update } from "./collection.js";
 import { compare, type Fields, isFields, ownField, requiredDemands } from "./filter.js";
 
-/** The stored document does not bear this update, such as $inc on a string. It is left unchanged. */
+/** The update does not fit the stored document, for example $inc on a string. The document is not changed. */
 export class UpdateError extends Error {
   override readonly name = "UpdateError";
 }
@@ -11,8 +11,8 @@ export class UpdateError extends Error {
 type Change = (old: unknown) => unknown;
 
 /**
- * The document after the update. `inserting` lets $setOnInsert take part.
- * @throws UpdateError when a field has a type that its operator does not bear, or stands under something without fields
+ * The document after the update. `inserting` applies $setOnInsert too.
+ * @throws UpdateError when a field has a type that its operator does not accept, or its parent has no fields
  */
 export function applyUpdate<T extends object>(document: T, update: Update, inserting = false): T {
   let result: Fields = document as Fields;
@@ -21,7 +21,7 @@ export function applyUpdate<T extends object>(document: T, update: Update, inser
   return result as T;
 }
 
-/** What an upsert starts from: the filter's equalities as fields. */
+/** The starting document of an upsert: the filter's equalities as fields. */
 export function documentFromFilter(filter: Filter): Fields {
   const equalities = requiredDemands(filter).filter(({ operator }) => operator === "$eq");
   return equalities.reduce<Fields>(
@@ -56,7 +56,7 @@ function increment(by: number, path: string): Change {
   return (old) => {
     if (old === undefined) return by;
     if (typeof old !== "number") throw new UpdateError(`$inc on ${path}, which is no number`);
-    if (!Number.isFinite(old + by)) throw new UpdateError(`$inc takes ${path} beyond the largest number`);
+    if (!Number.isFinite(old + by)) throw new UpdateError(`$inc makes ${path} larger than the largest number`);
     return old + by;
   };
 }
@@ -74,14 +74,14 @@ function push(
 }
 
 function changeAt(parent: unknown, [name, ...rest]: readonly string[], path: string, change: Change): Fields {
-  if (!isFields(parent)) throw new UpdateError(`${path} stands under a value that has no fields`);
+  if (!isFields(parent)) throw new UpdateError(`${path} is inside a value that has no fields`);
   if (name === undefined) return parent;
   const old = ownField(parent, name);
   const value = rest.length > 0 ? changeAt(old === undefined ? {} : old, rest, path, change) : change(old);
   return value === undefined ? parent : { ...parent, [name]: value };
 }
 
-/** A path that leads nowhere is left alone. */
+/** A path that leads nowhere is ignored. */
 function removeAt(parent: Fields, [name, ...rest]: readonly string[]): Fields {
   if (name === undefined || !Object.hasOwn(parent, name)) return parent;
   const { [name]: old, ...others } = parent;

@@ -1,5 +1,5 @@
-// A request's body as Connect's handlers may read it: whole, decompressed and looked over before it is decoded, so that no
-// body costs more than its bytes and the contract allow.
+// Reads a request's body for Connect's handlers: complete, decompressed and checked before it is decoded, so that a
+// body never costs more than its size and the contract allow.
 import type { Readable } from "node:stream";
 import type { DescMessage } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -23,38 +23,43 @@ export interface BodyFormat {
   /** Whether messages come in envelopes: gRPC, gRPC-Web and Connect's streams. */
   readonly enveloped: boolean;
   readonly encoding: Encoding | undefined;
-  /** The flag of an envelope that holds no message: the end of a stream (Connect), trailers (gRPC-Web); 0 for none. */
+  /**
+   * The flag of an envelope without a message: the end of a stream (Connect) or trailers (gRPC-Web); 0 if there is
+   * none.
+   */
   readonly endFlag: number;
 }
 
 export interface BodyOptions {
   readonly format: BodyFormat;
   readonly input: DescMessage;
-  /** Whether the call brings one message and no more. */
+  /** Whether the call has exactly one message. */
   readonly single: boolean;
   readonly limits: Pick<ReaderLimits, "readMaxBytes"> & Partial<ReaderLimits>;
-  /** Told of each failure, as Connect will put it on the wire by way of the interceptors or without them. */
+  /**
+   * Called with each failure. Returns what Connect will put on the wire, either through the interceptors or directly.
+   */
   readonly refused: (thrown: unknown) => unknown;
   readonly begun?: () => void;
-  /** Handed a way to end the wait for the body. */
+  /** Receives a function that ends the wait for the body. */
   readonly waits?: (giveUp: () => void) => void;
-  /** Takes room for a large message until the call ends; false when there is none. */
+  /** Reserves memory for a large message until the call ends; false when none is left. */
   readonly room: (bytes: number) => boolean;
-  /** Bytes of the body as its header states them. */
+  /** Bytes of the body according to its header. */
   readonly stated?: number | undefined;
-  /** Judges what is known before the first byte is read; throws to refuse it. */
+  /** Checks what is known before the first byte is read; throws to refuse the body. */
   readonly before?: () => void;
 }
 
-// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: the one flag of an envelope that holds a message.
+// https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md: the only flag of an envelope with a message.
 const compressedFlag = 1;
 
-/** Looks at each message type once, so that the first request of a type does not wait for its table. */
+/** Prepares the table of a message type, so that its first request does not wait for it. */
 export const prepareBody = (input: DescMessage): MessageBound => boundsOf(input);
 
 /**
- * The chunks that Connect reads in place of the body: one for each message, in an envelope of its own where the protocol
- * has them, never compressed. Nothing is read before the first `next`, which comes behind the gate.
+ * The chunks that Connect reads in place of the body: one per message, in its own envelope if the protocol has them,
+ * never compressed. Nothing is read before the first `next`, which comes after the gate.
  */
 export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Uint8Array> {
   const { format, limits, begun } = options;
@@ -71,9 +76,9 @@ export function bodyOf(source: Readable, options: BodyOptions): AsyncIterable<Ui
   return iterable(reader, options);
 }
 
-const tooManyWait = () => tooMany("Too many calls from this address wait for their bodies", 1_000);
+const tooManyWait = () => tooMany("Too many calls from this address are waiting for their bodies", 1_000);
 
-/** The same for a message that came in the query of a GET. */
+/** The same for a message in the query of a GET. */
 export function bodyOfQuery(message: () => Uint8Array, options: BodyOptions): AsyncIterable<Uint8Array> {
   let left = 1;
   const next = async () => (left-- > 0 ? { flags: 0, data: message() } : undefined);
@@ -110,16 +115,16 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
     throw unreadable("The message is compressed, but grpc-encoding does not say how");
   const data = compressed && encoding ? await inflate(message.data, encoding, readMaxBytes) : message.data;
   const flags = message.flags & ~compressedFlag;
-  // What came plain has its room since it began to come.
+  // An uncompressed message reserved its memory when it began to arrive.
   if (compressed && data.length > largeBytes && !options.room(data.length)) throw noRoom();
   if (data.length > largeBytes) await oneAtATime();
-  // Whatever else the flags say, it is decoded.
+  // Other flags do not matter: Connect decodes the message.
   if ((flags & options.format.endFlag) === 0) (json ? scanJson : scanProtobuf)(bound, data);
   if (!enveloped) return data;
   return compressed || !message.envelope ? envelope(flags, data) : message.envelope;
 }
 
-/** Decoding costs up to 7 ms a MiB, in one piece. */
+/** Decoding takes up to 7 ms per MiB and cannot be interrupted. */
 let lastLarge: Promise<void> = Promise.resolve();
 
 /** Waits for a turn of the event loop in which no other large message is decoded. */
@@ -136,7 +141,7 @@ function envelope(flags: number, data: Uint8Array): Uint8Array {
   return whole;
 }
 
-/** Refuses a body by its stated length, before any of it is read. */
+/** Refuses a body by its stated length, before reading any of it. */
 export function assertLength(contentLength: string | undefined, readMaxBytes: number): void {
   const stated = Number(contentLength ?? 0);
   if (stated <= readMaxBytes) return;

@@ -1,5 +1,5 @@
-// What a request may hold, read from the descriptors once: field by field, how many elements and how many in all. The scans
-// of bodies compare with these tables before any object is made.
+// The bounds of a request, read once from the descriptors: how many elements each field may have, and how many fields
+// in all. The scans of bodies check them before any object is made.
 import {
   type DescEnum,
   type DescField,
@@ -15,21 +15,21 @@ export interface FieldBound {
   /** As in the .proto. */
   readonly name: string;
   readonly jsonName: string;
-  /** Its place among the fields of its message, from 0. */
+  /** Its index among the fields of its message, from 0. */
   readonly index: number;
   /** Elements of a repeated field or pairs of a map; undefined for a singular field. */
   readonly countMax: number | undefined;
   /**
-   * Bytes that an element may have: what its rule of length allows in UTF-8, and as much again, so that the validator says
-   * it for texts just beyond. Undefined where no rule is stated.
+   * The most bytes of an element: the UTF-8 size of its longest allowed text, doubled, so that the validator reports texts
+   * just above the limit. Undefined if the contract states no limit.
    */
   readonly bytesMax: number | undefined;
-  /** Pairs in a message of the rules that count; the words are those of the validator. */
+  /** Whether the rule counts pairs; the error then uses the validator's word. */
   readonly map: boolean;
   /** The scalar type of the field or its elements; undefined for messages, enums and maps. */
   readonly scalar: Scalar | undefined;
   readonly enumeration: DescEnum | undefined;
-  /** The message of the field, its elements, or of a map's entries. */
+  /** The message type of the field, of its elements, or of a map's entries. */
   readonly message: MessageBound | undefined;
   /** 0 varint, 1 eight bytes, 2 length-delimited, 5 four bytes. */
   readonly wireType: number;
@@ -39,27 +39,27 @@ export interface MessageBound {
   readonly typeName: string;
   readonly fields: readonly FieldBound[];
   readonly byNumber: ReadonlyMap<number, FieldBound>;
-  /** By both spellings that JSON may use. */
+  /** By both spellings that JSON allows. */
   readonly byName: ReadonlyMap<string, FieldBound>;
   /** Whether any field is repeated, so that elements must be counted. */
   readonly counts: boolean;
-  /** Fields on the wire in a message that holds all that it may, those of its messages included. */
+  /** Fields on the wire of a message that is full, including its nested messages. */
   readonly fieldsMax: number;
-  /** Messages inside messages, this one included. */
+  /** Nesting depth of messages, this one included. */
   readonly depth: number;
 }
 
-/** Elements of a repeated field that states no rule of its own, such as the paths of a field mask. */
+/** The most elements of a repeated field without its own rule, such as the paths of a field mask. */
 const unstatedMax = 128;
-/** What a scan lets pass beyond what the contract knows: fields sent twice, and those of newer peers. */
+/** Fields allowed beyond the contract: fields sent twice, and fields of newer peers. */
 const slackFields = 256;
 
-/** How many fields a whole body may hold. */
+/** The most fields of a whole body. */
 export const budgetOf = (bound: MessageBound): number => 2 * bound.fieldsMax + slackFields;
 
 const known = new WeakMap<DescMessage, MessageBound>();
 
-/** The table of a message type. @throws Error for a type that contains itself: no request of the contract does */
+/** The table of a message type. @throws Error for a type that contains itself, which no request of the contract does */
 export function boundsOf(desc: DescMessage): MessageBound {
   return boundOf(desc, []);
 }
@@ -120,7 +120,7 @@ function fieldBound(field: DescField, index: number, path: readonly DescMessage[
 
 const plain = { countMax: undefined, scalar: undefined, enumeration: undefined, message: undefined };
 
-/** A map's entry as it is on the wire: a message of key = 1 and value = 2. */
+/** A map's entry on the wire: a message of key = 1 and value = 2. */
 function entryBound(field: DescField & { fieldKind: "map" }, path: readonly DescMessage[]): MessageBound {
   const key: FieldBound = {
     ...plain,
@@ -150,7 +150,7 @@ function entryBound(field: DescField & { fieldKind: "map" }, path: readonly Desc
   };
 }
 
-/** The max_items or max_pairs that the .proto states for the field. */
+/** The max_items or max_pairs of the field in the .proto. */
 function countMaxOf(field: DescField): number {
   if (!hasOption(field, fieldRules)) return unstatedMax;
   const { type } = getOption(field, fieldRules);
@@ -158,7 +158,7 @@ function countMaxOf(field: DescField): number {
   return stated > 0n ? Number(stated) : unstatedMax;
 }
 
-/** From max_len, max_bytes or len of a text or of bytes; of the elements where there are many. */
+/** From max_len, max_bytes or len of a string or bytes field, or of its elements. */
 function bytesMaxOf(field: DescField): number | undefined {
   if (!hasOption(field, fieldRules)) return undefined;
   const { type } = getOption(field, fieldRules);
@@ -173,7 +173,7 @@ function bytesMaxOf(field: DescField): number | undefined {
   return bytes > 0n ? 2 * Number(bytes) : undefined;
 }
 
-/** Of one character. */
+/** The most bytes of one character. */
 const utf8BytesMax = 4n;
 
 // https://protobuf.dev/programming-guides/encoding/#structure

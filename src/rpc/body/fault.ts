@@ -1,11 +1,11 @@
-// What a scan finds wrong with a body. Pure.
+// A fault that a scan finds in a body. Pure.
 
-/** The body is refused: the caller's mistake, named by the field where that is known. */
+/** The body is refused as the caller's mistake, with the field's name if known. */
 export class BodyFault extends Error {
   override readonly name = "BodyFault";
   /** Path in proto names, such as "hardware_info.storage"; "" for the body as a whole. */
   readonly field: string;
-  /** What the contract says about shape (a rule, an unknown name), in contrast to bytes that are no message at all. */
+  /** True if the message breaks the contract (a rule, an unknown name); false if the bytes are not a message at all. */
   readonly shape: boolean;
 
   constructor(field: string, description: string, shape: boolean) {
@@ -15,12 +15,12 @@ export class BodyFault extends Error {
   }
 }
 
-/** Bytes that are no message of the format. */
+/** For bytes that are not a message of the format. */
 export const unreadable = (description: string, field = "") => new BodyFault(field, description, false);
-/** A message that the contract does not allow. */
+/** For a message that the contract does not allow. */
 export const notAllowedByContract = (field: string, description: string) => new BodyFault(field, description, true);
 
-/** In the validator's own words, which a caller meets for counts just beyond the rule. */
+/** In the validator's own words, which a caller gets for counts just above the limit. */
 export const tooManyOf = (field: string, max: number, map: boolean) =>
   notAllowedByContract(
     field,

@@ -1,4 +1,4 @@
-// Takes compressed bodies apart, within bounds: a small body may not become a large one.
+// Decompresses bodies within bounds, so that a small body cannot become a large one.
 import { promisify } from "node:util";
 import { brotliDecompress, gunzip } from "node:zlib";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -7,8 +7,8 @@ import { unreadable } from "./fault.js";
 export type Encoding = "gzip" | "br";
 
 /**
- * Below this size a body may have any ratio. Beyond it, it may grow a hundredfold: text that people and programs write
- * shrinks to a fiftieth at the best, and only bodies made to hurt reach the formats' thousandfold.
+ * Up to this size any ratio is allowed. Above it, a body may grow a hundredfold: ordinary text shrinks to a fiftieth at
+ * best, and only malicious bodies reach the thousandfold that the formats allow.
  */
 const freeBytes = 256 * 1024;
 const ratioMax = 100;
@@ -16,20 +16,20 @@ const ratioMax = 100;
 const gunzipAsync = promisify(gunzip);
 const brotliAsync = promisify(brotliDecompress);
 
-/** Bodies taken apart at one time: as many as Node.js has threads for it. Others wait, small as they are. */
+/** Bodies decompressed at one time: as many as Node.js has threads for it. Others wait, however small. */
 const atOnceMax = 4;
 let running = 0;
 const waiting: (() => void)[] = [];
 
-/** The encodings that requests may have; another one is Connect's to refuse, in each protocol's own words. */
+/** The encodings that requests may use. Connect refuses any other in the words of the protocol. */
 export const isEncoding = (name: string | undefined): name is Encoding => name === "gzip" || name === "br";
 
 /**
  * The decompressed bytes. Runs off the event loop.
- * @throws ConnectError RESOURCE_EXHAUSTED beyond `readMaxBytes` or the ratio; BodyFault for bytes that are not so encoded
+ * @throws ConnectError RESOURCE_EXHAUSTED above `readMaxBytes` or the ratio; BodyFault for bytes in another encoding
  */
 export async function inflate(bytes: Uint8Array, encoding: Encoding, readMaxBytes: number): Promise<Uint8Array> {
-  // As Connect has it: an empty message needs no encoding.
+  // As in Connect: an empty message needs no encoding.
   if (bytes.length === 0) return bytes;
   if (running >= atOnceMax) await new Promise<void>((resolve) => void waiting.push(resolve));
   running++;

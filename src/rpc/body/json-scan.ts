@@ -1,19 +1,19 @@
-// Looks over a JSON body before it is parsed, in one pass over its bytes and without making objects: counts elements
-// against the contract, and refuses what the contract would not understand (names of fields and enum values, one field
-// twice), which a parser would drop without a word.
+// Scans a JSON body before it is parsed, in one pass over its bytes and without making objects. It counts elements
+// against the contract, and refuses what a parser would silently drop: unknown field names and enum values, and a field
+// given twice.
 import { isUtf8 } from "node:buffer";
 import type { DescEnum } from "@bufbuild/protobuf";
 import { budgetOf, type FieldBound, type MessageBound } from "./bounds.js";
 import { notAllowedByContract, tooLong, tooManyFields, tooManyOf, unreadable } from "./fault.js";
 
-/** Values within values where the contract expects none; what they mean is the parser's to refuse. */
+/** Nesting depth of values where the contract expects none. The parser then refuses their meaning. */
 const strayDepthMax = 16;
-/** How much of a name that nobody knows is repeated to its sender. */
+/** The most characters of an unknown name that the error repeats. */
 const namedCharsMax = 64;
 
 interface Scan {
   readonly bytes: Buffer;
-  /** Names and values; commas, colons and brackets come with one of them. */
+  /** Names and values. Commas, colons and brackets are not counted: each belongs to one of them. */
   readonly tokensMax: number;
   at: number;
   tokens: number;
@@ -29,8 +29,8 @@ const braceOpen = 0x7b;
 const braceClose = 0x7d;
 
 /**
- * Passes over the text of one message. Linear in its length, stops at the first fault.
- * @throws BodyFault for text that is no JSON, for names that the contract does not know, and for more elements than it allows
+ * Scans the text of one message. Linear in its length; stops at the first fault.
+ * @throws BodyFault for text that is not JSON, for unknown names, and for more elements than the contract allows
  */
 export function scanJson(bound: MessageBound, body: Uint8Array): void {
   if (!isUtf8(body)) throw unreadable("The body is not valid UTF-8");
@@ -41,7 +41,7 @@ export function scanJson(bound: MessageBound, body: Uint8Array): void {
   if (scan.at < bytes.length) throw noJson(scan, "something follows the message");
 }
 
-/** Behind a byte order mark, which RFC 8259 lets a reader pass over. */
+/** The position after a byte order mark, which RFC 8259 lets a reader ignore. */
 function startOf(bytes: Buffer): number {
   return bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf ? 3 : 0;
 }
@@ -84,7 +84,7 @@ function scanField(scan: Scan, field: FieldBound, path: string): void {
   }
 }
 
-/** Bytes in JSON for one of the text: an escape such as \u00e9, or base64. */
+/** The most JSON bytes for one byte of text: an escape such as \u00e9, or base64. */
 const jsonBytesMax = 6;
 
 function scanElement(scan: Scan, { message, enumeration, bytesMax }: FieldBound, path: string): void {
@@ -102,7 +102,7 @@ function scanElement(scan: Scan, { message, enumeration, bytesMax }: FieldBound,
   if (bytesMax !== undefined && scan.at - start > jsonBytesMax * bytesMax) throw tooLong(path, bytesMax);
 }
 
-/** Messages that JSON writes as text (times, spans, masks), and whatever else stands where a message is expected. */
+/** Messages that JSON writes as text (timestamps, durations, masks), and any other value in place of a message. */
 function scanKnownText(scan: Scan, bound: MessageBound, path: string): void {
   const start = scan.at;
   scanStray(scan, 0);
@@ -133,7 +133,7 @@ function scanStray(scan: Scan, depth: number): void {
   }
 }
 
-/** An object: calls back behind each colon, to pass over the value. */
+/** An object: calls `member` after each colon to scan the value. */
 function members(scan: Scan, member: (name: string) => void): void {
   scan.at++;
   if (peek(scan) === braceClose) return void scan.at++;
@@ -163,7 +163,7 @@ function elements(scan: Scan, element: () => void): void {
   }
 }
 
-/** The first byte of the next value, which counts. */
+/** The first byte of the next value, which is counted. */
 function next(scan: Scan): number {
   count(scan);
   return peek(scan);
@@ -187,7 +187,7 @@ function space(scan: Scan): void {
   }
 }
 
-/** A number, true, false or null: which of them the parser says. */
+/** A number, true, false or null. The parser checks which. */
 function skipWord(scan: Scan): void {
   const start = scan.at;
   for (let byte = scan.bytes[scan.at]; byte !== undefined && isWord(byte); ) byte = scan.bytes[++scan.at];
@@ -218,8 +218,8 @@ function unescaped(scan: Scan, start: number): string {
 }
 
 /**
- * Passes over a string. Without an escape it is searched natively, so that megabytes of base64 cost next to nothing; from
- * its first escape on it is read byte by byte, since a search for each of them would read the rest each time.
+ * Skips a string. Without an escape it uses a native search, so megabytes of base64 cost almost nothing. From the first
+ * escape on it reads byte by byte, since a search per escape would read the rest each time.
  */
 function skipString(scan: Scan): void {
   const { bytes } = scan;
@@ -230,7 +230,7 @@ function skipString(scan: Scan): void {
   scan.at = escaped < 0 ? end + 1 : skipEscaped(scan, start + escaped);
 }
 
-/** From the first escape of a string; answers where the string ends. */
+/** Continues from the first escape of a string; returns where the string ends. */
 function skipEscaped(scan: Scan, from: number): number {
   const { bytes } = scan;
   let at = from;
@@ -241,7 +241,7 @@ function skipEscaped(scan: Scan, from: number): number {
   return at + 1;
 }
 
-/** Bytes of an escape. Half of a surrogate pair is no character, and no store can keep it. */
+/** Bytes of an escape. Half of a surrogate pair is not a character, and no store can keep it. */
 function escapeLength(scan: Scan, at: number): number {
   const { bytes } = scan;
   if (bytes[at + 1] !== 0x75) return 2;
@@ -252,7 +252,7 @@ function escapeLength(scan: Scan, at: number): number {
   return 12;
 }
 
-/** The UTF-16 unit of an escape such as \u00e9; NaN where there is none. */
+/** The UTF-16 unit of an escape such as \u00e9; NaN if it is malformed. */
 function unitAt(bytes: Buffer, at: number): number {
   if (bytes[at] !== backslash || bytes[at + 1] !== 0x75) return Number.NaN;
   const digits = bytes.toString("latin1", at + 2, at + 6);

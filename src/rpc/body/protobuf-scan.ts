@@ -1,11 +1,11 @@
-// Looks over a protobuf body before it is decoded, in one pass and without making objects: counts elements against the
-// contract and refuses bytes that a decoder would trip over. What newer peers add passes, up to a bound.
+// Scans a protobuf body before it is decoded, in one pass and without making objects. It counts elements against the
+// contract and refuses bytes that would make a decoder fail. Unknown fields of newer peers pass, up to a bound.
 import { isUtf8 } from "node:buffer";
 import { ScalarType } from "@bufbuild/protobuf";
 import { budgetOf, type FieldBound, type MessageBound } from "./bounds.js";
 import { tooLong, tooManyFields, tooManyOf, unreadable } from "./fault.js";
 
-/** Groups are of no use to this contract; unknown ones are passed over down to this depth. */
+/** The contract has no groups. Unknown ones are skipped down to this depth. */
 const groupsMax = 16;
 
 interface Scan {
@@ -16,8 +16,8 @@ interface Scan {
 }
 
 /**
- * Passes over the bytes of one message. Linear in their length, stops at the first fault.
- * @throws BodyFault for bytes that are no such message, and for more elements than the contract allows
+ * Scans the bytes of one message. Linear in their length; stops at the first fault.
+ * @throws BodyFault for bytes that are not such a message, and for more elements than the contract allows
  */
 export function scanProtobuf(bound: MessageBound, bytes: Uint8Array): void {
   scanMessage({ bytes, fieldsMax: budgetOf(bound), at: 0, fields: 0 }, bound, bytes.length, "");
@@ -63,7 +63,7 @@ function scanField(
 
 const at = (path: string, field: FieldBound) => (path === "" ? field.name : `${path}.${field.name}`);
 
-/** A field's number and wire type; counts it. */
+/** Reads and counts a field's number and wire type. */
 function readTag(scan: Scan, end: number): number {
   if (++scan.fields > scan.fieldsMax) throw tooManyFields(scan.fieldsMax);
   const tag = readVarint32(scan, end);
@@ -71,7 +71,7 @@ function readTag(scan: Scan, end: number): number {
   return tag;
 }
 
-/** Reads a length and answers where the field ends. */
+/** Reads a length and returns where the field ends. */
 function readLength(scan: Scan, end: number): number {
   const length = readVarint32(scan, end);
   if (length > end - scan.at) throw truncated();
@@ -85,7 +85,7 @@ function readVarint32(scan: Scan, end: number): number {
   for (let shift = 0; shift < 35; shift += 7) {
     if (scan.at >= end) throw truncated();
     const byte = bytes[scan.at++] as number;
-    // Beyond 32 bits a tag or a length is none.
+    // A tag or length never has more than 32 bits.
     if (shift === 28 && byte > 0x0f) break;
     value |= (byte & 0x7f) << shift;
     if (byte < 0x80) return value >>> 0;
@@ -93,7 +93,7 @@ function readVarint32(scan: Scan, end: number): number {
   throw unreadable("The body is no protobuf message: a tag or length of more than 32 bits");
 }
 
-/** Passes over a value that is not length-delimited; answers where it ends. */
+/** Skips a value that is not length-delimited; returns where it ends. */
 function skipFixed(scan: Scan, wireType: number, end: number): number {
   if (wireType === 0) {
     for (let length = 1; ; length++) {
@@ -110,7 +110,7 @@ function skipFixed(scan: Scan, wireType: number, end: number): number {
   return scan.at;
 }
 
-/** Passes over a field that the contract does not know. */
+/** Skips a field that the contract does not know. */
 function skip(scan: Scan, wireType: number, number: number, end: number, groups: number): void {
   if (wireType === 2) {
     scan.at = readLength(scan, end);
@@ -128,7 +128,7 @@ function skip(scan: Scan, wireType: number, number: number, end: number, groups:
   }
 }
 
-/** Elements of a packed field; leaves the position where it was. */
+/** Counts the elements of a packed field without moving the position. */
 function packedCount(scan: Scan, wireType: number, to: number): number {
   const length = to - scan.at;
   if (wireType === 1 || wireType === 5) {

@@ -1,28 +1,28 @@
-// Reads a request's body as whole messages, at a cost that is linear in its bytes however it is cut into pieces, and with
-// an end however slowly they come.
+// Reads a request's body as whole messages. The cost is linear in its bytes, however it is split, and the wait is
+// bounded, however slowly it arrives.
 import type { Readable } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { unreadable } from "./fault.js";
 import { largeBytes, noRoom } from "./room.js";
 
-/** A message as it came: the whole body (flags 0), or one envelope of a stream. */
+/** A message as received: the whole body (flags 0), or one envelope of a stream. */
 export interface RawMessage {
   readonly flags: number;
   readonly data: Uint8Array;
-  /** Header and data as they came, where there is a header. */
+  /** Header and data as received, if there is a header. */
   readonly envelope?: Uint8Array;
 }
 
 export interface ReaderLimits {
-  /** Largest message. */
+  /** Bytes of the largest message. */
   readonly readMaxBytes: number;
   /**
-   * A message is waited for this long, and a millisecond more for each byte of it that has come, which lets a line of
-   * 1 KiB a second pass. It counts from the first look at a body, and from the first byte of each later message: a stream
-   * may be silent between its messages.
+   * How long to wait for a message, plus a millisecond for each byte received, which allows a line of 1 KiB a second.
+   * It counts from the first `next` of a body, and from the first byte of each later message: a stream may be silent
+   * between messages.
    */
   readonly patienceMs: number;
-  /** However much has come. */
+  /** The longest wait, however much has arrived. */
   readonly patienceMaxMs: number;
 }
 
@@ -32,47 +32,47 @@ export const defaultReaderLimits: Omit<ReaderLimits, "readMaxBytes"> = {
 };
 
 /**
- * So many pieces of a message may be of any size; beyond them they must have a mean size, a larger one where much is sent. A
- * packet holds 1,400 bytes.
+ * This many pieces of a message may have any size. After them the pieces must have a minimum mean size, which is larger
+ * for large messages. A packet holds 1,400 bytes.
  */
 const freePieces = 1_024;
 const pieceBytesMean = 16;
 const longBytes = 256 * 1024;
 const longPieceBytesMean = 256;
-/** Pieces are joined in blocks of this size as they come: each of them costs memory of its own. */
+/** Pieces are joined into blocks of this size as they arrive, since each piece costs memory of its own. */
 const blockBytes = 64 * 1024;
-/** Messages that wait here for their reader before the body is no longer read. */
+/** When this many messages wait for their reader, reading of the body pauses. */
 const waitingMax = 16;
-/** Messages given to the reader without a turn of the event loop in between: others want to be heard, too. */
+/** Messages given to the reader in one turn of the event loop, so that other calls get their turn. */
 const givenAtOnceMax = 4;
 
 const headerBytes = 5;
 
 export interface BodyReader {
-  /** The next message; undefined at the end. @throws ConnectError, BodyFault: the body is not read any further */
+  /** The next message; undefined at the end. @throws ConnectError, BodyFault: reading then stops */
   next(): Promise<RawMessage | undefined>;
-  /** The rest is of no interest: it is let in and dropped. */
+  /** Ignores the rest: it is received and dropped. */
   leave(): void;
-  /** Ends the wait for a body that has not come: `next` throws this. */
+  /** Ends the wait for a body: `next` throws the failure. */
   giveUp(failure: unknown): void;
 }
 
 export interface ReaderOptions {
   readonly source: Readable;
-  /** Whether messages come in envelopes (a byte of flags, four of length); else the body is one message. */
+  /** Whether messages come in envelopes (a byte of flags, four of length); otherwise the body is one message. */
   readonly enveloped: boolean;
-  /** Whether one message is all that the call brings: then its end must come in time as well. */
+  /** Whether the call has one message only, so that its end must arrive in time too. */
   readonly single: boolean;
   readonly limits: ReaderLimits;
-  /** Takes room for a large message; false when there is none. */
+  /** Reserves memory for a large message; false when none is left. */
   readonly room: (bytes: number) => boolean;
-  /** Bytes of a body of one message, where they are stated. */
+  /** Bytes of a body with one message, if stated. */
   readonly stated?: number | undefined;
-  /** Called once what the call waits for is there, or will never be: its first message, or the end of a single one. */
+  /** Called once, when the call's first message (or the end of a single one) has arrived or never will. */
   readonly begun?: () => void;
 }
 
-/** Starts to read at the first `next`. */
+/** Starts reading at the first `next`. */
 export function createBodyReader(options: ReaderOptions): BodyReader {
   return new Reader(options);
 }
@@ -85,14 +85,14 @@ class Reader implements BodyReader {
   readonly #room: (bytes: number) => boolean;
   readonly #stated: number;
   #begun: (() => void) | undefined;
-  /** The message that is coming: joined blocks, then pieces that are not joined yet. */
+  /** The message being received: joined blocks, then pieces not yet joined. */
   #blocks: Uint8Array[] = [];
   #pieces: Uint8Array[] = [];
   #pieceBytes = 0;
   #hasRoom = false;
   #bytes = 0;
   #pieceCount = 0;
-  /** Bytes that make the message whole; undefined before its header. */
+  /** Bytes of the whole message; undefined before its header. */
   #wanted: number | undefined;
   #ready: RawMessage[] = [];
   #waiter: PromiseWithResolvers<RawMessage | undefined> | undefined;
@@ -142,13 +142,13 @@ class Reader implements BodyReader {
     this.#started = true;
     const source = this.#source;
     source.on("data", this.#onData).on("end", this.#onEnd).on("close", this.#onClose).on("error", this.#onClose);
-    // A body that ended before anybody looked has no more to say.
+    // If the body ended before the first `next`, its end event is already gone.
     if (source.readableEnded) this.#onEnd();
     else if (source.destroyed) this.#onClose();
     else this.#watch();
   }
 
-  /** The clock of one message; a body of one message has one. */
+  /** The time limit of one message; a single-message body has one. */
   #watch(): void {
     this.#sinceMs = performance.now();
     this.#timer = setTimeout(this.#look, this.#limits.patienceMs);
@@ -164,7 +164,7 @@ class Reader implements BodyReader {
     }
     const timer = this.#timer;
     const seen = this.#bytes;
-    // What lies in the socket is read before this runs: a process that stalled itself must not blame the client.
+    // Bytes already in the socket are read before this runs, so that a process that stalled does not blame the client.
     setImmediate(() => {
       if (this.#timer !== timer) return;
       if (this.#bytes === seen)
@@ -189,7 +189,7 @@ class Reader implements BodyReader {
     if (this.#enveloped) this.#open();
   };
 
-  /** Takes whole envelopes out of what has come. */
+  /** Takes complete envelopes out of the received bytes. */
   #open(): void {
     while (this.#failure === undefined && this.#bytes >= (this.#wanted ?? headerBytes)) {
       if (this.#wanted === undefined) {
@@ -210,7 +210,7 @@ class Reader implements BodyReader {
     if (this.#bytes > 0 && this.#timer === undefined && this.#failure === undefined) this.#watch();
   }
 
-  /** The bytes so far as one piece. Called twice a message: when its header and when all of it is there. */
+  /** The bytes so far as one piece. Called twice per message: for its header and for all of it. */
   #joined(): Buffer {
     const all = [...this.#blocks, ...this.#pieces];
     const [only] = all;
@@ -227,7 +227,7 @@ class Reader implements BodyReader {
     this.#pieceBytes = 0;
   }
 
-  /** Once a message: its length is known before most of it has come. */
+  /** Runs once per message: its length is known before most of it has arrived. */
   #takeRoom(bytes: number): boolean {
     if (this.#hasRoom) return true;
     this.#hasRoom = this.#room(bytes);
@@ -235,7 +235,7 @@ class Reader implements BodyReader {
     return this.#hasRoom;
   }
 
-  /** The next message begins with what is left. */
+  /** The next message begins with the remaining bytes. */
   #forget(rest: Uint8Array): void {
     this.#blocks = rest.length === 0 ? [] : [rest];
     this.#bytes = rest.length;

@@ -1,15 +1,16 @@
-// Memory for large messages, shared by all calls: what does not fit is refused, since it would be the others' memory. Pure.
+// Memory for large messages, shared by all calls. A message that does not fit is refused, so that it does not take
+// memory from others. Pure.
 
 import { tooMany } from "../../failure.js";
 
-/** Messages up to this size are not counted: their number is bounded by the streams of a connection. */
+/** Smaller messages are not counted: a connection's number of streams bounds them. */
 export const largeBytes = 512 * 1024;
 
-/** What a caller is told whose message finds no room. */
+/** The error for a message that finds no memory. */
 export const noRoom = () => tooMany("Too many large requests at once", 1_000);
 
 export interface Room {
-  /** Takes room for a message until `give`; false when there is none. */
+  /** Reserves memory for a message until `give`; false when none is left. */
   take(bytes: number): boolean;
   give(bytes: number): void;
 }

@@ -1,5 +1,6 @@
-// Connect's handlers behind our port: what a request asks for, read from its headers alone, and its body by our own reader.
-// Connect's adapter for Node.js is not used: it takes apart a request's authority, and reads bodies at a quadratic cost.
+// Connects Connect's handlers to our port: reads from the headers what a request asks for, and its body with our own
+// reader. Connect's own adapter for Node.js is not used, since it parses the request's authority and reads bodies at
+// quadratic cost.
 import type { DescMethod } from "@bufbuild/protobuf";
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
@@ -19,43 +20,43 @@ export interface RpcOptions extends NonNullable<Parameters<typeof createConnectR
   /** Largest request message of an RPC, in bytes. */
   readonly readMaxBytesOf: (method: DescMethod) => number;
   readonly bodyLimits?: Partial<ReaderLimits> | undefined;
-  /** Of all large messages that are worked on at one time; 256 MiB when absent. */
+  /** Bytes of all large messages in work at one time; 256 MiB when absent. */
   readonly largeBodiesMaxBytes?: number | undefined;
 }
 
 /**
- * JSON is decoded in one piece, at ten times the cost of the binary form: a message of this size takes the event loop some
- * 30 ms, and others wait meanwhile.
+ * JSON is decoded without interruption, at ten times the cost of the binary form. A message of this size blocks the
+ * event loop for about 30 ms.
  */
 const jsonMaxBytes = 5 * 1024 * 1024;
 
-/** All large messages that are worked on at one time. */
+/** Bytes of all large messages in work at one time. */
 const largeBodiesMaxBytes = 256 * 1024 * 1024;
 
-/** What a request for an RPC asks for; a number is the HTTP status it is refused with. */
+/** What a request asks for. A number is the HTTP status that refuses it. */
 export type Asked = AskedRpc | 405 | 415 | 505;
 
 export interface AskedRpc {
   readonly format: BodyFormat;
-  /** The content type as Connect knows it. */
+  /** The content type in Connect's spelling. */
   readonly contentType: string;
-  /** The header that names the encoding of the body, which is gone once we have read it. */
+  /** The header with the body's encoding. It is removed once we have decoded the body. */
   readonly encodingHeader: string;
-  /** Of a Connect GET: an encoding that nobody knows. */
+  /** For a Connect GET: an encoding that is not known. */
   readonly unknownEncoding?: string;
-  /** Of a Connect GET: the message, read behind the gate. */
+  /** For a Connect GET: the message, read after the gate. */
   readonly query?: () => Uint8Array;
 }
 
 export interface CallHooks {
   readonly values: ContextValues;
-  /** Told of a body that is refused; answers what goes on the wire. */
+  /** Called with the failure of a refused body; returns what goes on the wire. */
   readonly refused: (thrown: unknown) => unknown;
-  /** Told once the first message is there, or will never be. */
+  /** Called once the first message has arrived or never will. */
   readonly begun: () => void;
-  /** Handed a way to end the wait for the body. */
+  /** Receives a function that ends the wait for the body. */
   readonly waits: (giveUp: () => void) => void;
-  /** The answer could not be written: the client has gone. */
+  /** Called when the answer cannot be written because the client has gone. */
   readonly broken: (error: unknown) => void;
 }
 
@@ -73,7 +74,7 @@ export function createRpcs(options: RpcOptions): Rpcs {
   for (const { input } of methods.values()) prepareBody(input);
   const room = createRoom(options.largeBodiesMaxBytes ?? largeBodiesMaxBytes);
   const roomUntil = (end: AbortSignal) => (bytes: number) => {
-    // A call that has ended while its body was taken apart needs no room, and would never give it back.
+    // A call that ended during decompression needs no memory, and would never return it.
     if (end.aborted) return true;
     const fits = room.take(bytes);
     if (fits) end.addEventListener("abort", () => room.give(bytes), { once: true });
@@ -90,7 +91,7 @@ export function createRpcs(options: RpcOptions): Rpcs {
       const universal = {
         httpVersion: request.httpVersion,
         method: "POST",
-        // Nothing of the client's is in it: what an authority says is of no use to an RPC.
+        // Contains nothing from the client: an RPC has no use for the authority.
         url: `http://localhost${path}`,
         header: headersOf(request, asked),
         body: bodyFor(request, handler.method, asked, readMaxBytes, hooks, options.bodyLimits, roomUntil(signal)),
@@ -128,18 +129,18 @@ function bodyFor(
 /** Aborts when the call's stream or connection is gone. */
 function endOf(request: WireRequest, response: WireResponse): AbortSignal {
   const control = new AbortController();
-  // HTTP/1.1 tells the end of a request when its body is read; the response ends with the connection.
+  // HTTP/1.1 ends the request once its body is read; the response ends with the connection.
   const source = "stream" in request ? request : response;
   source.once("close", () => control.abort(callOver));
   return control.signal;
 }
 
-/** One for all: each call ends with it, and an error of its own would cost each a stack trace. */
+/** Shared by all calls: an error per call would cost each one a stack trace. */
 const callOver = new ConnectError("The client ended the call", Code.Canceled);
 
 /**
- * The request's headers, with what Connect reads of them put right: the content type in its own spelling, no length and no
- * encoding (its body is plain by now), and no deadline that a timer cannot hold.
+ * The request's headers with corrections for Connect: the content type in its spelling, no length and no encoding (the
+ * body is already decoded), and no deadline beyond what a timer can hold.
  */
 function headersOf(request: WireRequest, { contentType, encodingHeader, format, unknownEncoding }: AskedRpc): Headers {
   const headers = new Headers();
@@ -161,13 +162,13 @@ function headersOf(request: WireRequest, { contentType, encodingHeader, format, 
 
 const unitsMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000 };
 
-/** Whether a deadline lies so far away that it is none. What is malformed is Connect's to refuse. */
+/** Whether the deadline is so far away that it has no effect. Connect refuses a malformed one. */
 function isEndless(timeout: string): boolean {
   const [, digits = "", unit] = /^(\d{1,10})([HMSmun]?)$/.exec(timeout) ?? [];
   return Number(digits) * (unit === undefined || unit === "" || unit === "m" ? 1 : (unitsMs[unit] ?? 0)) > timerMaxMs;
 }
 
-/** Judges method and content type, before anything else is looked at. */
+/** Checks method and content type before anything else. */
 export function askedOf(request: WireRequest, method: DescMethod): Asked {
   const safe = method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
   if (request.method === "GET" && method.methodKind === "unary" && safe) return askedByQuery(request.url ?? "");
@@ -195,7 +196,7 @@ function askedByType(request: WireRequest, method: DescMethod, { type, charset }
   return { format: { json, enveloped: family !== "", encoding, endFlag }, contentType: type, encodingHeader };
 }
 
-/** Connect's GET, served as the POST that it stands for. https://connectrpc.com/docs/protocol/#unary-get-request */
+/** Connect's GET, served like the equivalent POST. https://connectrpc.com/docs/protocol/#unary-get-request */
 function askedByQuery(url: string): AskedRpc | 415 {
   const start = url.indexOf("?");
   const query = new URLSearchParams(start < 0 ? "" : url.slice(start + 1));
@@ -211,7 +212,7 @@ function askedByQuery(url: string): AskedRpc | 415 {
     },
     contentType: `application/${encoding}`,
     encodingHeader: "content-encoding",
-    // One that is not known is Connect's to refuse, in the words of the protocol.
+    // Connect refuses an unknown one in the words of the protocol.
     ...(compression !== undefined && !isEncoding(compression) ? { unknownEncoding: compression } : {}),
     query: () => {
       const message = query.get("message") ?? "";

@@ -1,11 +1,11 @@
-// Statuses in Connect's words, and back.
+// Translates statuses to Connect's errors and back.
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "../../../gen/google/rpc/error_details_pb.js";
 import { Failure, malformed } from "../../failure.js";
 import { BodyFault } from "../body/fault.js";
 import { type Detail, type ErrorContext, type Status, toStatus, withReason } from "../errors.js";
 
-/** Any thrown value as the error that the wire may carry; `cause` is what lies behind it, for the log alone. */
+/** Any thrown value as an error that may go on the wire. `cause` is the underlying error, for the log alone. */
 export function toConnectError(thrown: unknown, context: ErrorContext): ConnectError {
   const foreign = isCancellation(thrown) ? new ConnectError("The call was cancelled", Code.Canceled) : thrown;
   if (!(foreign instanceof ConnectError) || foreign.isWireError) return spelled(toStatus(thrown, context));
@@ -14,8 +14,8 @@ export function toConnectError(thrown: unknown, context: ErrorContext): ConnectE
 }
 
 /**
- * What the contract says about a message comes with its details; bytes that are no message at all, and messages that are
- * too large, get the protocol's own code alone.
+ * If the message breaks the contract, the error has details. Bytes that are not a message, and messages that are too
+ * large, get only the protocol's own code.
  */
 export function toBodyError(thrown: unknown, context: ErrorContext): ConnectError {
   if (thrown instanceof ConnectError) return thrown;
@@ -26,7 +26,7 @@ export function toBodyError(thrown: unknown, context: ErrorContext): ConnectErro
   return new ConnectError(field === "" ? description : `${field}: ${description}`, Code.InvalidArgument);
 }
 
-/** The status that an error of Connect's stands for. */
+/** The status of an error of Connect's. */
 export function statusOf(error: ConnectError): Status {
   const details = error.details.filter((detail): detail is Detail => "desc" in detail);
   return { code: error.code, message: error.rawMessage, details, cause: error.cause };
@@ -35,7 +35,7 @@ export function statusOf(error: ConnectError): Status {
 const spelled = ({ message, code, details, cause }: Status, metadata?: HeadersInit): ConnectError =>
   new ConnectError(message, code, metadata, [...details], cause);
 
-/** The client has gone: its stream was reset, or the connection broke while its message was read. */
+/** Whether the client has gone: its stream was reset, or the connection broke while its message was read. */
 function isCancellation(thrown: unknown): boolean {
   if (!(thrown instanceof Error)) return false;
   return thrown.name === "AbortError" || ("code" in thrown && thrown.code === "ERR_STREAM_PREMATURE_CLOSE");

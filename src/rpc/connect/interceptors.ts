@@ -1,5 +1,5 @@
-// What Connect's handlers pass on their way in and out, outermost first: outcome, errors, credentials, shape, own node.
-// Each asks the part of rpc that decides, and knows nothing but how Connect carries a call.
+// The interceptors around Connect's handlers, outermost first: outcome, errors, credentials, shape, own node. Each asks
+// the part of rpc that decides, and knows only how Connect carries a call.
 import { Code, ConnectError, type Interceptor, type StreamResponse, type UnaryResponse } from "@connectrpc/connect";
 import type { Clock } from "../../clock.js";
 import { noteError, noteSuccess } from "../call.js";
@@ -15,7 +15,7 @@ type Request = Parameters<ReturnType<Interceptor>>[0];
 
 const callBehind = ({ contextValues }: Request) => callOf({ values: contextValues });
 
-/** Notes how a call ended, for the observer; outermost, so that it sees what the wire sees. */
+/** Notes how a call ended, for the observer. It is outermost, so it sees what the wire sees. */
 export const outcomeInterceptor: Interceptor = (next) => async (request) => {
   const call = callBehind(request);
   const failed = (error: unknown) => noteError(call, statusOf(ConnectError.from(error, Code.Internal)));
@@ -31,9 +31,9 @@ export const outcomeInterceptor: Interceptor = (next) => async (request) => {
 };
 
 /**
- * Turns what handlers and inner interceptors throw into what the wire may carry, also in the middle of streams.
- * A unary call ends when its signal aborts, so that deadlines and shutdown hold for handlers that do not look at it;
- * a request stream ends with it too.
+ * Turns errors of handlers and inner interceptors into errors that may go on the wire, also in the middle of streams. A
+ * unary call ends when its signal aborts, so deadlines and shutdown work even if its handler ignores the signal; a
+ * request stream ends with it too.
  */
 export function errorInterceptor(clock: Clock): Interceptor {
   return (next) => async (request) => {
@@ -48,7 +48,7 @@ export function errorInterceptor(clock: Clock): Interceptor {
   };
 }
 
-/** Behind the errors: the gate hears of credentials that turned out to be no good. */
+/** Inside the error interceptor: tells the gate about credentials that a handler refused. */
 export function credentialInterceptor(gate: Gate): Interceptor {
   return (next) => async (request) => {
     try {
@@ -60,7 +60,7 @@ export function credentialInterceptor(gate: Gate): Interceptor {
   };
 }
 
-/** Each message of a request has the shape that the contract states. */
+/** Checks that each request message has the shape that the contract states. */
 export function shapeInterceptor({ check }: Validation): Interceptor {
   return (next) => (request) => {
     const schema = request.method.input;
@@ -72,7 +72,7 @@ export function shapeInterceptor({ check }: Validation): Interceptor {
   };
 }
 
-/** Behind the shape: a node's token reaches its own node alone. */
+/** Inside the shape interceptor: a node's token reaches only its own node. */
 export function ownNodeInterceptor(gate: Gate): Interceptor {
   return (next) => (request) => {
     if (!request.stream) gate.admitMessage(callBehind(request), request.message);

@@ -1,9 +1,9 @@
-// Endings of message streams.
+// How message streams end.
 
 /**
- * The same messages, but waiting for the next one ends with the signal's reason when the signal aborts.
- * A request stream alone does not end when the server shuts down: its handler would wait for a message for ever, and the
- * client would see a broken connection instead of an error.
+ * The same messages, but when the signal aborts, the wait for the next one ends with its reason. A request stream does
+ * not end by itself at shutdown: its handler would wait forever, and the client would see a broken connection instead
+ * of an error.
  */
 export function untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncIterable<T> {
   return {
@@ -19,7 +19,7 @@ export function untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): 
             refuse = reject;
             iterator.next().then(resolve, reject);
           }),
-        // Not awaited: a source that is waiting for bytes answers a return only after them.
+        // Not awaited: a source that waits for bytes returns only after they arrive.
         return: () => {
           signal.removeEventListener("abort", onAbort);
           iterator.return?.().catch(() => undefined);
@@ -30,7 +30,7 @@ export function untilAborted<T>(source: AsyncIterable<T>, signal: AbortSignal): 
   };
 }
 
-/** The same messages, each one looked at before it is passed on; a throw ends the stream with it. */
+/** The same messages, each inspected before it is passed on. If `inspect` throws, the stream ends with that error. */
 export function inspected<T>(source: AsyncIterable<T>, inspect: (message: T) => void): AsyncIterable<T> {
   return {
     [Symbol.asyncIterator]() {

@@ -1,6 +1,6 @@
-// A collection at a MongoDB server. The gate of supported.ts stands before every call, so that what one engine refuses the
-// other refuses too; what an update makes of a document the server alone sees, so that nobody here looks whether indexed
-// fields are still scalars after it.
+// A collection at a MongoDB server. Every call first passes the gate of supported.ts, so that both engines refuse the
+// same calls. Only the server sees the document that an update makes, so nothing here checks that its indexed fields
+// are still scalars.
 import assert from "node:assert/strict";
 import {
   type AnyBulkWriteOperation,
@@ -22,8 +22,7 @@ import type {
 } from "../collection.js";
 import { copyOf } from "../copy.js";
 import { cursorOf } from "../cursor.js";
-import { boundIds } from "../filter.js";
-import { assertBetween, assertDocument, assertSupported, assertUpsert } from "../supported.js";
+import { assertBetween, assertBulk, assertDocument, assertSupported, assertUpsert } from "../supported.js";
 import { UpdateError } from "../update.js";
 import {
   duplicateKeyCode,
@@ -44,11 +43,11 @@ export interface CollectionParts {
   readonly collection: MongoCollection<Stored>;
   /** Host names, for errors. */
   readonly hosts: string;
-  /** What the server itself is given for one operation. */
+  /** The server's own time limit for one operation. */
   readonly maxTimeMS: number;
   /**
-   * Does the work once the indexes are there, within the limit of one operation. Everything that it sends takes the signal,
-   * which aborts when the limit is over.
+   * Runs the work once the indexes exist, within the limit of one operation. Every command takes the signal, which
+   * aborts when the limit is over.
    */
   run<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result>;
 }
@@ -63,14 +62,14 @@ interface Operation {
   readonly upsert?: boolean;
 }
 
-/** An update as the driver takes it; a copy, for the caller may change what it handed in before it is sent. */
+/** An update as the driver takes it. It is a copy, since the caller may change its own before it is sent. */
 interface Change {
   readonly query: Query;
   readonly update: UpdateFilter<Stored>;
   readonly options: { readonly hint?: string; readonly upsert: boolean };
 }
 
-/** What a batch did. `error` is the driver's, where there are faults. */
+/** The outcome of a batch. `error` is the driver's, if there are faults. */
 interface Outcome {
   readonly inserted: number;
   readonly matched: number;
@@ -134,7 +133,7 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
       const found = await ask(
         (signal) =>
           again(change, () => {
-            // The server takes an index by its name here as well, which the driver's types leave out.
+            // The server accepts an index by name here too; the driver's types leave that out.
             const all = { ...change.options, maxTimeMS, returnDocument } as unknown as FindOneAndUpdateOptions;
             return collection.findOneAndUpdate(change.query, change.update, until(signal, all));
           }),
@@ -144,7 +143,7 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
     },
     bulkUpdate: async (operations) => {
       assertBetween(operations.length, 0, batchMax, "a batch");
-      for (const operation of operations) assertBulk(definition, operation);
+      for (const operation of operations) assertBulk(definition, operation.filter, operation.update);
       const changes = operations.map(({ filter, update, upsert = false }) =>
         checkedChange(definition, filter, update, { upsert }),
       );
@@ -160,7 +159,7 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
 
 type Ask = <Result>(work: (signal: AbortSignal) => Promise<Result>) => Promise<Result>;
 
-/** The driver takes a signal with every operation, which its types say of reads alone. */
+/** The driver takes a signal with every operation; its types say so of reads only. */
 const until = <Options extends object>(signal: AbortSignal, options: Options): Options => ({ ...options, signal });
 
 function checkedCopy(definition: CollectionDefinition, document: StoredDocument): Stored {
@@ -181,14 +180,9 @@ function checkedChange(
   return { query: toQuery(query), update: copy as UpdateFilter<Stored>, options };
 }
 
-function assertBulk(definition: CollectionDefinition, { filter, update }: Operation): void {
-  assertSupported(definition, filter, update);
-  assertBetween(boundIds(filter)?.length ?? 0, 1, 1, "the number of _id that an update in bulk names");
-}
-
 /**
- * Of upserts of one _id that race, the server may refuse the slower one as a duplicate of what the faster one has
- * inserted; asked again it finds that and updates it. A document that is there and does not match is refused again.
+ * When upserts of one _id race, the server may refuse the slower one as a duplicate of the document that the faster one
+ * inserted. A retry finds that document and updates it. A document that exists and does not match is refused again.
  */
 async function again<Result>({ options }: Change, work: () => Promise<Result>): Promise<Result> {
   try {
@@ -230,7 +224,7 @@ async function insertAll(parts: Parts, documents: readonly Stored[], ordered: bo
   return { inserted, duplicates: faults.map(({ index }) => index) };
 }
 
-/** Duplicates are an answer; the first other failure is thrown, after all the others have taken place. */
+/** Duplicates are part of the answer. The first other failure is thrown, after all other updates were applied. */
 async function updateAll(parts: Parts, changes: readonly Change[], signal: AbortSignal) {
   const first = await updateBatch(parts, changes, signal);
   const isRace = (fault: WriteFault) => changes[fault.index]?.options.upsert === true && isDuplicateId(fault);
@@ -275,7 +269,8 @@ async function readPage<T extends StoredDocument>(
   const position = after === undefined ? [] : behind(definition, walk, after, descending);
   const query = toQuery(copyOf(filter));
   const bounded = position?.length ? { $and: [query, ...position] } : query;
-  // One more than asked for tells whether anything follows; a batch of that size brings all in one answer.
+  // One document more than asked for tells whether a next page exists. That batch size brings all of them in one
+  // answer.
   const options = { hint: index, sort: walk.sort, skip, limit: limit + 1, batchSize: limit + 1, maxTimeMS };
   const found = await ask(async (signal) =>
     position ? collection.find<T>(bounded, { ...options, signal }).toArray() : [],
@@ -285,7 +280,7 @@ async function readPage<T extends StoredDocument>(
   return found.length > limit && last ? { items, next: cursorOf(walk.index, last) } : { items };
 }
 
-/** The server deletes one or all: so the ids are read first, and those deleted that still match then. */
+/** The server deletes one document or all matches. So read the ids first, then delete those that still match. */
 async function deleteSome(
   { collection, maxTimeMS }: Parts,
   query: Query,

@@ -1,14 +1,14 @@
-// A limit on how long an answer is waited for. All waits have the same limit, so that one sleeper watches them all: a timer
-// for each, made and called off, would cost a good part of what the operation itself does.
+// Limits how long a caller waits for an answer. All waits have the same limit, so one sleeper watches them all. A timer
+// for each wait would cost a good part of the operation itself.
 import { type Clock, systemClock } from "../../clock.js";
 
 export interface Deadline {
   /**
-   * The work's result, or what `late` answers as a rejection when it takes longer. The signal then aborts with that
-   * rejection: work begins nothing more from there on.
+   * The work's result; if the work takes longer, rejects with `late`. The signal then aborts with the same error, and
+   * the work must start nothing more.
    */
   within<Result>(work: (signal: AbortSignal) => Promise<Result>, late: () => Error): Promise<Result>;
-  /** Watches no longer: nothing may be waiting any more, or it would wait without a limit. */
+  /** Stops watching. Nothing may wait any more, since its wait would have no limit. */
   end(): void;
 }
 
@@ -18,7 +18,7 @@ interface Waiting {
 }
 
 export function createDeadline(limitMs: number, clock: Clock = systemClock): Deadline {
-  /** In the order of their beginning, which is that of their end. */
+  /** In order of their beginning, and so of their end. */
   const waiting = new Set<Waiting>();
   const ended = new AbortController();
   let isWatched = false;

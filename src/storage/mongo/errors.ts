@@ -1,4 +1,4 @@
-// The driver's and the server's errors in the words of the port.
+// Translates the driver's and the server's errors into those of the port.
 import {
   MongoBulkWriteError,
   MongoClientClosedError,
@@ -18,7 +18,7 @@ import {
 import { DuplicateKeyError, type IndexDefinition, StoreUnavailableError } from "../collection.js";
 import { UpdateError } from "../update.js";
 
-/** What an error may be about. */
+/** The subject of an error. */
 export interface ErrorContext {
   /** Host names, without credentials. */
   readonly hosts: string;
@@ -28,15 +28,18 @@ export interface ErrorContext {
 
 export const duplicateKeyCode = 11000;
 
-/** IndexOptionsConflict and IndexKeySpecsConflict: an index of this name, or over this key, is there otherwise. */
+/**
+ * IndexOptionsConflict and IndexKeySpecsConflict: an index of this name, or on this key, exists with another
+ * definition.
+ */
 export const indexConflictCodes: ReadonlySet<unknown> = new Set([85, 86]);
 
-/** BadValue, TypeMismatch and PathNotViable: the stored document does not bear the update. */
+/** BadValue, TypeMismatch and PathNotViable: the update does not fit the stored document. */
 const updateErrorCodes: ReadonlySet<unknown> = new Set([2, 14, 28]);
 
 /**
- * What passes by itself, or with a hand at the server, as MongoDB's list of codes (src/mongo/base/error_codes.yml) names
- * and groups them. A caller may come again; whether a write took place is unknown.
+ * Errors that pass by themselves or after work on the server, named and grouped as in MongoDB's list of codes
+ * (src/mongo/base/error_codes.yml). A caller may retry. Whether a write was applied is unknown.
  */
 const temporaryCodes = {
   /**
@@ -45,7 +48,10 @@ const temporaryCodes = {
    * PooledConnectionAcquisitionExceededTimeLimit, SocketException, ConfigServerUnreachable.
    */
   network: [6, 7, 89, 145, 202, 230, 231, 279, 317, 384, 407, 9001, 56846],
-  /** AuthenticationFailed, AuthenticationAbandoned, ReauthenticationRequired, and AtlasError, which is a wrong password there. */
+  /**
+   * AuthenticationFailed, AuthenticationAbandoned, ReauthenticationRequired, and AtlasError, which means a wrong
+   * password there.
+   */
   login: [18, 337, 391, 8000],
   /**
    * ShutdownInProgress, PrimarySteppedDown, ElectionInProgress, ServiceExecutorInShutdown,
@@ -109,7 +115,7 @@ const unavailableClasses = [
 /** Classes that the driver does not export. */
 const unavailableNames: ReadonlySet<string> = new Set(["MongoPoolClosedError", "MongoWaitQueueTimeoutError"]);
 
-/** With these the driver and the server say themselves that it is the weather. */
+/** With these labels the driver or the server itself says that the error is temporary. */
 const unavailableLabels = [
   "RetryableError",
   "RetryableWriteError",
@@ -117,7 +123,7 @@ const unavailableLabels = [
   "TransientTransactionError",
 ];
 
-/** Whether the error means that the server did not answer, or that it is unknown whether a write took place. */
+/** Whether the error means that the server did not answer, or that a write may or may not have been applied. */
 export function isUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error instanceof MongoBulkWriteError) return isBulkUnavailable(error);
@@ -130,7 +136,7 @@ export function isUnavailable(error: unknown): boolean {
   );
 }
 
-/** A bulk error hides the network's error in what it calls the server's response. */
+/** A bulk error hides a network error in its server response. */
 function isBulkUnavailable(error: MongoBulkWriteError): boolean {
   const response: unknown = error.errorResponse;
   return (
@@ -141,10 +147,10 @@ function isBulkUnavailable(error: MongoBulkWriteError): boolean {
   );
 }
 
-/** Of connections that broke, which the driver sometimes passes on as they are; Node names no syscall with EPIPE. */
+/** Broken connections, which the driver sometimes passes on untranslated. Node names no syscall with EPIPE. */
 const brokenCodes: ReadonlySet<unknown> = new Set(["ECONNRESET", "EPIPE", "ETIMEDOUT"]);
 
-/** Names that do not resolve come from the resolver as they are; a certificate that cannot be read is no weather. */
+/** The resolver's errors arrive untranslated. An unreadable certificate file is not temporary. */
 function isSystemError(error: Error): boolean {
   if ("code" in error && brokenCodes.has(error.code)) return true;
   return (
@@ -164,16 +170,19 @@ export function writeErrorsOf(error: MongoBulkWriteError): WriteFault[] {
   return faults.map(({ index, code, errmsg }) => ({ index, code, message: errmsg ?? "" }));
 }
 
-/** The error in the port's words, with the driver's as its cause; what has no words there stays what it is. */
+/**
+ * The error as the port names it, with the driver's as its cause. An error that the port has no name for is returned
+ * unchanged.
+ */
 export function translateError(error: unknown, context: ErrorContext): unknown {
   if (isUnavailable(error)) return unavailable(context, error);
-  // Of a batch, duplicates are an answer: its error is about something else, whatever came first in it.
+  // Duplicates in a batch are part of the answer, so a bulk error is about something else, whatever came first.
   if (error instanceof MongoBulkWriteError || !(error instanceof MongoServerError)) return error;
   if (error.code !== duplicateKeyCode) return error;
   return new DuplicateKeyError(context.collection ?? "", indexNameOf(error, context), { cause: error });
 }
 
-/** The same for an update, which the stored document may not bear. */
+/** The same for an update, which may not fit the stored document. */
 export function translateUpdateError(error: unknown, context: ErrorContext): unknown {
   if (!isUnavailable(error) && error instanceof MongoServerError && isUpdateFault(error)) {
     return new UpdateError(error.message, { cause: error });
@@ -181,7 +190,7 @@ export function translateUpdateError(error: unknown, context: ErrorContext): unk
   return translateError(error, context);
 }
 
-/** An index that is gone is a BadValue too, and no fault of the document. */
+/** A missing index is a BadValue too, but not a fault of the document. */
 export function isUpdateFault({ code, message }: { readonly code?: unknown; readonly message: string }): boolean {
   return updateErrorCodes.has(code) && !/\bhint\b/.test(message);
 }
@@ -191,7 +200,7 @@ export function unavailable({ hosts }: ErrorContext, cause: unknown): StoreUnava
   return new StoreUnavailableError(`MongoDB at ${hosts} does not answer: ${reason}`, { cause });
 }
 
-/** The server names the index in its message alone; its key is the second best. */
+/** The server names the index only in its message. Without a name there, the key is used. */
 export function indexNameOf(
   error: { readonly message: string; readonly keyPattern?: unknown },
   { indexes = [] }: ErrorContext,

@@ -1,19 +1,19 @@
-// The indexes of a collection at the server: those missing are built, and none is ever dropped. Replicas of two versions
-// serve from one database during an upgrade, and each hints its own indexes and trusts its own unique ones. So a definition
-// that changes takes a new name (idx_name_v2) with a key that no released index has; both stand side by side until no
-// replica of the older version runs, and the old one is then dropped by hand. test/storage/indexes.test.ts holds that rule.
+// The indexes of a collection at the server. Missing ones are built; none is ever dropped. During an upgrade, replicas
+// of two versions serve from one database; each hints its own indexes and relies on its own unique ones. So a changed
+// definition takes a new name (idx_name_v2) and a key that no released index has. Both indexes exist until no replica
+// of the older version runs; then the old one is dropped by hand. test/storage/indexes.test.ts holds that rule.
 import { isDeepStrictEqual } from "node:util";
 import { type Collection, type CreateIndexesOptions, MongoServerError } from "mongodb";
 import { type CollectionDefinition, type IndexDefinition, StoreRefusedError } from "../collection.js";
 import { indexConflictCodes } from "./errors.js";
 import { keyOf, type Stored } from "./query.js";
 
-/** How long a build is waited for; asking again waits for the same one. */
+/** How long a build may take. Another call waits for the same build. */
 const buildMs = 600_000;
 
 /**
- * @throws StoreRefusedError when an index of the same name or key is defined otherwise; the server's error when an index
- * cannot be built, of code 11000 where documents with the same key are there
+ * @throws StoreRefusedError when an index of the same name or key has another definition; the server's error when an
+ * index cannot be built, with code 11000 if stored documents share a key
  */
 export async function ensureIndexes(collection: Collection<Stored>, definition: CollectionDefinition): Promise<void> {
   if (definition.indexes.length === 0) return;
@@ -28,12 +28,12 @@ export async function ensureIndexes(collection: Collection<Stored>, definition: 
 const isConflict = (error: unknown) => error instanceof MongoServerError && indexConflictCodes.has(error.code);
 
 /**
- * One command, which answers at once where all are there. Its connection is kept until the answer comes, beyond the limit
- * of other operations: a server may abort the build when its client hangs up, and each further attempt would begin it
- * again.
+ * Sends one command, which returns at once if all indexes exist. Its connection stays open until the answer, beyond the
+ * limit of other operations: a server may abort the build when its client hangs up, and each retry would start the
+ * build over.
  */
 async function build(collection: Collection<Stored>, indexes: readonly IndexDefinition[]): Promise<void> {
-  // The driver takes a limit of the socket with every command, which its types leave out.
+  // The driver takes a socket limit with every command; its types leave that out.
   const options: CreateIndexesOptions & { readonly socketTimeoutMS: number } = { socketTimeoutMS: buildMs };
   await collection.createIndexes(indexes.map(specification), options);
 }
@@ -48,7 +48,7 @@ function specification(index: IndexDefinition) {
   } satisfies CreateIndexesOptions & { key: Record<string, 1> };
 }
 
-/** Undefined where what stood in the way is gone by now. */
+/** Undefined if the conflict is already gone. */
 async function conflictOf(
   collection: Collection<Stored>,
   indexes: readonly IndexDefinition[],

@@ -1,5 +1,5 @@
-// Queries as MongoDB is asked them: each names its index, and a page begins with a seek to its cursor.
-// Pure: filters are taken as supported.ts has let them through.
+// Queries in MongoDB's words: each names its index, and a page begins with a seek to its cursor.
+// Pure: supported.ts has checked every filter before.
 import assert from "node:assert/strict";
 import type { Document, Filter as MongoFilter } from "mongodb";
 import type { CollectionDefinition, Cursor, Filter, Hint, IndexDefinition, Scalar } from "../collection.js";
@@ -7,22 +7,27 @@ import { cursorPaths, idIndex, indexOf } from "../cursor.js";
 import { boundIds, requiredDemands } from "../filter.js";
 import { assertBetween, assertOrders, assertRepeatsPartial } from "../supported.js";
 
-/** `_id` is text here, where the driver expects an ObjectId. */
+/** Our `_id` is text; the driver expects an ObjectId. */
 export interface Stored extends Document {
   readonly _id: string;
 }
 
 export type Query = MongoFilter<Stored>;
 
-/** The fields of an index at the server. It refuses _id behind the key of a TTL index, and in a unique one it would undo it. */
+/**
+ * The fields of an index at the server, without _id where it must not follow: the server refuses it in a TTL index, and
+ * in a unique index it would make every key differ.
+ */
 export function keyOf({ key, unique, ttlSeconds }: IndexDefinition): readonly string[] {
   return unique || ttlSeconds !== undefined || key.includes("_id") ? key : [...key, "_id"];
 }
 
 /**
- * The name of the index that answers a query. Left out for _id alone: the server then takes its shortest way, which a
- * hint would bar. Everywhere else it keeps the planner from trying an index that happens to look better for a while.
- * @throws AssertionError when the query neither binds _id nor names an index, or is none that a partial index answers
+ * The name of the index that answers a query. It is left out for _id alone: the server then takes its fastest path,
+ * which a hint would prevent. Everywhere else it keeps the planner from choosing an index that looks better for a
+ * while.
+ * @throws AssertionError when the query neither binds _id nor names an index, or does not repeat the condition of a
+ * partial index
  */
 export function hintOf(definition: CollectionDefinition, filter: Filter, { index }: Hint): { hint?: string } {
   if (index === undefined) {
@@ -40,12 +45,15 @@ function isIdAlone(filter: Filter): boolean {
 /** Filters are in MongoDB's own language. */
 export const toQuery = (filter: Filter): Query => filter as Query;
 
-/** One way through an index, in its order. */
+/** One scan of an index, in its order. */
 export interface Walk {
   readonly index: IndexDefinition;
-  /** The whole key of the index, so that it and not a sort gives the order, also where a first field is fixed to null. */
+  /**
+   * The whole key of the index, so that the index gives the order without a sort, even if a first field is fixed to
+   * null.
+   */
   readonly sort: Record<string, 1 | -1>;
-  /** Paths whose values tell where in the walk a document stands. */
+  /** Paths whose values give a document's position in the walk. */
   readonly order: readonly string[];
 }
 
@@ -74,10 +82,10 @@ export function orderedWalk(
 const sortPaths = (index: IndexDefinition) => [...new Set([...index.key, ...(index.unique ? [] : ["_id"])])];
 
 /**
- * What stands behind a cursor, or undefined when nothing can.
- * The first demand bounds the scan, so that the server seeks; the alternatives only drop ties before the cursor. Alone
- * they would let it walk the index from its beginning.
- * @throws AssertionError when the cursor is none of this index
+ * The filter for everything after a cursor, or undefined when nothing can follow.
+ * The first demand bounds the scan, so that the server seeks. The alternatives only drop ties before the cursor; alone
+ * they would let the server scan the index from its beginning.
+ * @throws AssertionError when the cursor is not of this index
  */
 export function behind(
   { dates }: CollectionDefinition,
@@ -104,8 +112,8 @@ const revive = (value: string | number | boolean | null, isDate: boolean): Scala
   isDate && typeof value === "number" ? new Date(value) : value;
 
 /**
- * Null and missing stand before all others. Comparisons hold within a type only, so that "less" has to be said as "not
- * greater or equal" to take them in.
+ * Null and missing sort before all other values. Comparisons hold within one type only, so "less" is written as "not
+ * greater or equal" to include them.
  */
 function beyond(value: Scalar, descending: boolean): object | undefined {
   if (value === null) return descending ? undefined : { $ne: null };

@@ -1,5 +1,5 @@
 // The document store at a MongoDB server or replica set: for production and for more than one replica.
-// Whoever starts this service need not have started MongoDB first: it is waited for in the background.
+// MongoDB need not run when the service starts: the store waits for it in the background.
 import assert from "node:assert/strict";
 import { isDeepStrictEqual } from "node:util";
 import { type Document, MongoClient, MongoCompatibilityError, MongoServerError } from "mongodb";
@@ -26,18 +26,18 @@ export interface MongoLog {
 }
 
 export interface MongoStoreOptions {
-  /** mongodb:// or mongodb+srv://, with credentials and TLS in it; it is never logged. */
+  /** mongodb:// or mongodb+srv://, including credentials and TLS options. Never logged. */
   readonly url: string;
   readonly database: string;
   readonly log?: MongoLog | undefined;
-  /** How long a server to write to is looked for; 2000 ms when absent. */
+  /** How long to look for a writable server; 2000 ms when absent. */
   readonly serverSelectionMs?: number | undefined;
   /**
-   * What one operation may take in all: the search for a server, the wait for a connection, the attempt and its retry.
-   * 5000 ms when absent. Nothing of it is sent afterwards; what was sent before may still take place, within as long again.
+   * Limit of one operation in all: finding a server, waiting for a connection, the attempt and its retry. 5000 ms when
+   * absent. Nothing is sent after the limit. A write sent before it may still be applied, within the same time again.
    */
   readonly operationMs?: number | undefined;
-  /** For tests: told each command that is sent. */
+  /** For tests: called with each command that is sent. */
   readonly onCommand?: ((command: Document) => void) | undefined;
 }
 
@@ -56,22 +56,24 @@ interface Connection {
   readonly deadline: Deadline;
   /** Aborted when the store closes. */
   readonly closing: AbortSignal;
-  /** What has not ended yet. */
+  /** Operations that have not ended yet. */
   readonly running: Set<Promise<unknown>>;
-  /** Why the server does not answer, until it has answered for the first time. */
+  /** Why the server does not answer; undefined once it has answered for the first time. */
   away: { readonly error: unknown } | undefined;
 }
 
-/** Waiting threads of a server are dear, and Node sends from one thread: more connections would only queue there. */
+/**
+ * A server's waiting threads are expensive, and Node sends from one thread: more connections would only queue there.
+ */
 const connectionsMax = 50;
 const retryEveryMs = 250;
 
 /**
- * Opens the database. A server that does not answer is no error: one warning, and it is tried again in the background;
- * until then operations reject with StoreUnavailableError, each within `serverSelectionMs` or so.
- * Disposing waits for what has been asked, within `operationMs`; from then on everything rejects with StoreUnavailableError.
- * @throws StoreRefusedError when the server is older than MongoDB 5.0; Error when the URL cannot be read, without quoting
- * it, or when a file that it names cannot be
+ * Opens the database. If the server does not answer, the store logs one warning and retries in the background. Until it
+ * answers, operations reject with StoreUnavailableError, each within about `serverSelectionMs`.
+ * Disposing waits for running operations, within `operationMs`; later operations reject with StoreUnavailableError.
+ * @throws StoreRefusedError when the server is older than MongoDB 5.0; Error when the URL cannot be parsed (without
+ * quoting it), or when a file that it names cannot be read
  */
 export async function openMongoStore(options: MongoStoreOptions): Promise<Store> {
   const { serverSelectionMs = 2000, operationMs = 5000, database, log } = options;
@@ -134,7 +136,8 @@ export async function openMongoStore(options: MongoStoreOptions): Promise<Store>
 }
 
 /**
- * The driver's own limit for a whole operation (timeoutMS) does nothing in release 7: `run` bounds the whole by a signal. Retries, sessions and monitoring are the driver's.
+ * The driver's own limit for a whole operation (timeoutMS) does nothing in release 7, so `run` bounds it by a signal.
+ * The driver does retries, sessions and monitoring.
  */
 function createClient(
   { url, onCommand }: MongoStoreOptions,
@@ -162,7 +165,7 @@ function createClient(
     return client;
   } catch (error) {
     const reason = error instanceof Error && !/[@/]/.test(error.message) ? `: ${error.message}` : "";
-    // The driver quotes the URL, and so the password; its error is no cause to pass on.
+    // The driver's error quotes the URL, and so the password. It must not become a cause.
     throw new Error(`The URL of MongoDB cannot be read${reason}`);
   }
 }
@@ -171,7 +174,7 @@ function hostsOf({ options }: MongoClient): string {
   return options.srvHost ?? options.hosts.map(String).join(",");
 }
 
-/** MongoDB 5.0: what the driver is happy with before that refuses some of our indexes. */
+/** MongoDB 5.0. The driver accepts older servers, but those refuse some of our indexes. */
 const wireVersionMin = 13;
 const commandNotFound = 59;
 
@@ -191,7 +194,7 @@ async function connect({ client, hosts }: Connection): Promise<void> {
   if (!(Number(maxWireVersion) >= wireVersionMin)) throw tooOld(hosts, `its wire version is ${maxWireVersion}`);
 }
 
-/** What the driver refuses by itself it reports as a server that was not found. */
+/** When the driver itself refuses a server, it reports it as not found. */
 const isTooOld = (error: unknown): boolean =>
   error instanceof Error &&
   (error instanceof MongoCompatibilityError || /wire version/.test(error.message) || isTooOld(error.cause));
@@ -201,7 +204,7 @@ function tooOld(hosts: string, why: unknown): StoreRefusedError {
   return new StoreRefusedError(`MongoDB at ${hosts} is too old: MongoDB 5.0 or later is needed (${reason})`);
 }
 
-/** @throws StoreRefusedError, or what else is not the server's absence, such as a certificate that cannot be read */
+/** @throws StoreRefusedError, or any error other than the server's absence, such as an unreadable certificate */
 async function firstContact(connection: Connection): Promise<void> {
   const { client, hosts, log } = connection;
   try {
@@ -220,7 +223,10 @@ async function firstContact(connection: Connection): Promise<void> {
   }
 }
 
-/** A driver that has never reached its server gives up: only after the first time it looks by itself. */
+/**
+ * The driver gives up on a server that it has never reached, and monitors it only after the first contact. So retry
+ * here until then.
+ */
 async function awaitServer(connection: Connection): Promise<void> {
   const { hosts, log, closing } = connection;
   while (!closing.aborted) {
@@ -250,7 +256,7 @@ function open(connection: Connection, definition: CollectionDefinition): Opened 
     }),
   );
   let isTold = false;
-  // Whatever keeps an index from being built, an operation that needs it is not to take for its own refusal.
+  // A failed index build must not surface as a failure of the operation itself, so report the store as unavailable.
   const ready = () =>
     prepare()?.catch((error: unknown) => {
       if (error instanceof StoreRefusedError && !isTold) {
@@ -277,8 +283,8 @@ function open(connection: Connection, definition: CollectionDefinition): Opened 
 }
 
 /**
- * Durable: on the disks of a majority before it is acknowledged, and what is read cannot be rolled back. A server alone is
- * its own majority.
+ * Durable: a majority has the write on disk before it is acknowledged, and reads never return data that can be rolled
+ * back. A single server is its own majority.
  */
 function concerns({ durability }: CollectionDefinition, wtimeoutMS: number) {
   if (durability === "relaxed") return { writeConcern: { w: 1 }, readConcern: { level: "local" } } as const;
@@ -288,7 +294,7 @@ function concerns({ durability }: CollectionDefinition, wtimeoutMS: number) {
   } as const;
 }
 
-/** Does the work one at a time until it has succeeded; answers the attempt under way, or nothing when it is done. */
+/** Runs the work once at a time until it has succeeded. Returns the running attempt, or undefined when it is done. */
 function once(work: () => Promise<void>): () => Promise<void> | undefined {
   let isDone = false;
   let attempt: Promise<void> | undefined;
@@ -308,9 +314,9 @@ function once(work: () => Promise<void>): () => Promise<void> | undefined {
 }
 
 /**
- * The work's result, unless it takes longer than the deadline. The driver then neither waits for a connection nor asks
- * again, and gives up the connection on which it waits for an answer: so nothing is sent once the caller has been told.
- * Whether a write that was sent before takes place is as unknown as after a connection that broke.
+ * The work's result, unless it takes longer than the deadline. The driver then stops waiting for a connection, does not
+ * retry, and drops the connection on which it waits for an answer. So nothing is sent after the caller has been told.
+ * Whether an earlier write is applied is as unknown as after a broken connection.
  */
 async function run<Result>(
   connection: Connection,
@@ -325,7 +331,7 @@ async function run<Result>(
   } catch (error) {
     if (!(error instanceof StoreUnavailableError)) throw error;
     if (connection.closing.aborted) throw closed();
-    // Between two attempts to reach a server the driver only says that it is closed; what a server says tells more.
+    // Between two attempts to reach a server the driver only says that it is closed. The server's own error says more.
     throw connection.away && !isAnswer(error.cause) ? unavailable(connection, connection.away.error) : error;
   } finally {
     connection.running.delete(outcome);

@@ -1,18 +1,19 @@
-// Documents as JSON text. JSON has no dates: declared ones are stored as epoch milliseconds and revived when read.
+// Documents as JSON text. JSON has no dates: declared ones are stored as epoch milliseconds and become Dates again when
+// read.
 import { isFields } from "../filter.js";
 
 export interface Codec {
   encode(document: object): string;
-  /** Answers a fresh object. */
+  /** Returns a new object. */
   decode<T>(text: string): T;
 }
 
-/** Field names, and under each the paths that go on from it; an empty one is the date itself. */
+/** Field names, each with the paths below it. A node without paths is a date. */
 interface DateTree {
   readonly [name: string]: DateTree;
 }
 
-/** `dates` are field paths, also through arrays of objects ("changes.at"). */
+/** `dates` are field paths, which may cross arrays of objects ("changes.at"). */
 export function createCodec(dates: readonly string[]): Codec {
   const tree = dates.reduce<DateTree>((grown, path) => grow(grown, path.split(".")), {});
   const toMs = (value: unknown) => (value instanceof Date ? value.getTime() : value);

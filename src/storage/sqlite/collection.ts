@@ -1,5 +1,5 @@
-// A collection of the embedded store. Reads answer what is committed; every write finds, judges and changes its document
-// within one turn of the commit queue, which is what makes compare-and-set atomic.
+// A collection of the embedded store. Reads return committed data. Every write finds, judges and changes its document
+// in one turn of the commit queue, which makes compare-and-set atomic.
 import {
   type Collection,
   type CollectionDefinition,
@@ -15,9 +15,10 @@ import {
 } from "../collection.js";
 import { copyOf } from "../copy.js";
 import { cursorOf, cursorPaths, indexOf } from "../cursor.js";
-import { boundIds, compileFilter, valueAt } from "../filter.js";
+import { compileFilter, valueAt } from "../filter.js";
 import {
   assertBetween,
+  assertBulk,
   assertDocument,
   assertIndexed,
   assertOrders,
@@ -57,7 +58,10 @@ interface UpdateOptions extends Hint {
   readonly upsert?: boolean;
 }
 
-/** What an update met and made; both absent when nothing matched, `before` alone when it inserted. */
+/**
+ * The document before and after an update. Both are absent when nothing matched; `before` alone is absent when it
+ * inserted.
+ */
 interface Change {
   readonly before?: object;
   readonly after?: object;
@@ -65,9 +69,9 @@ interface Change {
 
 const batchMax = 1000;
 const skipMax = 10_000;
-/** Deleting costs more than reading: every index is changed. */
+/** A delete costs more than a read: it changes every index. */
 const deleteChunkMax = 100;
-/** Documents read, or deleted, between two looks at whether the turn is over. */
+/** Documents read or deleted before the work checks again whether the turn is over. */
 const stepMax = 16;
 
 export function createCollection<T extends StoredDocument>(given: CollectionParts): Collection<T> {
@@ -125,8 +129,8 @@ export function createCollection<T extends StoredDocument>(given: CollectionPart
 }
 
 /**
- * As many a turn as it has time for, and the next ones only once those are on disk: what is in after a failure is a prefix
- * of what could be inserted.
+ * Inserts as many documents in a turn as its time allows, and starts the next turn only once those are on disk. So
+ * after a failure the stored documents are a prefix of those that could be inserted.
  */
 async function insertAll<Encoded>(
   queue: CommitQueue,
@@ -145,7 +149,7 @@ async function insertAll<Encoded>(
   return { inserted: all.length - duplicates.length, duplicates };
 }
 
-/** Inserts at least one document. `end` is the place behind the last document that was tried. */
+/** Inserts at least one document. `end` is the position after the last document tried. */
 function insertSome<Encoded>(
   all: readonly Encoded[],
   from: number,
@@ -166,7 +170,7 @@ function insertSome<Encoded>(
   return { refused, end: all.length };
 }
 
-/** The candidates of a query that both engines take. */
+/** The candidates of a query that passed the gate. */
 function guarded(parts: Parts, filter: Filter, hint: Hint): Source {
   assertOpen(parts);
   assertSupported(parts.definition, filter);
@@ -177,7 +181,7 @@ function assertOpen({ closing }: Parts): void {
   if (closing.aborted) throw new StoreUnavailableError("The store is closed");
 }
 
-/** Passes chunk after chunk to `take`, which answers true when it has enough. */
+/** Passes chunk after chunk to `take`, which returns true when it has enough. */
 async function eachChunk(
   parts: Parts,
   source: Source,
@@ -234,7 +238,7 @@ async function readPage(parts: Parts, filter: Filter, options: PageOptions): Pro
   return found.length > limit && last ? { items, next: cursorOf(indexOf(parts.definition, index), last) } : { items };
 }
 
-/** All that stands behind the cursor, in the order of the index. */
+/** Everything after the cursor, in the order of the index. */
 function pageSource(
   parts: Parts,
   filter: Filter,
@@ -257,8 +261,8 @@ function pageSource(
 }
 
 /**
- * Finds and changes one document. A search longer than a chunk goes on in a later turn, so others may write in between;
- * the document that is changed matches in the turn that changes it.
+ * Finds and changes one document. A search longer than a chunk continues in a later turn, so other writes may come
+ * between. The document is matched in the same turn that changes it.
  */
 async function changeOne(
   parts: Parts,
@@ -268,7 +272,7 @@ async function changeOne(
 ): Promise<Change> {
   assertSupported(parts.definition, givenFilter, givenUpdate);
   if (upsert) assertUpsert(givenFilter);
-  // The caller may change what it handed in before the turn comes.
+  // The caller may change its objects before the turn comes.
   const [filter, update] = copyOf([givenFilter, givenUpdate] as const);
   const source = guarded(parts, filter, index === undefined ? {} : { index });
   const matches = compileFilter(filter);
@@ -284,7 +288,10 @@ async function changeOne(
   return {};
 }
 
-/** What `take` finds among up to `size` documents, read a few at a time while the turn lasts; it answers once it has found. */
+/**
+ * What `take` finds among up to `size` documents, read a few at a time while the turn lasts. Returns as soon as it has
+ * found something.
+ */
 function readSome<Result>(
   source: Source,
   size: number,
@@ -314,19 +321,14 @@ function insertFrom({ statements, codec, on, definition }: Parts, filter: Filter
   return { after: codec.decode<object>(text) };
 }
 
-/** Its end as a value, so that a failure is no surprise while others are still to begin. */
+/** The outcome as a value, so that a failure is not an unhandled rejection while other work has yet to begin. */
 const settled = <Result>(work: Promise<Result>): Promise<PromiseSettledResult<Result>> =>
   work.then(
     (value) => ({ status: "fulfilled", value }),
     (reason: unknown) => ({ status: "rejected", reason }),
   );
 
-function assertBulk(definition: CollectionDefinition, filter: Filter, update: Update): void {
-  assertSupported(definition, filter, update);
-  assertBetween(boundIds(filter)?.length ?? 0, 1, 1, "the number of _id that an update in bulk names");
-}
-
-/** Duplicates are an answer; the first other failure is thrown, after all the others have taken place. */
+/** Duplicates are part of the answer. The first other failure is thrown, after all other updates were applied. */
 function summarize(outcomes: readonly PromiseSettledResult<Change>[]) {
   const errors: number[] = [];
   let matched = 0;

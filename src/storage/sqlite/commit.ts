@@ -2,24 +2,25 @@
 import { StoreUnavailableError } from "../collection.js";
 import { type Database, translateError } from "./file.js";
 
-/** The turn of the event loop that a piece of work runs in. */
+/** The turn of the event loop in which a piece of work runs. */
 export interface Turn {
   /**
-   * Whether it has lasted as long as a turn may. Work that consists of many steps looks after each, stops then, and goes
-   * on in a later turn.
+   * Whether the turn has used up its time. Work of many steps checks after each step, stops when true, and continues in
+   * a later turn.
    */
   isOver(): boolean;
 }
 
 export interface CommitQueue {
   /**
-   * Runs the work within the next transaction, in one turn of the event loop that nothing can come between, and resolves
-   * once it is on disk. Work that throws is undone alone, and its error rejects. A turn takes pieces of work until it has
-   * lasted 8 ms: it ends at most one step of work later.
-   * @throws StoreUnavailableError when the commit fails, too many wait or the queue is closed; nothing is then written
+   * Runs the work within the next transaction, in one turn of the event loop that nothing interrupts, and resolves once
+   * it is on disk. Work that throws is undone alone, and its error rejects. A turn takes work until it has lasted 8 ms,
+   * and so ends at most one step of work later.
+   * @throws StoreUnavailableError when the commit fails, too much work waits or the queue is closed; nothing is written
+   * then
    */
   run<Result>(work: (turn: Turn) => Result): Promise<Result>;
-  /** Commits what waits; later work is refused. */
+  /** Commits the waiting work. Later work is refused. */
   close(): void;
 }
 
@@ -29,7 +30,7 @@ interface Waiting {
   readonly reject: (error: unknown) => void;
 }
 
-// A turn this long delays heartbeats noticeably, a shorter one shares the disk among fewer writes.
+// A longer turn would delay heartbeats noticeably; a shorter one would share the disk among fewer writes.
 const turnMs = 8;
 const groupMax = 256;
 const waitingMax = 10_000;
@@ -56,7 +57,7 @@ export function createCommitQueue(database: Database): CommitQueue {
     run: <Result>(work: (turn: Turn) => Result) =>
       new Promise<Result>((resolve, reject) => {
         if (closed) throw new StoreUnavailableError("The store is closed");
-        if (waiting.length >= waitingMax) throw new StoreUnavailableError("Too many writes wait for the disk");
+        if (waiting.length >= waitingMax) throw new StoreUnavailableError("Too many writes are waiting for the disk");
         waiting.push({ work, resolve: resolve as (result: unknown) => void, reject });
         schedule();
       }),
@@ -67,7 +68,9 @@ export function createCommitQueue(database: Database): CommitQueue {
   };
 }
 
-/** Runs and commits the first of those waiting, settles them and answers how many they were: at least one, if any waits. */
+/**
+ * Runs and commits the first waiting work, settles it and returns how many pieces it was: at least one, if any waits.
+ */
 function commitGroup(database: Database, waiting: readonly Waiting[]): number {
   const endMs = performance.now() + turnMs;
   const turn: Turn = { isOver: () => performance.now() >= endMs };
@@ -94,8 +97,8 @@ function commitGroup(database: Database, waiting: readonly Waiting[]): number {
 }
 
 /**
- * The settlement to call after the COMMIT. What the work did before it threw is undone, and the group goes on, unless
- * SQLite itself gave up the transaction, as it does when the disk is full: then the group fails as a whole.
+ * Runs one piece of work; returns how to settle it after the COMMIT. If the work throws, its changes are undone and the
+ * group goes on. If SQLite itself ended the transaction, as it does when the disk is full, the whole group fails.
  */
 function attempt(database: Database, { work, resolve, reject }: Waiting, turn: Turn): () => void {
   database.exec("SAVEPOINT one");

@@ -1,15 +1,15 @@
-// The files of the embedded store: who may open them, how durable they are, and the statements on them.
+// The files of the embedded store: the lock, durability, and prepared statements.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import * as sqlite from "node:sqlite";
 import { StartError } from "../../start-error.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../collection.js";
 
-// Newer releases of Node name the class Database.
+// Newer Node releases name the class Database.
 const DB = (sqlite as unknown as { Database?: typeof sqlite.DatabaseSync }).Database ?? sqlite.DatabaseSync;
 export type Database = sqlite.DatabaseSync;
 export type SqlValue = string | number | null;
-/** Told each distinct statement once, with the lines of its EXPLAIN QUERY PLAN. */
+/** Called once for each distinct statement, with the lines of its EXPLAIN QUERY PLAN. */
 export type StatementListener = (sql: string, plan: readonly string[]) => void;
 
 /** Another process has the directory open. */
@@ -22,9 +22,9 @@ export class StoreLockedError extends StartError {
 }
 
 /**
- * Takes the directory for this process until the database answered is closed.
- * The lock is a transaction that never ends: the kernel drops it with the process, however that dies, and unlike
- * EXCLUSIVE locking of the data itself it lets a backup read them.
+ * Locks the directory for this process until the returned database is closed.
+ * The lock is a transaction that never ends. The kernel drops it with the process, however the process dies. Unlike
+ * EXCLUSIVE locking of the data itself, it lets a backup read the data.
  * @throws StoreLockedError
  */
 export function openLock(directory: string): Database {
@@ -48,15 +48,15 @@ export function takeLock(lock: Database, directory: string): void {
   }
 }
 
-/** A database that can be looked at only. */
+/** Opens a database read-only. */
 export const openReader = (file: string): Database => new DB(file, { readOnly: true, timeout: 5000 });
 
-/** Opens the database: every COMMIT that returned is on disk. */
+/** Opens the database. Every COMMIT that returned is on disk. */
 export function openDatabase(directory: string, name = "lucid.db"): Database {
   const database = new DB(join(directory, name), { timeout: 5000 });
   try {
     assertVersion(database);
-    // auto_vacuum counts only before the first page is written, and WAL writes it.
+    // auto_vacuum only takes effect before the first page is written, and switching to WAL writes it.
     database.exec("PRAGMA auto_vacuum = INCREMENTAL");
     database.exec("PRAGMA journal_mode = WAL");
     database.exec("PRAGMA synchronous = FULL");
@@ -68,7 +68,7 @@ export function openDatabase(directory: string, name = "lucid.db"): Database {
   }
 }
 
-/** Earlier releases may corrupt a WAL that is reset while it is checkpointed. */
+/** Earlier SQLite releases may corrupt a WAL that is reset during a checkpoint. */
 function assertVersion(database: Database): void {
   const version = String(database.prepare("SELECT sqlite_version() AS version").get()?.version);
   const [major = 0, minor = 0, patch = 0] = version.split(".").map(Number);
@@ -79,13 +79,13 @@ function assertVersion(database: Database): void {
 export interface Statements {
   /** @throws StoreUnavailableError */
   all(sql: string, ...values: SqlValue[]): Record<string, unknown>[];
-  /** Rows changed. @throws DuplicateKeyError, StoreUnavailableError */
+  /** Returns the number of rows changed. @throws DuplicateKeyError, StoreUnavailableError */
   run(sql: string, ...values: SqlValue[]): number;
 }
 
 const preparedMax = 500;
 
-/** Prepares each statement once and keeps those used last. */
+/** Prepares each statement once and keeps the most recently used ones. */
 export function createStatements(database: Database, listener?: StatementListener): Statements {
   const prepared = new Map<string, sqlite.StatementSync>();
   const listed = new Set<string>();
@@ -114,7 +114,7 @@ function planOf(database: Database, sql: string): string[] {
     .map((row) => String(row.detail));
 }
 
-/** SQLite's errors in the words of the port; a statement that SQLite does not understand stays what it is. */
+/** Translates SQLite's errors into those of the port. An error in the statement itself is thrown unchanged. */
 function translated<Result>(act: () => Result): Result {
   try {
     return act();
@@ -132,7 +132,7 @@ export function translateError(error: unknown): unknown {
   return new StoreUnavailableError(`The embedded store failed: ${error.message}`, { cause: error });
 }
 
-/** Indexes are named "collection.index", and of the primary key SQLite says "collection._id". */
+/** Indexes are named "collection.index"; SQLite names the primary key "collection._id". */
 function duplicateKey(error: Error): DuplicateKeyError {
   const [, collection = "", index = ""] = /(\w+)\.(\w+)/.exec(error.message) ?? [];
   return new DuplicateKeyError(collection, index === "_id" ? "_id_" : index, { cause: error });

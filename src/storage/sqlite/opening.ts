@@ -1,5 +1,5 @@
-// The files of the embedded store before they are trusted: there, whole, and for their owner only. Whatever is wrong is one
-// sentence for the operator, and the files stay as they are.
+// Checks the files of the embedded store before using them: present, complete, and private to their owner. Each fault
+// becomes one sentence for the operator, and the files are left unchanged.
 import { chmodSync, closeSync, openSync, renameSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { StartError } from "../../start-error.js";
@@ -9,9 +9,9 @@ import type { StoreLog } from "./sweep.js";
 import { inspectWal, keepWal } from "./wal.js";
 
 export interface OpeningRules {
-  /** Begins an empty store although there was one; false when absent. */
+  /** Begins an empty store even if there was one before; false when absent. */
   readonly emptyAllowed?: boolean;
-  /** Up to this size, in bytes, the store is checked before it is used; 1 GiB, read within seconds, when absent. */
+  /** A store up to this size, in bytes, is checked before it is used; 1 GiB (read within seconds) when absent. */
   readonly checkBytesMax?: number;
   readonly log?: StoreLog | undefined;
 }
@@ -26,7 +26,7 @@ const checkBytesDefault = 1024 * 1024 * 1024;
 const fileNames = ["lucid.db", "lucid.db-wal", "lucid.db-shm", "lock.db"];
 
 /**
- * Makes the directory if need be, takes it for this process and opens lucid.db in it.
+ * Makes the directory if needed, locks it for this process and opens lucid.db in it.
  * @throws StoreLockedError at once when another process owns it, StartError when its files cannot be used
  */
 export function openFiles(directory: string, rules: OpeningRules): OpenedFiles {
@@ -64,19 +64,21 @@ function openChecked(directory: string, lock: Database, rules: OpeningRules): Da
   });
 }
 
-/** An empty lucid.db is never made here: it comes to its name with content. So emptiness is a loss, not a beginning. */
+/**
+ * This service never makes an empty lucid.db: the file gets its name only with content. So an empty file means loss.
+ */
 function assertNeverFilled(directory: string, bytes: number | undefined, hadStore: boolean): void {
   const file = join(directory, "lucid.db");
   const remedy =
     "restore DATA_DIR from its backup, or, to begin an empty store, start once with ALLOW_EMPTY_STORE=true";
-  if (bytes === 0) throw new StartError(`${file} is empty, and was not made so; ${remedy}`);
-  if (hadStore) throw new StartError(`${file} is missing, and there was a store in its folder; ${remedy}`);
+  if (bytes === 0) throw new StartError(`${file} is empty, but was not created empty; ${remedy}`);
+  if (hadStore) throw new StartError(`${file} is missing, but its folder held a store before; ${remedy}`);
   if ((sizeOf(`${file}-wal`) ?? 0) > 0) {
     throw new StartError(`${file} is missing beside ${file}-wal, which belongs to it; ${remedy}`);
   }
 }
 
-/** Under a name of its own first: a crash in between leaves no empty store. */
+/** Written under another name first, so that a crash leaves no empty store. */
 function createEmpty(directory: string): void {
   const draft = "lucid.db.new";
   for (const name of [draft, `${draft}-wal`, `${draft}-shm`, "lucid.db-wal", "lucid.db-shm"]) {
@@ -88,18 +90,20 @@ function createEmpty(directory: string): void {
   syncFolder(directory);
 }
 
-/** The lock's own file tells of the store beside it: no other has a life of its own. */
+/**
+ * Whether the lock file records that a store was here. The lock file is the only one that does not belong to the store.
+ */
 const remembersStore = (lock: Database): boolean =>
   Number(lock.prepare("PRAGMA user_version").get()?.user_version) === 1;
 
-/** Gives up the lock for a moment, and only before anybody is served. @throws StoreLockedError */
+/** Releases the lock for a moment, before any caller is served. @throws StoreLockedError */
 function rememberStore(lock: Database, directory: string): void {
   lock.exec("PRAGMA user_version = 1");
   lock.exec("COMMIT");
   takeLock(lock, directory);
 }
 
-/** Looks without the right to write: what is damaged stays as it is, its log too. */
+/** Opens the files read-only, so that damaged ones and their log are left unchanged. */
 function check(file: string, { checkBytesMax = checkBytesDefault, log }: OpeningRules): void {
   const bytes = (sizeOf(file) ?? 0) + (sizeOf(`${file}-wal`) ?? 0);
   if (bytes > checkBytesMax) {
@@ -126,12 +130,12 @@ function tellOfDamagedWal(wal: string, log: StoreLog | undefined): void {
   const report = inspectWal(wal);
   if (report === undefined || report.lost === 0) return;
   const fields = { frames_read: report.read, frames_lost: report.lost, kept_as: keepWal(wal) };
-  log?.warn("The store's log is damaged: writes behind the damage are lost unless a backup has them", fields);
+  log?.warn("The store's log is damaged: writes after the damage are lost unless a backup has them", fields);
 }
 
 const makeFile = (path: string): void => closeSync(openSync(path, "a", 0o600));
 
-/** 0600 whatever the folder's mode; SQLite gives its own files the mode of lucid.db. */
+/** Mode 0600 whatever the folder's mode. SQLite gives its other files the mode of lucid.db. */
 function makePrivate(directory: string, names: readonly string[]): void {
   for (const name of names) {
     const path = join(directory, name);
@@ -148,7 +152,7 @@ const sizeOf = (path: string): number | undefined => {
   return stats?.size;
 };
 
-/** The reasons of the system and of SQLite as sentences; others stay what they are. */
+/** Turns the reasons of the system and of SQLite into sentences. Other errors are thrown unchanged. */
 function inWords<Result>(directory: string, name: string, act: () => Result): Result {
   const file = join(directory, name);
   try {

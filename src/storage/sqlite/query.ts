@@ -4,16 +4,16 @@ import { compare, type Demand, isFields, requiredDemands } from "../filter.js";
 import { assertRepeatsPartial } from "../supported.js";
 import type { SqlValue } from "./file.js";
 
-/** One way through an index: fixed first fields, then the order of the others. */
+/** One scan of an index: first fields with fixed values, then the order of the other fields. */
 export interface Walk {
   readonly table: string;
   readonly indexedBy: string;
   /** The condition of a partial index, or empty. */
   readonly partial: string;
   readonly fixed: readonly Term[];
-  /** Those of the fixed fields that another walk of the same query fixes to another value. */
+  /** The fixed fields that another walk of the same query fixes to another value. */
   readonly chosen: readonly Term[];
-  /** Paths that order what is found; they tell any two documents apart. */
+  /** Paths that order the results. Together they are unique for each document. */
   readonly order: readonly string[];
   readonly bounds: readonly Term[];
 }
@@ -25,7 +25,7 @@ interface Term {
   readonly value: SqlValue;
 }
 
-/** Where in an order one stands: a value for each of its paths. */
+/** A position in an order: a value for each of its paths. */
 export type Position = readonly SqlValue[];
 
 export interface Query {
@@ -37,7 +37,7 @@ const quoted = (name: string) => `"${name}"`;
 const sqlIndexName = (collection: string, index: string) => quoted(`${collection}.${index}`);
 const comparisons = { $gt: ">", $gte: ">=", $lt: "<", $lte: "<=" } as const;
 
-/** The value of a path in SQL; the text is the same in index and query, or SQLite would not see that they agree. */
+/** The SQL for the value of a path. Index and query must use the same text, or SQLite does not use the index. */
 export function expression(path: string): string {
   return path === "_id" ? "_id" : `json_extract(doc, ${jsonPath(path)})`;
 }
@@ -58,7 +58,7 @@ export function toSql(value: Scalar | undefined): SqlValue {
 export const createTable = ({ name }: CollectionDefinition) =>
   `CREATE TABLE IF NOT EXISTS ${quoted(name)} (_id TEXT PRIMARY KEY NOT NULL, doc TEXT NOT NULL)`;
 
-/** A unique index has no _id behind its key, which would make every key differ. */
+/** A unique index has no _id appended, which would make every key differ. */
 export function createIndex({ name }: CollectionDefinition, index: IndexDefinition): string {
   const columns = [...index.key.map(expression), ...(index.unique || index.key.includes("_id") ? [] : ["_id"])];
   const unique = index.unique ? "UNIQUE " : "";
@@ -69,7 +69,7 @@ export function createIndex({ name }: CollectionDefinition, index: IndexDefiniti
 export const dropIndex = ({ name }: CollectionDefinition, index: IndexDefinition) =>
   `DROP INDEX IF EXISTS ${sqlIndexName(name, index.name)}`;
 
-/** How sqlite_schema names an index. */
+/** The name of an index in sqlite_schema. */
 export const indexNameInSchema = ({ name }: CollectionDefinition, index: IndexDefinition) => `${name}.${index.name}`;
 
 function partialCondition({ partial = {} }: IndexDefinition): string {
@@ -87,9 +87,9 @@ function partialCondition({ partial = {} }: IndexDefinition): string {
 const walksMax = 1000;
 
 /**
- * The walks that, one after the other, go through all matches in order, or against it. Equality fixes the first fields of
- * the index and so does $in, at the price of one walk for each choice: what is read then does not grow with the table.
- * Behind more than 1000 walks $in only judges what is found.
+ * The walks that, one after the other, cover all matches in order or in reverse. Equality fixes the first fields of the
+ * index; so does $in, with one walk for each choice, so the rows read do not grow with the table. If $in would need
+ * more than 1000 walks, it only filters the results.
  */
 export function orderedWalks(
   definition: CollectionDefinition,
@@ -111,8 +111,8 @@ export function orderedWalks(
 }
 
 /**
- * Where a walk goes on behind a place in the whole index, given as the value of a path there: at a position of its own,
- * from its beginning (undefined), or nowhere, because all of it stands before ("over").
+ * Where a walk continues after a position in the whole index, given as the value of a path there: at its own position,
+ * at its beginning (undefined), or nowhere, since all of it comes before ("over").
  */
 export function placeIn(
   walk: Walk,
@@ -126,7 +126,7 @@ export function placeIn(
   return walk.order.map(valueAtPath);
 }
 
-/** As SQLite sorts: nothing, then numbers, then text by its bytes. */
+/** As SQLite sorts: null, then numbers, then text by its bytes. */
 function compareSql(left: SqlValue, right: SqlValue): number {
   if (typeof left === typeof right && left !== null && right !== null) return compare(left, right);
   return rankOf(left) - rankOf(right);
@@ -170,9 +170,9 @@ function boundOf({ path, operator, wanted }: Demand): Term[] {
 }
 
 /**
- * The queries that, one after the other, answer everything behind a position (absent: everything), in order. Each fixes
- * a shorter prefix of the position and goes on behind its next value, so that each is one seek in the index; one query
- * with the same meaning would need OR or row values, which make SQLite walk over ties or over the whole index.
+ * The queries that, one after the other, return everything after a position (absent: everything), in order. Each fixes
+ * a shorter prefix of the position and continues after its next value, so that each is one seek in the index. A single
+ * query with the same meaning would need OR or row values, which make SQLite scan ties or the whole index.
  * Missing values sort before all others, as in MongoDB.
  */
 export function queriesBehind(walk: Walk, descending: boolean, position?: Position, columns = "doc"): Query[] {
@@ -181,7 +181,7 @@ export function queriesBehind(walk: Walk, descending: boolean, position?: Positi
   for (let place = walk.order.length - 1; place >= 0; place--) {
     const same = position.slice(0, place).map((value, at) => is(walk.order[at], value));
     for (const next of behind(walk.order[place], position[place] ?? null, descending)) {
-      // Two bounds on one side would let SQLite seek by the one that is not the position.
+      // With two bounds on one side, SQLite may seek by the bound that is not the position.
       const done = new Set([...same.map((term) => term.path), next.operator === "IS" ? next.path : ""]);
       const bounds = walk.bounds.filter(
         (bound) => !done.has(bound.path) && !(bound.path === next.path && bound.operator[0] === next.operator[0]),
@@ -202,7 +202,7 @@ function behind(path = "", value: SqlValue, descending: boolean): Term[] {
   return path === "_id" ? [{ path, operator: "<", value }] : [{ path, operator: "<", value }, is(path, null)];
 }
 
-/** The last value of the query, which the caller adds, is how many rows at most. */
+/** The caller adds the last value of the query: the most rows to return. */
 function select(
   walk: Walk,
   descending: boolean,
@@ -224,8 +224,8 @@ function select(
 }
 
 /**
- * The walk whose length is the count, so that the index alone is read and no document. Undefined where the filter asks for
- * more than the index knows exactly, which is text and the condition it is made under.
+ * The walk whose row count is the answer, so that only the index is read and no document. Undefined if the filter asks
+ * for more than the index knows exactly, which is text values and its partial condition.
  */
 export function countedWalk(definition: CollectionDefinition, filter: Filter, indexName: string): Walk | undefined {
   const index = indexOf(definition, indexName);
@@ -242,20 +242,20 @@ export function countedWalk(definition: CollectionDefinition, filter: Filter, in
   );
 }
 
-/** Of a query: how many rows it has, up to the last value that the caller adds. */
+/** Counts the rows of a query, up to the last value, which the caller adds. */
 export const countOf = ({ sql, values }: Query): Query => ({ sql: `SELECT COUNT(*) AS count FROM (${sql})`, values });
 
-/** Of a query: the row so many rows behind its first one, which is the last value that the caller adds. */
+/** The row at an offset in a query. The caller adds the offset as the last value. */
 export const rowAt = ({ sql, values }: Query): Query => ({ sql: `${sql} OFFSET ?`, values });
 
-/** The columns that tell where in the walk a row stands; positionOfRow reads them. */
+/** The columns that give a row's position in the walk; positionOfRow reads them. */
 export const positionColumns = ({ order }: Walk): string =>
   order.length === 0 ? "1" : order.map((path, place) => `${expression(path)} AS at${place}`).join(", ");
 
 export const positionOfRow = ({ order }: Walk, row: Readonly<Record<string, unknown>>): Position =>
   order.map((_, place) => row[`at${place}`] as SqlValue);
 
-/** Whether the demand is the very condition that the index is made under. */
+/** Whether the demand is exactly the condition of the partial index. */
 function repeats({ partial = {} }: IndexDefinition, { path, operator, wanted }: Demand): boolean {
   if (!Object.hasOwn(partial, path)) return false;
   const condition = partial[path];
@@ -263,7 +263,7 @@ function repeats({ partial = {} }: IndexDefinition, { path, operator, wanted }: 
   return operator === "$eq" && condition === wanted;
 }
 
-/** Deletes up to a number of documents whose date, the first value, lies that far back; the second is the number. */
+/** Deletes documents whose date is at or before the first value; the second value is the most to delete. */
 export function deleteExpired({ name }: CollectionDefinition, index: IndexDefinition): string {
   const [path = ""] = index.key;
   const partial = index.partial ? ` AND ${partialCondition(index)}` : "";

@@ -1,4 +1,4 @@
-// Deletes documents whose time to live is over. Reads never depend on it; it only keeps the file from growing.
+// Deletes expired documents. Reads never depend on it; it only keeps the file from growing.
 import { setTimeout as delay } from "node:timers/promises";
 import { type Clock, systemClock } from "../../clock.js";
 import type { CollectionDefinition, IndexDefinition } from "../collection.js";
@@ -12,28 +12,28 @@ export interface StoreLog {
 
 export interface SweepParts {
   readonly clock: Clock;
-  /** What expiry goes by, in milliseconds since 1970. */
+  /** The time that decides expiry, in milliseconds since 1970. */
   readonly nowMs: () => number;
   readonly log: StoreLog | undefined;
   readonly queue: CommitQueue;
   readonly statements: Statements;
-  /** Those open at the moment. */
+  /** The collections that are open. */
   readonly definitions: () => Iterable<CollectionDefinition>;
-  /** Gives a bounded number of free pages back to the disk. */
+  /** Returns a bounded number of free pages to the disk. */
   readonly shrink: () => void;
 }
 
 const everyMs = 30_000;
-/** Further ahead of the monotonic clock than this, the wall clock has jumped and not run. */
+/** If the wall clock gets further ahead of the monotonic clock than this, it has jumped. */
 const jumpMs = 3_600_000;
-/** A jump that has stood for so long is believed: it was a correction. */
+/** A jump that has lasted this long is taken as a correction of the clock. */
 const believedAfterMs = 86_400_000;
-/** Documents that one piece of work in the commit queue deletes at the most. */
+/** The most documents that one piece of work in the commit queue deletes. */
 const turnMax = 200;
-/** Between two looks at whether the turn is over. */
+/** Documents deleted before the work checks again whether the turn is over. */
 const stepMax = 20;
 
-/** Sweeps about every 30 seconds of the clock until the signal aborts; a failed sweep is logged and tried again then. */
+/** Sweeps about every 30 seconds until the signal aborts. A failed sweep is logged and tried again at the next one. */
 export async function sweepExpired(parts: SweepParts, signal: AbortSignal): Promise<void> {
   const clock = unreferenced(parts.clock);
   for (;;) {
@@ -56,8 +56,8 @@ async function sweepOnce(parts: SweepParts, signal: AbortSignal): Promise<void> 
 }
 
 /**
- * Tells the milliseconds since 1970 by the wall clock, or, while that is ahead by a jump of more than an hour, what it would
- * tell without the jump. So nothing is old by a jump for a day: what is deleted by mistake is gone for good. A jump is logged.
+ * The milliseconds since 1970 by the wall clock. After a jump ahead of more than an hour, the time without the jump,
+ * for a day: documents deleted by mistake cannot be recovered. A jump is logged.
  */
 export function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log">): () => number {
   const aheadMs = () => clock.now().getTime() - clock.monotonicMs();
@@ -79,7 +79,8 @@ export function createSteadyTime({ clock, log }: Pick<SweepParts, "clock" | "log
 }
 
 /**
- * Each turn is its own piece of work in the commit queue, so other writes come between. Answers whether there may be more.
+ * Each turn is its own piece of work in the commit queue, so other writes come between. Returns whether there may be
+ * more to delete.
  */
 function deleteSome(
   { nowMs, queue, statements }: SweepParts,
@@ -97,7 +98,7 @@ function deleteSome(
   });
 }
 
-/** The system's clock keeps a process alive while something sleeps by it, which must not hold for housekeeping. */
+/** The system's clock keeps the process alive while something sleeps on it. Housekeeping must not. */
 function unreferenced(clock: Clock): Pick<Clock, "sleep"> {
   if (clock !== systemClock) return clock;
   return { sleep: (ms, signal) => delay(ms, undefined, { signal, ref: false }).catch(() => undefined) };

@@ -1,21 +1,21 @@
-// The write-ahead log of the embedded store as its end left it. SQLite reads it up to the first frame that is not whole and
-// says nothing of what follows. After a power cut that is right, for what follows was never acknowledged; after damage it
-// is a loss, which the operator has to hear of, and a copy is what is left to salvage it from.
+// Inspects the write-ahead log of the embedded store after its last end. SQLite reads the log up to the first
+// incomplete frame and does not mention what follows. After a power cut that is right, since those frames were never
+// acknowledged. After damage it is data loss: the operator must hear of it and needs a copy of the log to salvage it.
 import { chmodSync, closeSync, constants, copyFileSync, fstatSync, openSync, readSync } from "node:fs";
 
 export interface WalReport {
   /** Frames that SQLite reads. */
   readonly read: number;
-  /** Frames behind the first one that is not whole, and written after it. None in a sound log. */
+  /** Frames after the first incomplete one that were written after it. 0 in an intact log. */
   readonly lost: number;
 }
 
 const headerBytes = 32;
 const frameHeaderBytes = 24;
-/** Larger ones are not looked at: SQLite empties the log at some 4 MiB. */
+/** Larger logs are not inspected: SQLite empties the log at about 4 MiB. */
 const bytesMax = 256 * 1024 * 1024;
 
-/** Undefined where there is no log with frames, or one too large to look at. */
+/** Undefined when there is no log with frames, or when it is too large to inspect. */
 export function inspectWal(file: string): WalReport | undefined {
   let descriptor: number;
   try {
@@ -34,7 +34,7 @@ export function inspectWal(file: string): WalReport | undefined {
 
 type Read = (bytes: Buffer, position: number) => boolean;
 
-/** https://www.sqlite.org/fileformat2.html#walformat: each checksum goes on from the one before it. */
+/** https://www.sqlite.org/fileformat2.html#walformat: each checksum continues from the one before. */
 function walk(size: number, read: Read): WalReport {
   const header = Buffer.alloc(headerBytes);
   if (!read(header, 0)) return { read: 0, lost: 0 };
@@ -44,14 +44,14 @@ function walk(size: number, read: Read): WalReport {
   add(sum, header.subarray(0, 24), isBigEndian);
   const known = isBigEndian || header.readUInt32BE(0) === 0x377f0682;
   const isSane = known && pageBytes >= 512 && pageBytes <= 65_536 && (pageBytes & (pageBytes - 1)) === 0;
-  // Without its header no frame counts; a log of zeros alone was never written.
+  // Without the header no frame counts. A log of only zeros was never written.
   if (!isSane || !isSum(sum, header, 24)) return { read: 0, lost: header.some((byte) => byte !== 0) ? 1 : 0 };
 
   const frame = Buffer.alloc(frameHeaderBytes + pageBytes);
   let [whole, lost] = [0, 0];
   let isChained = true;
   for (let at = headerBytes; at + frame.length <= size && read(frame, at); at += frame.length) {
-    // Frames of an earlier round of the log carry other salts.
+    // Frames of an earlier round of the log have other salts.
     if (frame.compare(header, 16, 24, 8, 16) !== 0) {
       isChained = false;
       continue;
@@ -61,7 +61,7 @@ function walk(size: number, read: Read): WalReport {
       add(sum, frame.subarray(frameHeaderBytes), isBigEndian);
       isChained = isSum(sum, frame, 16);
       if (isChained) whole++;
-      // The first one that is not whole may be what a power cut has torn.
+      // A power cut may have torn the first incomplete frame.
     } else lost++;
   }
   return { read: whole, lost };
@@ -82,7 +82,7 @@ function add(sum: Sum, bytes: Buffer, isBigEndian: boolean): void {
 const isSum = (sum: Sum, bytes: Buffer, at: number): boolean =>
   sum[0] === bytes.readUInt32BE(at) && sum[1] === bytes.readUInt32BE(at + 4);
 
-/** Keeps the log as it is, for its owner only; the copy of an earlier damage gives way. Answers its name. */
+/** Copies the log, readable by its owner only, over the copy of an earlier damage. Returns the copy's name. */
 export function keepWal(file: string): string {
   const copy = `${file}.damaged`;
   copyFileSync(file, copy);

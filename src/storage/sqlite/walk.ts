@@ -1,4 +1,4 @@
-// Reads documents a few at a time, so that no search keeps the event loop from its other work.
+// Reads documents a few at a time, so that no search blocks the event loop for long.
 import assert from "node:assert/strict";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CollectionDefinition, Filter, Hint, Scalar } from "../collection.js";
@@ -18,25 +18,28 @@ import {
   type Walk,
 } from "./query.js";
 
-/** Documents to judge. Between two reads others may write: what stands behind the place reached is seen as it then is. */
+/**
+ * Documents to judge. Other writes may come between two reads; documents after the current position are read as they
+ * are at that time.
+ */
 export interface Source {
-  /** Up to `countMax` further documents, which is at most one chunk, in one turn of the event loop. */
+  /** Up to `countMax` further documents, at most one chunk, in one turn of the event loop. */
   read(countMax: number): object[];
   /** True when nothing is left. */
   readonly done: boolean;
 }
 
-/** As many documents as one turn may read and judge: some 3 to 10 ms. */
+/** The most documents that one turn reads and judges: about 3 to 10 ms. */
 export const chunkMax = 256;
 
-/** Lets the event loop do its other work. */
+/** Lets the event loop do other work. */
 export const breathe = nextTurn;
 
 const sliceMs = 4;
 
 /**
- * What the work answers for each item, in their order. The event loop turns whenever the work has lasted 4 ms. The first
- * failure rejects, and the rest is left undone.
+ * The results of the work for each item, in order. The event loop turns whenever the work has lasted 4 ms. The first
+ * failure rejects, and the remaining items are not worked on.
  */
 export async function inSlices<Item, Result>(
   items: readonly Item[],
@@ -54,7 +57,9 @@ export async function inSlices<Item, Result>(
   return { results };
 }
 
-/** Sizes of successive reads: what is wanted first, as it is mostly near, then more and more, up to a whole chunk. */
+/**
+ * Sizes of successive reads: first the number wanted, since matches are mostly near; then growing up to a whole chunk.
+ */
 export function* growing(first: number): Generator<number, never> {
   for (let size = Math.min(first, chunkMax); ; size = Math.min(size * 4, chunkMax)) yield size;
 }
@@ -65,7 +70,10 @@ export interface Reader {
   readonly codec: Codec;
 }
 
-/** Every document that may match, in any order: by _id when the filter binds it and no index is named, else by the index. */
+/**
+ * Every document that may match, in any order: by _id when the filter binds it and no index is named, else by the
+ * index.
+ */
 export function candidates(reader: Reader, filter: Filter, { index }: Hint): Source {
   if (index !== undefined) {
     return chain(orderedWalks(reader.definition, filter, index).map((walk) => walkSource(reader, walk, false)));
@@ -90,7 +98,7 @@ function idSource({ definition, statements, codec }: Reader, ids: readonly strin
   };
 }
 
-/** Everything in the walk's order, behind the position if there is one. */
+/** Everything in the walk's order, after the position if there is one. */
 export function walkSource(
   { statements, codec }: Reader,
   walk: Walk,
@@ -121,10 +129,13 @@ function positionOf(walk: Walk, document: object): Position {
   return walk.order.map((path) => toSql(valueAt(document, path) as Scalar | undefined));
 }
 
-/** Rows of an index that one turn may count: about a millisecond. */
+/** The most index rows that one turn counts: about a millisecond. */
 const countedPerTurnMax = 10_000;
 
-/** How many rows the walk has, up to `max`. The event loop turns every 10,000 rows; rows that come and go meanwhile may count. */
+/**
+ * How many rows the walk has, up to `max`. The event loop turns every 10,000 rows; rows added or removed meanwhile may
+ * count.
+ */
 export async function countRows({ statements }: Pick<Reader, "statements">, walk: Walk, max: number): Promise<number> {
   const columns = positionColumns(walk);
   let queries = queriesBehind(walk, false, undefined, columns);
@@ -146,10 +157,10 @@ export async function countRows({ statements }: Pick<Reader, "statements">, walk
   return count;
 }
 
-/** Walks are at least one seek each: as many as one turn may make. */
+/** Each walk costs at least one seek. The most walks that one turn makes. */
 const walksPerTurnMax = 128;
 
-/** One source after the other, in their order. */
+/** One source after the other, in order. */
 export function chain(sources: readonly Source[]): Source {
   let at = 0;
   const skipDone = () => {
