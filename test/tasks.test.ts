@@ -150,11 +150,8 @@ describe("a mistake of this program", () => {
 
 /** What each task says of an outage when it begins and when it is over. */
 const wordsOf: Readonly<Record<keyof typeof callOf, readonly [began: string, ended: string]>> = {
-  lease: [
-    "The lease of the leader is neither taken nor prolonged now",
-    "The lease of the leader is taken or prolonged again",
-  ],
-  roster: ["This replica cannot write that it lives", "This replica writes again that it lives"],
+  lease: ["The leader's lease cannot be taken or renewed now", "The leader's lease can be taken or renewed again"],
+  roster: ["This replica cannot write its sign of life", "This replica writes its sign of life again"],
   sweeper: ["Heartbeats cannot be written; nobody is judged until they can", "Heartbeats are written again"],
   orphans: ["Orphans cannot be judged now", "Orphans are judged again"],
   reconciler: [

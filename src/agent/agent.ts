@@ -1,4 +1,5 @@
-// The node's side of its life: connected as long as it can be, back by itself after anything but a refusal.
+// The node's side of the connection: it stays connected as long as possible, and reconnects by itself after anything
+// but a refusal.
 import { randomUUID } from "node:crypto";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
@@ -24,33 +25,36 @@ export interface AgentOptions {
   readonly nodes: Client<typeof NodeService>;
   readonly nodeId: string;
   /**
-   * The node's tokens, and the service's time that dates them. There is one of each for a node, whatever speaks for it:
-   * a refresh token serves once, and a token that was refused to one is no good for the other.
+   * The node's tokens, and the service's time that dates them. A node has only one passport, shared by all its callers:
+   * a refresh token works once, and a token refused to one caller is useless to the others.
    */
   readonly passport: Passport;
   readonly serviceTime: ServiceTime;
   readonly clock: Clock;
   readonly random: () => number;
   readonly agentVersion: string;
-  /** Neither beats nor connecting wait for these for long, however long they take. */
+  /** May take as long as it needs: neither beats nor connecting wait for it for long. */
   readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema> | undefined>;
   readonly describe: () => Promise<MessageInitShape<typeof HardwareInfoSchema> | undefined>;
-  /** Told of each change, with what a person wants to know of it. */
+  /** Called with each change of state, and a detail for people. */
   readonly onState?: (state: AgentState, detail: string) => void;
   readonly onAck?: () => void;
-  /** Told when the work should run or rest; the default agent has no work of its own. */
+  /** Called when the work should run or rest. The default agent has no work of its own. */
   readonly onDesired?: (status: NodeStatus) => void;
 }
 
-/** How it ended: it was asked to stop, or the service will not have it. */
+/** How the agent ended: it was asked to stop, or the service refused the node. */
 export type AgentEnd = { readonly end: "left" } | { readonly end: "refused"; readonly message: string };
 
 const backoffMinMs = 1_000;
 const backoffMaxMs = 30_000;
-/** How long the first connection waits for the machine's description; the next one takes it along. */
+/**
+ * How long the first connection waits for the machine's description. If that takes longer, the next connection sends
+ * it.
+ */
 const describeMs = 3_000;
 
-/** Runs until the signal aborts (it leaves then) or the service refuses the node for good. */
+/** Runs until the signal aborts (the node then leaves) or the service refuses the node for good. */
 export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<AgentEnd> {
   const { clock, random, nodeId, passport, serviceTime } = options;
   const bootId = randomUUID();
@@ -102,7 +106,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
 const wordsOf = (error: unknown): string =>
   (error instanceof UnfitChallengeError ? error.message : ConnectError.from(error).message).slice(0, shownMax);
 
-/** The machine's description, read beside everything else. */
+/** Reads the machine's description in parallel with everything else. */
 function describing({ describe }: Pick<AgentOptions, "describe">) {
   const over = new AbortController();
   let hardwareInfo: Awaited<ReturnType<typeof describe>>;
@@ -110,23 +114,23 @@ function describing({ describe }: Pick<AgentOptions, "describe">) {
     .then((found) => {
       hardwareInfo = found;
     })
-    // An agent whose machine cannot be described is an agent all the same.
+    // An agent also runs without a description of its machine.
     .catch(() => undefined)
     .finally(() => over.abort());
   return { over: over.signal, found: () => (hardwareInfo === undefined ? {} : { hardwareInfo }) };
 }
 
-/** Full jitter: anywhere between the least wait and a ceiling that doubles with each failure. */
+/** Full jitter: anywhere between the shortest wait and a ceiling that doubles with each failure. */
 export const backoffMs = (failures: number, random: () => number): number =>
   backoffMinMs + random() * (Math.min(backoffMaxMs, backoffMinMs * 2 ** (failures + 1)) - backoffMinMs);
 
-/** The service will not change its mind by being asked again. */
+/** Whether a retry would be refused again. */
 function isFinal(error: unknown): boolean {
   const { code } = ConnectError.from(error);
   return code === Code.PermissionDenied || (code === Code.Aborted && lucidReason(error) === "LUCID_ERR_5013");
 }
 
-/** The commands an agent without work of its own can do: each comes down to a status it is to have. */
+/** The commands that an agent without work of its own can do: each only sets a status. */
 function performer(options: AgentOptions) {
   const desired = options.onDesired ?? (() => undefined);
   return async ({ command }: Command): Promise<"done" | "unsupported"> => {

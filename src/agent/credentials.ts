@@ -1,5 +1,6 @@
-// Who an agent is: its own Ed25519 key, the node it was enrolled as, and its tokens, in a file only its owner can read.
-// The key never leaves the machine. It alone brings the node back when all tokens have run out.
+// The agent's identity: its own Ed25519 key, the node that it was enrolled as, and its tokens, in a file that only its
+// owner can read. The key never leaves the machine. The key alone is enough to bring the node back when all tokens have
+// expired.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import type { TokenPair } from "../client/tokens.js";
 import { sameBytes } from "../crypto.js";
@@ -8,12 +9,18 @@ import { signedText } from "../poot/verdict.js";
 import { StartError } from "../start-error.js";
 import { parseStateFile, probeReplaceable, readStateFile, writeStateFile } from "../state-file.js";
 
-/** The key signs for these uses only, each with a beginning that no other has. What a service sends is never signed as it is. */
+/**
+ * Signs with the key for these uses only. Each signed text has its own prefix, and bytes from a service are never
+ * signed unchanged.
+ */
 export interface Identity {
   readonly nodeId: string;
   /** Raw 32 bytes. */
   readonly publicKey: Uint8Array;
-  /** @throws UnfitChallengeError for bytes that are no enrolment challenge for this node and this key; nothing is signed */
+  /**
+   * @throws UnfitChallengeError for bytes that are not an enrolment challenge for this node and this key; nothing is
+   * signed then
+   */
   signEnrollment(challenge: Uint8Array): Uint8Array<ArrayBuffer>;
   signProof(proof: Omit<Parameters<typeof signedText>[0], "nodeId">): Uint8Array<ArrayBuffer>;
 }
@@ -55,7 +62,7 @@ function identityOf(nodeId: string, privateKey: KeyObject): Identity {
   };
 }
 
-/** Credentials that live as long as the process. */
+/** Credentials that exist only as long as the process. */
 export function createMemoryCredentials(nodeId: string, first?: TokenPair): Credentials {
   let held = first;
   const identity = identityOf(nodeId, generateKeyPairSync("ed25519").privateKey);
@@ -69,15 +76,15 @@ export function createMemoryCredentials(nodeId: string, first?: TokenPair): Cred
 }
 
 export interface FileRules {
-  /** Whether the file's group may read it, too. */
+  /** Whether the file's group may read it too. */
   readonly groupReadable?: boolean;
-  /** Told once when new tokens cannot be kept in the file, until they can again. The agent goes on with them. */
+  /** Called once when new tokens cannot be saved to the file, until saving works again. The agent goes on with them. */
   readonly onUnsaved?: (message: string) => void;
 }
 
 /**
- * The credentials of the file; undefined when there is none.
- * @throws StartError when the file cannot be used, or could not take new tokens; it stays as it is
+ * The credentials in the file; undefined if it does not exist.
+ * @throws StartError when the file cannot be used, or could not store new tokens; the file is left unchanged
  */
 export function loadCredentials(file: string, rules: FileRules = {}): Credentials | undefined {
   const text = readStateFile(file, { readers: "owner", groupReadable: rules.groupReadable ?? false, remedy });
@@ -93,7 +100,7 @@ export function loadCredentials(file: string, rules: FileRules = {}): Credential
   return credentials;
 }
 
-/** Makes a key for that node and keeps it. @throws StartError when the file cannot be written */
+/** Makes a key for the node and saves it. @throws StartError when the file cannot be written */
 export function createCredentials(file: string, nodeId: string, rules: FileRules = {}): Credentials {
   const { privateKey } = generateKeyPairSync("ed25519");
   const content: CredentialsFile = {
@@ -131,7 +138,7 @@ function openFile(file: string, first: CredentialsFile, { onUnsaved = () => unde
         write(file, content);
         unsaved = false;
       } catch (error) {
-        // Tokens that are lost with the process cost an enrolment by the key, which the file has.
+        // If tokens are lost with the process, the agent enrols again with its key, which is in the file.
         if (!(error instanceof StartError)) throw error;
         if (!unsaved) onUnsaved(`New tokens are not kept: ${error.message}`);
         unsaved = true;
@@ -145,7 +152,7 @@ function keyOf(file: string, text: string): KeyObject {
   try {
     key = createPrivateKey({ key: Buffer.from(text, "base64"), format: "der", type: "pkcs8" });
   } catch {
-    // What it says may tell of the key.
+    // The error's message may reveal parts of the key.
   }
   if (key?.asymmetricKeyType !== "ed25519") throw damaged(file, "private_key is no Ed25519 key");
   return key;

@@ -1,4 +1,4 @@
-// What a machine tells of itself, in the contract's words and within its ranges.
+// Describes a machine in the contract's terms and ranges.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { HardwareInfoSchema, NodeMetricsSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { MachineDescription, MachineSample } from "../machine/machine.js";
@@ -6,14 +6,17 @@ import { present } from "../present.js";
 
 const wholeBytes = (bytes: number | undefined): bigint => BigInt(Math.max(0, Math.round(bytes ?? 0)));
 
-/** Used and total of one thing: both 0, which the contract calls unknown, where either is; used never above total. */
+/**
+ * Used and total of one resource. If either is unknown both are 0, which the contract calls unknown; used is never
+ * above total.
+ */
 function useToWire(used: number | undefined, total: number | undefined): { used: bigint; total: bigint } {
   const totalBytes = used === undefined ? 0n : wholeBytes(total);
   const usedBytes = wholeBytes(used);
   return { used: usedBytes < totalBytes ? usedBytes : totalBytes, total: totalBytes };
 }
 
-/** Undefined where the processor's use could not be read: the contract cannot leave out that figure alone. */
+/** Undefined if the processor's use could not be read: the contract cannot omit that figure alone. */
 export function sampleToWire(sample: MachineSample): MessageInitShape<typeof NodeMetricsSchema> | undefined {
   if (sample.cpuPercent === undefined) return undefined;
   const memory = useToWire(sample.memoryUsedBytes, sample.memoryTotalBytes);
@@ -38,7 +41,7 @@ const storageBytesMax = 100 * 2 ** 40;
 const devicesMax = 64;
 const macAddress = /^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$/;
 
-/** Undefined for what the contract has no place for: less than 1 GB of memory, or unknown, or no network interface. */
+/** Undefined if the contract cannot express it: less than 1 GB of memory, unknown memory, or no network interface. */
 export function descriptionToWire(
   machine: MachineDescription,
 ): MessageInitShape<typeof HardwareInfoSchema> | undefined {

@@ -1,4 +1,5 @@
-// A node's access token, kept fresh: refreshed before it runs out, else won anew by the pinned key, which needs nobody.
+// Keeps a node's access token fresh: refreshes it before it expires, or else enrols again with the pinned key, which
+// needs no operator.
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import type { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -6,13 +7,13 @@ import { type TokenPair, tokenPairOf } from "../client/tokens.js";
 import type { Credentials } from "./credentials.js";
 
 export interface Passport {
-  /** A token that is good for a while yet. Throws a ConnectError when none can be had now. */
+  /** A token that stays valid for a while. Throws a ConnectError when none can be had now. */
   token(): Promise<string>;
-  /** The service refused that token: the next one asked for is another. */
+  /** The service refused that token, so the next call of `token` returns another. */
   refused(token: string): void;
 }
 
-/** A token this close to its end is renewed first. */
+/** A token with less time left than this is renewed first. */
 const marginMs = 60_000;
 const timeoutMs = 10_000;
 
@@ -22,7 +23,7 @@ export function createPassport(parts: {
   readonly credentials: Credentials;
   /** Needed until the key is pinned. */
   readonly enrollmentToken: string | undefined;
-  /** The service's time, as far as it is known: it dates the tokens. */
+  /** The service's time, as far as it is known. It dates the tokens. */
   readonly now: () => Date;
 }): Passport {
   const { nodes, admin, credentials } = parts;
@@ -57,14 +58,14 @@ export function createPassport(parts: {
     token: async () => {
       const held = credentials.tokens();
       if (isGood(held)) return held.accessToken;
-      // A refresh token serves once: whoever asks meanwhile waits for the same answer.
+      // A refresh token works once, so concurrent callers wait for the same renewal.
       renewing ??= renew(held).finally(() => {
         renewing = undefined;
       });
       return renewing;
     },
     refused: (token) => {
-      // A late word on a former token says nothing of the one that is held now.
+      // A late refusal of an earlier token says nothing about the current one.
       if (token === credentials.tokens()?.accessToken) refusedToken = token;
     },
   };

@@ -1,5 +1,5 @@
-// The proving side of a node: at each interval it makes output, signs it and submits the proof. A proof whose answer was
-// lost is submitted again as it is, which the service answers with the verdict it made then.
+// Proves a node's output: at each interval it produces output, signs it and submits the proof. If the answer is lost,
+// it submits the same proof again, and the service returns the verdict that it made the first time.
 import { createHash } from "node:crypto";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
@@ -14,40 +14,40 @@ import type { Identity } from "./credentials.js";
 export interface ProverOptions {
   readonly poot: Client<typeof PoOTService>;
   readonly identity: Identity;
-  /** An access token of the node that is good for a while yet. */
+  /** An access token of the node that stays valid for a while. */
   readonly token: () => Promise<string>;
-  /** The service refused that token: the next one is another. */
+  /** The service refused that token; the next one will be another. */
   readonly refused?: (token: string) => void;
-  /** The service's time, which dates proofs; that of `clock` when absent. */
+  /** The service's time, which dates proofs; the time of `clock` when absent. */
   readonly now?: () => Date;
-  /** Whether `now` is to be trusted; proofs wait until it is. Always where absent. */
+  /** Whether `now` can be trusted; proofs wait until it can. Always trusted when absent. */
   readonly isTimeKnown?: () => boolean;
-  /** What the node has produced, 1 byte to 1 MiB; `seed` is new each time and only for this node. */
+  /** The node's output, 1 byte to 1 MiB. `seed` is new each time and specific to this node. */
   readonly produce: (seed: string, signal: AbortSignal) => Promise<Uint8Array<ArrayBuffer>>;
   readonly clock: Clock;
   /** In [0, 1). */
   readonly random: () => number;
   readonly intervalMs: number;
-  /** Whether the service wants the node at work; it refuses proofs of one that rests. */
+  /** Whether the service wants the node to work. It refuses proofs of a resting node. */
   readonly isAtWork: () => boolean;
   readonly onProof: (validation: PoOTValidation) => void;
-  /** A proof that did not come to a verdict; the next one comes in its time. */
+  /** Called for a proof without a verdict. The next proof comes at its usual time. */
   readonly onProblem: (message: string) => void;
 }
 
 const timeoutMs = 30_000;
-/** How often one proof is submitted before it is given up. */
+/** How often one proof is submitted before the agent gives up. */
 const attemptsMax = 6;
 
-/** As the contract says: see PoOTProof.nonce. */
+/** As in the contract: see PoOTProof.nonce. */
 const nonceForm = /^[\x21-\x7e]{8,256}$/;
 
-/** How soon a node that is called to work proves, and how soon it sees that the time is known again. */
+/** How soon a node told to work begins to prove, and how soon it notices that the time is known again. */
 const restMs = 1_000;
-/** How long output waits to be dated; its nonce is not good for longer. */
+/** How long output waits for a known time. Its nonce is not valid for longer. */
 const datingMs = 300_000;
 
-/** Proves as soon as the node is at work and then at each interval, until the signal aborts. */
+/** Proves once the node is at work and then at each interval, until the signal aborts. */
 export async function runProver(options: ProverOptions, signal: AbortSignal): Promise<void> {
   const { clock, intervalMs } = options;
   while (!signal.aborted) {
@@ -65,12 +65,12 @@ export async function runProver(options: ProverOptions, signal: AbortSignal): Pr
   }
 }
 
-/** One proof, from its nonce to its verdict. @throws ConnectError without one */
+/** One proof, from nonce to verdict. @throws ConnectError when there is no verdict */
 async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTValidation> {
   const { poot, identity, clock, now = clock.now } = options;
   const { nodeId } = identity;
   const { nonce } = await called(options, signal, (call) => poot.issuePoOTChallenge({ nodeId }, call));
-  // It goes into what is signed, and to the command that produces.
+  // The nonce goes into the signed text and to the command that produces the output.
   if (!nonceForm.test(nonce)) throw new ConnectError("The service sent a nonce of no known form", Code.Internal);
   const outputData = await options.produce(nonce, signal);
   await untilTimeIsKnown(options, signal);
@@ -90,7 +90,10 @@ async function prove(options: ProverOptions, signal: AbortSignal): Promise<PoOTV
   }
 }
 
-/** The machine may have been suspended while it produced. @throws ConnectError when the time is not known in time */
+/**
+ * The machine may have been suspended while it produced. @throws ConnectError when the time does not become known soon
+ * enough
+ */
 async function untilTimeIsKnown({ clock, isTimeKnown }: ProverOptions, signal: AbortSignal): Promise<void> {
   const overMs = clock.monotonicMs() + datingMs;
   while (isTimeKnown?.() === false) {
@@ -101,7 +104,7 @@ async function untilTimeIsKnown({ clock, isTimeKnown }: ProverOptions, signal: A
   }
 }
 
-/** Once more with another token when the service refuses the one that the node has. */
+/** Retries once with another token if the service refuses the node's current one. */
 async function called<Answer>(
   { token, refused }: ProverOptions,
   signal: AbortSignal,
@@ -118,14 +121,14 @@ async function called<Answer>(
   }
 }
 
-/** Digests of the built-in work; 32 bytes each, enough for a new node's first proof to be valid. */
+/** Digests of the built-in work: 32 bytes each, enough for a new node's first proof to be valid. */
 const digests = 512;
 const roundsPerDigest = 200;
 const digestsPerSlice = 16;
 
 /**
- * The work of an agent that has no other: a chain of SHA-256 digests over the seed, 16,384 bytes that nobody can name
- * without having computed them. A slice at a time, so that heartbeats go on.
+ * The built-in work: a chain of SHA-256 digests over the seed, 16,384 bytes that nobody can know without computing
+ * them. It runs in slices, so that heartbeats go on.
  */
 export async function hashChain(clock: Clock, seed: string, signal: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   const output = new Uint8Array(digests * 32);

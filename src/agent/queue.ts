@@ -1,6 +1,6 @@
-// What a stream's client is to send, one after the other.
+// A queue of the messages that a stream's client is to send.
 
-/** `onFull` is told of each item that is not taken because so many wait. */
+/** `onFull` is called for each item that is refused because the queue is full. */
 export function createQueue<T>(max = Number.POSITIVE_INFINITY, onFull: () => void = () => undefined) {
   const waiting: T[] = [];
   let closed = false;

@@ -1,30 +1,30 @@
-// The service's time as the node knows it: what Welcome and Ack told last, and how long ago that was by a clock that never
-// steps. The node's own wall clock may be off, or be set, and proofs and tokens are none the worse.
+// The service's time as the node knows it: the last time in a Welcome or Ack, plus the time since then by the monotonic
+// clock. So a wrong or changed wall clock of the node harms neither proofs nor tokens.
 import type { Clock } from "../clock.js";
 
 export interface ServiceTime {
   /** The node's own wall clock until the service has told its time. */
   now(): Date;
   /**
-   * Whether that time may date a proof: not between a step of the wall clock, or a sleep of the machine, and the next time
-   * that the service tells.
+   * Whether that time may date a proof. False after a step of the wall clock or a suspend of the machine, until the service
+   * tells its time again.
    */
   isKnown(): boolean;
-  /** Takes what the service said in an answer that arrives now; `roundTripMs` since what it answers was sent. */
+  /** Records the service's time in an answer that arrives now; `roundTripMs` is the time since the request was sent. */
   hear(serverTime: Date, roundTripMs: number): void;
 }
 
-/** A clock that is further off than this is worth a word. */
+/** A clock that is off by more than this is reported. */
 const skewMaxMs = 5_000;
-/** An answer that took longer says too little of the moment that it was written in. */
+/** A slower answer says too little about the moment when it was written. */
 const roundTripMaxMs = 2_000;
 
-/** A wall clock that has moved this much against the monotonic one was set, or the machine was suspended. */
+/** A wall clock that moved this much against the monotonic one was set, or the machine was suspended. */
 const jumpMs = 5_000;
 
 /**
- * Tells, whenever it is asked, whether the wall clock has jumped against the monotonic one since now. On Linux the
- * monotonic clock stands still while the machine is suspended, and only the wall clock shows it.
+ * Returns a function that tells whether the wall clock has jumped against the monotonic one since now. On Linux the
+ * monotonic clock stops while the machine is suspended, so only the wall clock shows it.
  */
 export function watchForJump(clock: Clock): () => boolean {
   const apartMs = () => clock.now().getTime() - clock.monotonicMs();
@@ -32,7 +32,7 @@ export function watchForJump(clock: Clock): () => boolean {
   return () => Math.abs(apartMs() - formerMs) > jumpMs;
 }
 
-/** `onSkew` is told once, with how far the node's clock is ahead of the service's, until the two agree again. */
+/** `onSkew` is called once, with how far the node's clock is ahead of the service's, until the two agree again. */
 export function createServiceTime(clock: Clock, onSkew: (aheadMs: number) => void): ServiceTime {
   let offsetMs: number | undefined;
   let told = false;
@@ -56,7 +56,7 @@ export function createServiceTime(clock: Clock, onSkew: (aheadMs: number) => voi
   };
 }
 
-/** "This machine's clock is 120 s ahead of the service's": for a person. */
+/** A sentence for people, such as "This machine's clock is 120 s ahead of the service's". */
 export const wordsOfSkew = (aheadMs: number): string =>
   `This machine's clock is ${Math.round(Math.abs(aheadMs) / 1000)} s ${aheadMs > 0 ? "ahead of" : "behind"} the ` +
   "service's: proofs are dated by the service's time; set the clock (NTP)";

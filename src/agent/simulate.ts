@@ -1,4 +1,4 @@
-// Many nodes in one process: each a whole agent with an identity of its own and an invented machine, over few connections.
+// Many nodes in one process, over few connections: each is a whole agent with its own identity and an invented machine.
 
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
@@ -18,10 +18,10 @@ import { createServiceTime } from "./service-time.js";
 
 export interface SimulationOptions {
   readonly baseUrl: string;
-  /** An admin's token: it creates the nodes and issues their tokens. */
+  /** An admin's token, which creates the nodes and issues their tokens. */
   readonly adminToken: string;
   readonly nodes: number;
-  /** Nodes are named `{prefix}-{number}`; the same prefix finds the same nodes again. */
+  /** Nodes are named `{prefix}-{number}`; the same prefix reuses the same nodes. */
   readonly prefix: string;
   /** Streams that share a connection. */
   readonly streamsPerConnection: number;
@@ -41,14 +41,14 @@ export interface SimulationCounts {
   /** Since the start. */
   readonly acknowledged: number;
   readonly reconnects: number;
-  /** The last thing that went wrong. */
+  /** The most recent error. */
   readonly lastError: string;
 }
 
-/** Nodes that are created at the same time. */
+/** The most nodes created at the same time. */
 const creatorsMax = 16;
 
-/** Creates what is missing, then runs all nodes until the signal aborts; they leave then. Answers the last counts. */
+/** Creates missing nodes, then runs all nodes until the signal aborts; then they leave. Returns the last counts. */
 export async function simulate(options: SimulationOptions, signal: AbortSignal): Promise<SimulationCounts> {
   const { clock } = options;
   const states = new Map<number, AgentState>();
@@ -127,7 +127,7 @@ interface Connection {
   readonly admin: Client<typeof AdminService>;
 }
 
-/** A replica that stands still is left after 20 s: one connection speaks for many nodes, so asking often costs little. */
+/** Leaves a hanging replica after 20 s. One connection serves many nodes, so frequent pings cost little. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 10_000 };
 
 function createConnections({ baseUrl, nodes, streamsPerConnection }: SimulationOptions) {
@@ -146,7 +146,7 @@ function createConnections({ baseUrl, nodes, streamsPerConnection }: SimulationO
   };
 }
 
-/** The node of that number, made if it is missing, with tokens of its own. */
+/** The node of that number with its own tokens; it is created if missing. */
 async function createNode(link: Connection, options: SimulationOptions, place: number): Promise<Credentials> {
   const headers = { authorization: `Bearer ${options.adminToken}` };
   const name = `${options.prefix}-${place}`;
@@ -159,7 +159,7 @@ async function createNode(link: Connection, options: SimulationOptions, place: n
   return createMemoryCredentials(nodeId, tokenPairOf(issued));
 }
 
-/** Tries until it works or the signal aborts (undefined then), a second apart. */
+/** Tries until it succeeds or the signal aborts (undefined then), a second apart. */
 async function retried<T>(
   work: () => Promise<T>,
   clock: Clock,

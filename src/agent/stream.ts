@@ -1,4 +1,4 @@
-// One heartbeat stream from the node's side: Hello, beats at the pace that the service dictates, commands, and the end.
+// One heartbeat stream from the node's side: Hello, beats at the service's pace, commands, and the end.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationMs, type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
@@ -33,23 +33,28 @@ export interface StreamParts {
     readonly hardwareInfo?: MessageInitShape<typeof HardwareInfoSchema>;
   };
   readonly token: string;
-  /** Undefined, or an error, when the machine cannot be read now. It may take as long as it will: no beat waits for it. */
+  /**
+   * Undefined, or an error, if the machine cannot be read now. It may take as long as it needs: no beat waits for it.
+   */
   readonly sample: () => Promise<MessageInitShape<typeof NodeMetricsSchema> | undefined>;
-  /** Does a command; what it throws is reported as its failure. */
+  /** Runs a command. An error that it throws is reported as the command's failure. */
   readonly perform: (command: Command) => Promise<"done" | "unsupported">;
-  /** Told what the service says of its time, and how long ago the agent said what that answers. */
+  /** Called with the service's time in an answer, and how long ago the agent sent the message that it answers. */
   readonly onServerTime: (serverTime: Date, roundTripMs: number) => void;
   readonly onWelcome: (welcome: Welcome) => void;
   readonly onAck: (ack: Ack) => void;
   readonly onDesired: (status: NodeStatus) => void;
 }
 
-/** How a stream ended without an error: the service asked for a new one after that time (0 to 10 minutes), or it just ended. */
+/**
+ * How a stream ended without an error: the service asked for a new one after that time (0 to 10 minutes), or just ended
+ * it.
+ */
 export interface StreamEnd {
   readonly reconnectAfterMs: number | undefined;
 }
 
-/** When something was sent, by the monotonic clock, and whether the wall clock has jumped since. */
+/** When a message was sent, by the monotonic clock, and whether the wall clock has jumped since. */
 interface Departure {
   readonly atMs: number;
   readonly hasJumped: () => boolean;
@@ -58,12 +63,13 @@ const departure = (clock: Clock): Departure => ({ atMs: clock.monotonicMs(), has
 
 const welcomeMs = 15_000;
 const goodbyeMs = 2_000;
-/** How long before a beat the machine is looked at, for a sample that comes in time and is not old. */
+/** How long before a beat the machine is read, so that the sample is ready in time and recent. */
 const sampleLeadMs = 3_000;
 
 /**
- * Holds one stream until it ends. When `leaving` aborts it says Leave first. Throws the ConnectError it ended with; a
- * service that does not answer for interval + grace is left. Times that the service dictates are kept within sane bounds.
+ * Holds one stream until it ends. When `leaving` aborts, it sends Leave first. Throws the ConnectError that ended the
+ * stream. Leaves a service that does not answer for interval + grace. Times from the service are kept within sane
+ * bounds.
  */
 export async function holdStream(parts: StreamParts, leaving: AbortSignal): Promise<StreamEnd> {
   const { clock, nodes } = parts;
@@ -85,7 +91,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
   outgoing.push({ message: { case: "hello", value: parts.hello } });
 
   const hearTime = (time: Timestamp | undefined, sent: Departure): void => {
-    // An answer that a suspended machine finds when it wakes is older than the monotonic clock knows.
+    // After a suspend, an answer is older than the monotonic clock shows.
     if (time === undefined || sent.hasJumped()) return;
     parts.onServerTime(timestampDate(time), clock.monotonicMs() - sent.atMs);
   };
@@ -94,7 +100,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
     const { message } = response;
     switch (message.case) {
       case "welcome":
-        // A second one would begin a second row of beats.
+        // A second Welcome would start a second sequence of beats.
         if (welcomed) return;
         welcomed = true;
         state.patienceMs =
@@ -106,7 +112,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
         beats.begin(message.value);
         return;
       case "ack":
-        // One that answers no beat of this stream, or answers it again, is no reason to beat.
+        // An Ack that answers no beat of this stream, or answers one twice, must not cause a beat.
         if (!beats.answers(message.value)) return;
         state.patienceMs = Math.max(
           state.patienceMs,
@@ -125,7 +131,7 @@ export async function holdStream(parts: StreamParts, leaving: AbortSignal): Prom
         reconnectAfterMs = bounded(spanMs(message.value.after), reconnectBounds);
         return;
       default:
-        // A newer service may say what this agent does not know.
+        // A newer service may send messages that this agent does not know.
         return;
     }
   };
@@ -168,7 +174,7 @@ async function answer(parts: StreamParts, command: Command): Promise<Request> {
   }
 }
 
-/** Beats one at a time: the next is due when the last one's Ack says so. */
+/** Sends beats one at a time: the Ack of the last one says when the next is due. */
 function createBeats(parts: StreamParts, push: (request: Request) => void, over: AbortSignal) {
   const { clock } = parts;
   let sequence = 0n;
@@ -179,7 +185,7 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   let sampling = false;
   let metrics: MessageInitShape<typeof NodeMetricsSchema> | undefined;
 
-  /** One at a time, beside the beats. A machine that cannot be read is still alive. */
+  /** One sample at a time, in parallel with the beats. If the machine cannot be read, the node is still alive. */
   const sampleIfDue = async (): Promise<void> => {
     if (sampling || clock.monotonicMs() - sampledMs < metricsMs) return;
     sampledMs = clock.monotonicMs();
@@ -207,12 +213,14 @@ function createBeats(parts: StreamParts, push: (request: Request) => void, over:
   };
 
   return {
-    /** The first beat comes after a random part of the interval, so that a fleet that comes back together spreads. */
+    /**
+     * The first beat comes after a random part of the interval, so that a fleet that reconnects together spreads out.
+     */
     begin: (welcome: Welcome): void => {
       metricsMs = bounded(spanMs(welcome.metricsInterval), metricsBounds);
       void beatAfter(parts.random() * bounded(spanMs(welcome.heartbeatInterval), paceBounds));
     },
-    /** Whether it is the first answer to the last beat. */
+    /** Whether this is the first answer to the last beat. */
     answers: (ack: Ack): boolean => ack.sequence === sequence && answered < sequence,
     acknowledged: (ack: Ack): void => {
       answered = ack.sequence;

@@ -25,15 +25,15 @@ import { UsageError } from "./usage.js";
 
 export interface AgentCommandOptions {
   readonly server: string;
-  /** That of the environment when absent. */
+  /** The environment's when absent. */
   readonly enrollmentToken?: string | undefined;
   readonly credentials: string;
   readonly prove: boolean;
-  /** Proves, too. */
+  /** If given, the agent also proves. */
   readonly proveCommand?: string | undefined;
 }
 
-/** Answers the exit code: 1 when the service refuses the node. @throws UsageError, StartError */
+/** Returns the exit code: 1 when the service refuses the node. @throws UsageError, StartError */
 export async function agent(options: AgentCommandOptions): Promise<number> {
   const { server: baseUrl, proveCommand, enrollmentToken = readClientTokens().enrollmentToken } = options;
   const credentials = openCredentials(options.credentials, enrollmentToken, {
@@ -59,7 +59,7 @@ export async function agent(options: AgentCommandOptions): Promise<number> {
   return end.end === "left" ? 0 : 1;
 }
 
-/** The credentials kept, or new ones for the node that the enrolment token names. @throws UsageError, StartError */
+/** The saved credentials, or new ones for the node that the enrolment token names. @throws UsageError, StartError */
 export function openCredentials(file: string, enrollmentToken: string | undefined, rules: FileRules = {}): Credentials {
   const kept = loadCredentials(file, rules);
   const named = enrollmentToken === undefined ? undefined : nodeOf(enrollmentToken);
@@ -87,17 +87,17 @@ export interface MachineAgentOptions {
   readonly credentials: Credentials;
   readonly enrollmentToken?: string;
   readonly onState: (state: AgentState, detail: string) => void;
-  /** The machine's own when absent. */
+  /** The machine's clock when absent. */
   readonly clock?: Clock;
-  /** Told when the machine's clock is more than 5 s ahead of the service's, or behind it (negative). */
+  /** Called when the machine's clock is more than 5 s ahead of the service's, or behind it (negative). */
   readonly onSkew?: (aheadMs: number) => void;
-  /** Proves beside beating, where given. */
+  /** If given, proves in parallel with the beats. */
   readonly prove?: Pick<ProverOptions, "produce" | "onProof" | "onProblem">;
 }
 
 const proofEveryMs = 60_000;
 
-/** Proves what the command prints, or work of the agent's own, and says what came of it. */
+/** Proves the output of the command, or of the built-in work, and prints the result. */
 export const proveAloud = (
   command: string | undefined,
   say: (line: string) => void,

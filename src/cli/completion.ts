@@ -1,19 +1,19 @@
-// Scripts that complete the command line in a shell, made from the definitions of the commands.
+// Scripts that complete the command line in a shell, generated from the commands' definitions.
 import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 
 export const shells = ["bash", "zsh"] as const;
 
-/** The script for that shell to source. It asks nothing of the command line later: all words are in it. */
+/** The script for that shell to source. It contains all words, so it never calls the command line. */
 export const completionOf = (shell: (typeof shells)[number], program: CommandUnknownOpts): string =>
   (shell === "bash" ? bashOf : zshOf)(treeOf(program));
 
-/** A word that may come next, and what it means. */
+/** A word that may come next, and its meaning. */
 interface Word {
   readonly word: string;
   readonly means: string;
 }
 
-/** What may stand in a place: one of some words, a file, or anything. */
+/** The values allowed in a place: one of some words, a file, or anything. */
 type Value = readonly string[] | "file" | "anything";
 
 interface CompletedOption extends Word {
@@ -22,7 +22,7 @@ interface CompletedOption extends Word {
 }
 
 interface CompletedCommand extends Word {
-  /** Its first argument, where it has one. */
+  /** Its first argument, if it has one. */
   readonly value: Value | undefined;
   readonly options: readonly CompletedOption[];
 }
@@ -43,7 +43,7 @@ function treeOf(program: CommandUnknownOpts): Tree {
     }));
   const commands = helper.visibleCommands(program).map((command): CompletedCommand => {
     const [argument] = command.registeredArguments;
-    // The help command is the library's own: it takes the name of another.
+    // The library's own help command takes the name of another command.
     const isHelp = !program.commands.includes(command);
     const value = argument && completedBy(isHelp ? namesOf(program) : argument.argChoices, `<${argument.name()}>`);
     return { word: command.name(), means: command.description(), value, options: isHelp ? [] : optionsOf(command) };
@@ -56,7 +56,7 @@ const namesOf = (program: CommandUnknownOpts): string[] => program.commands.map(
 const completedBy = (choices: readonly string[] | undefined, flags: string): Value =>
   choices ?? (flags.includes("<file>") ? "file" : "anything");
 
-/** Works with the bash 3.2 of macOS, too. */
+/** Also works with the bash 3.2 of macOS. */
 function bashOf({ name, commands, options }: Tree): string {
   const completing = functionOf(name);
   const answer = (value: Value): string =>
@@ -130,5 +130,5 @@ compdef ${completing} ${name}`;
 
 const functionOf = (name: string): string => `_${name.replaceAll("-", "_")}`;
 
-/** A text as one word of a shell, whatever is in it. */
+/** Quotes any text as one word of a shell. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

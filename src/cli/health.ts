@@ -1,4 +1,4 @@
-// lucid-node health: asks grpc.health.v1, as a Kubernetes probe does; exit code 0 only for SERVING.
+// lucid-node health: queries grpc.health.v1 like a Kubernetes probe; the exit code is 0 only for SERVING.
 import { ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
@@ -8,13 +8,13 @@ import { parseSettings, readEnvironment } from "../settings/environment.js";
 import { say } from "./output.js";
 
 export interface HealthOptions {
-  /** Where the settings say that the service listens, when absent. */
+  /** The address in the settings when absent. */
   readonly server?: string | undefined;
-  /** As grpc.health.v1 names services; "" is readiness. */
+  /** A service name of grpc.health.v1; "" is readiness. */
   readonly service: string;
 }
 
-/** Answers the exit code. @throws StartError for settings that cannot be used */
+/** Returns the exit code. @throws StartError for settings that cannot be used */
 export async function health({ server, service }: HealthOptions): Promise<number> {
   const baseUrl = server ?? urlOfSettings();
   const sessionManager = createSession(baseUrl);
@@ -29,7 +29,7 @@ export async function health({ server, service }: HealthOptions): Promise<number
   }
 }
 
-/** An answer is a number. */
+/** Bytes. The answer is a single number. */
 const readMaxBytes = 1024;
 
 function urlOfSettings(): string {

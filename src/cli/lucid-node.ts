@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The command line: runs the command, and turns what it throws into a message and an exit code.
+// The command line: runs a command, and turns its errors into a message and an exit code.
 import "../base64.js";
 import { CommanderError } from "@commander-js/extra-typings";
 import { packageVersion } from "../version.js";
@@ -41,8 +41,8 @@ async function dispatch(given: readonly string[]): Promise<number> {
 }
 
 /**
- * The words as the library is to see them: nothing asks for help, "help token" for that of token, and a command that does
- * not exist is refused whatever follows it, --help included.
+ * Adapts the words for the library: no words mean help, "help token" means the help of token, and an unknown command is
+ * refused whatever follows it, even --help.
  */
 function wordsOf([first = "--help", ...rest]: readonly string[], known: readonly string[]): string[] {
   const words = first === "help" ? [rest[0] ?? "--help", "--help"] : [first, ...rest];
@@ -50,7 +50,7 @@ function wordsOf([first = "--help", ...rest]: readonly string[], known: readonly
   return name.startsWith("-") || known.includes(name) ? words : [name];
 }
 
-/** The error as a sentence of ours, without what may be a secret: the value of an unknown option, or words too many. */
+/** The error in our own words, without possible secrets such as the value of an unknown option or surplus words. */
 function sentenceOf({ message }: Error): string {
   const words = message
     .replace(/^error: /, "")
@@ -60,5 +60,5 @@ function sentenceOf({ message }: Error): string {
 }
 
 endOnFaults();
-// A connection that is still open, or a child that hangs, does not keep a command whose work is done.
+// An open connection or a hanging child must not delay the end of a finished command.
 process.exit(await dispatch(process.argv.slice(2)));

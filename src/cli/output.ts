@@ -1,23 +1,23 @@
-// What commands say to people and scripts: lines that never hold a command up, and an end that is not kept waiting.
+// The output of commands for people and scripts: lines that never block a command, and an end that is not delayed.
 import { redact } from "../telemetry/redact.js";
 import { standardSink } from "../telemetry/sink.js";
 import { visible } from "../telemetry/visible.js";
 
-/** How long a reader may keep a command that has nothing left to do but to hand over its answer. */
+/** How long a reader may delay a command that has only its answer left to write. */
 const answerLimitMs = 5_000;
 
-/** One line on standard output. It may hold text of others: control characters are shown, not sent. */
+/** Writes one line on standard output. It may contain foreign text, so control characters are shown, not sent. */
 export const say = (line: string): void => standardSink(1).write(`${visible(line)}\n`);
 
 /** Like `say`, on standard error. */
 export const complain = (line: string): void => standardSink(2).write(`${visible(line)}\n`);
 
 /**
- * Says what the command was run for, a line or more; the exit code is 1 when it cannot be written, for then the command has
+ * Writes the command's result, a line or more. The exit code is 1 when it cannot be written, since the command has then
  * failed.
  */
 export function answer(text: string): number {
-  // At once, so that a reader of the first lines alone, such as head, has taken them all.
+  // In one write, so that a reader of only the first lines, such as head, has received them all.
   standardSink(1).write(`${text.split("\n").map(visible).join("\n")}\n`);
   if (standardSink(1).flush(answerLimitMs)) return 0;
   complain("The answer could not be written to standard output: look at its disk or its reader");
@@ -25,8 +25,8 @@ export function answer(text: string): number {
 }
 
 /**
- * Ends the process when something fails that nobody has foreseen: the text of the error without secrets, exit code 1.
- * Nothing else runs in between, for what the process believes may be wrong.
+ * Ends the process after an unforeseen error: prints its text without secrets, with exit code 1. Nothing else runs in
+ * between, since the process's state may be wrong.
  */
 export function endOnFaults(): void {
   process.on("uncaughtException", (error: unknown) => {

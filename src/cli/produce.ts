@@ -1,4 +1,5 @@
-// What a node proves, by a command of its operator: run by a shell, with a limit, and ended with all that it has begun.
+// Runs the operator's command that produces a node's output: in a shell, with a time limit, and killed together with
+// its children.
 import { spawn } from "node:child_process";
 import type { Clock } from "../clock.js";
 
@@ -6,8 +7,8 @@ const outputBytesMax = 1024 * 1024;
 const limitMs = 60_000;
 
 /**
- * What the command prints, 1 byte to 1 MiB; its first parameter ($1) is the proof's nonce. After 60 s, or when the signal
- * aborts, nothing is waited for any more: the command and its children are killed.
+ * The command's output, 1 byte to 1 MiB. Its first parameter ($1) is the proof's nonce. After 60 s, or when the signal
+ * aborts, the command and its children are killed.
  * @throws Error when it fails, prints nothing or too much, or is not done in time
  */
 export async function outputOf(
@@ -27,7 +28,7 @@ export async function outputOf(
       // All of them have ended.
     }
   };
-  // Commands that outlive us would be nobody's.
+  // Nobody would stop commands that outlive this process.
   process.on("exit", kill);
   try {
     return await new Promise((resolve, reject) => {

@@ -1,4 +1,4 @@
-// lucid-node run: the service and a real agent of this machine in one process, to see it live.
+// lucid-node run: the service and a real agent of this machine in one process, to try it out.
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
@@ -17,7 +17,7 @@ import { complain, say } from "./output.js";
 import { runUntil, untilSignalled } from "./service.js";
 import { signLocally } from "./sign.js";
 
-/** Answers the exit code. @throws StartError */
+/** Returns the exit code. @throws StartError */
 export async function run(): Promise<number> {
   const signal = untilSignalled();
   const settings = parseSettings({ LOG_LEVEL: "WARNING", LOG_FORMAT: "standard", ...readEnvironment() });
@@ -36,7 +36,7 @@ export async function run(): Promise<number> {
 
 type Ports = Pick<RunningServer, "port" | "metricsPort">;
 
-/** Sees to it that this machine is a node, starts it, and holds its stream. */
+/** Makes this machine a node if it is not, starts the node, and holds its stream. */
 async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): Promise<void> {
   const baseUrl = localUrl({ host: settings.host, port: ports.port, tls: settings.tls !== undefined });
   const holder = { subject: "lucid-node-run", role: "admin", nodeId: undefined, tokenType: "service_access" } as const;
@@ -47,7 +47,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
   const enrollmentToken = loadCredentials(file, rules) === undefined ? await enrol(client) : undefined;
   const credentials = openCredentials(file, enrollmentToken, rules);
   const { nodeId } = credentials.identity;
-  // What the store says of the node may be from before this process: its own agent has to have said it.
+  // The node's state in the store may be from before this process, so wait until its own agent is connected.
   const connected = Promise.withResolvers<void>();
   signal.addEventListener("abort", () => connected.resolve(), { once: true });
   const running = runMachineAgent(
@@ -64,7 +64,7 @@ async function runHere(settings: Settings, ports: Ports, signal: AbortSignal): P
     },
     signal,
   );
-  // Whatever becomes of showing, the agent stays and leaves in order at the end.
+  // Whether or not the node can be shown, the agent stays, and leaves in order at the end.
   const shown = connected.promise
     .then(() => show(client, nodeId, { baseUrl, metricsPort: ports.metricsPort }, settings.dataDir, signal))
     .catch((error: unknown) => {
@@ -84,7 +84,7 @@ async function enrol(client: ReturnType<typeof createLucidClient>): Promise<stri
   return issued.accessToken;
 }
 
-/** Starts the node if need be, waits until it is CONNECTED and ACTIVE, and says how to go on. */
+/** Starts the node if needed, waits until it is CONNECTED and ACTIVE, and prints the next steps. */
 async function show(
   client: ReturnType<typeof createLucidClient>,
   nodeId: string,

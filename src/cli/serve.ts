@@ -3,7 +3,7 @@ import { startServer } from "../server.js";
 import { parseSettings, readEnvironment } from "../settings/environment.js";
 import { runUntil, untilSignalled } from "./service.js";
 
-/** Answers the exit code. @throws StartError */
+/** Returns the exit code. @throws StartError */
 export async function serve(): Promise<number> {
   const signal = untilSignalled();
   return await runUntil(signal, await startServer(parseSettings(readEnvironment())));

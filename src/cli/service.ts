@@ -1,9 +1,9 @@
-// A service that a command runs: from its start until a signal or a fault, and how the command ends then.
+// Runs a service until a signal or a fault, and ends the command accordingly.
 import type { RunningServer } from "../server.js";
 import { StartError } from "../start-error.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../storage/collection.js";
 
-/** Aborts at the first SIGINT or SIGTERM; a second one, whichever of them, ends the process at once. */
+/** Aborts at the first SIGINT or SIGTERM. A second one, of either kind, ends the process at once. */
 export function untilSignalled(): AbortSignal {
   const control = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -16,9 +16,9 @@ export function untilSignalled(): AbortSignal {
 }
 
 /**
- * Waits until the signal aborts or the server cannot go on, then stops the server; `leave` comes before that and may not
- * throw. The exit code is 1 where the server could not go on. The signal is to be there before the server is started, so
- * that a command that is stopped meanwhile ends in order.
+ * Waits until the signal aborts or the server cannot go on, then stops the server. `leave` runs before that and must
+ * not throw. The exit code is 1 if the server could not go on. Create the signal before the server starts, so that a
+ * command stopped meanwhile ends in order.
  */
 export async function runUntil(
   signal: AbortSignal,
@@ -30,7 +30,7 @@ export async function runUntil(
   if (failure) server.log.error("The service cannot go on", failure);
   await leave();
   await server.stop();
-  // A mistake in what the tasks do last is no orderly end either.
+  // A mistake in the tasks' final work is not an orderly end either.
   const late = failure ?? (await failed);
   if (late && !failure) server.log.error("The service ended by a failure", late);
   return late ? 1 : 0;
@@ -43,8 +43,8 @@ const aborted = (signal: AbortSignal): Promise<undefined> =>
   });
 
 /**
- * What an operator can mend, or wait for: its message is a sentence for people, and the command ends with exit code 1. Any
- * other error is a mistake of ours.
+ * An error that an operator can fix or wait out: its message is a sentence for people, and the command ends with exit
+ * code 1. Any other error is a mistake of ours.
  */
 export const isExpected = (error: unknown): error is Error =>
   [StartError, StoreUnavailableError, DuplicateKeyError].some((kind) => error instanceof kind);

@@ -1,4 +1,4 @@
-// Signs a token with the service's own key, as whoever holds DATA_DIR or the secrets may.
+// Signs a token with the service's own key, as every user with access to DATA_DIR or the secrets can.
 import { type Claims, newJti, signToken } from "../access/jwt.js";
 import { loadSecrets } from "../access/secrets.js";
 import { systemClock } from "../clock.js";

@@ -11,13 +11,13 @@ import { UsageError } from "./usage.js";
 export interface SimulateOptions {
   readonly server: string;
   readonly nodes: number;
-  /** That of the environment when absent. */
+  /** The environment's when absent. */
   readonly token?: string | undefined;
   readonly prefix: string;
   readonly streamsPerConnection: number;
 }
 
-/** Answers the exit code. @throws UsageError without a token */
+/** Returns the exit code. @throws UsageError without a token */
 export async function simulate({ server, token, ...options }: SimulateOptions): Promise<number> {
   const adminToken = token ?? readClientTokens().token;
   if (adminToken === undefined) throw new UsageError("--token or LUCID_TOKEN is required: an admin's token");
@@ -36,7 +36,7 @@ export async function simulate({ server, token, ...options }: SimulateOptions): 
   return counts.refused === 0 ? 0 : 1;
 }
 
-/** One line that is written over on a terminal, one line a second elsewhere. */
+/** On a terminal one line that is overwritten, elsewhere one line a second. */
 function show(counts: SimulationCounts): void {
   const { created, connected, connecting, waiting, refused, acknowledged, reconnects, lastError } = counts;
   const text =

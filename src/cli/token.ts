@@ -10,12 +10,12 @@ export interface TokenOptions {
   readonly role?: Role | undefined;
   readonly nodeId?: string | undefined;
   readonly subject?: string | undefined;
-  /** Seconds, as they were written. */
+  /** Seconds, as written on the command line. */
   readonly ttl?: string | undefined;
   readonly enrollment: boolean;
 }
 
-/** Answers the exit code. @throws UsageError, StartError */
+/** Returns the exit code. @throws UsageError, StartError */
 export async function token({ nodeId, enrollment, ...given }: TokenOptions): Promise<number> {
   const role = given.role ?? (enrollment ? "worker" : undefined);
   if (role === undefined) throw new UsageError(`--role is one of ${[...nodeRoles, ...serviceRoles].join(", ")}`);

@@ -1,9 +1,9 @@
-// Addresses of a service as people write them, as URLs that our clients can use.
+// Turns addresses of a service, as people write them, into URLs for our clients.
 import { isIPv6 } from "node:net";
 
 /**
- * "http://host:8083" for such a URL, and for the same without its scheme; a path stays, a slash at its end goes.
- * Undefined for what is no address of a service.
+ * The URL for "http://host:8083", with or without the scheme. A path is kept, a slash at its end is removed. Undefined
+ * if the text is not a service's address.
  */
 export function serviceUrl(text: string): string | undefined {
   const given = text.trim();
@@ -16,9 +16,9 @@ export function serviceUrl(text: string): string | undefined {
   return `${origin}${pathname.replace(/\/+$/, "")}`;
 }
 
-/** Where a service that listens on the host is reached from its own machine. */
+/** The URL at which a service that listens on the host is reached from its own machine. */
 export function localUrl({ host, port, tls }: { readonly host: string; readonly port: number; readonly tls: boolean }) {
-  // A zone is no part of a URL, and whoever listens on all addresses listens on loopback, too.
+  // A URL has no zone, and a service that listens on all addresses also listens on loopback.
   const literal = isIPv6(host) ? `[${host.split("%")[0]}]` : host;
   const { hostname } = new URL(`http://${literal}`);
   const reached = { "0.0.0.0": "127.0.0.1", "[::]": "[::1]" }[hostname] ?? hostname;
@@ -26,8 +26,9 @@ export function localUrl({ host, port, tls }: { readonly host: string; readonly 
 }
 
 /**
- * What a session over HTTP/2 needs beside the URL: Node writes an IPv6 address without its brackets into :authority, which
- * no server can tell from a host and a port. (With TLS the name belongs to the certificate, and stays.)
+ * Options of an HTTP/2 session beside the URL. Node writes an IPv6 address without brackets into :authority, which no
+ * server can tell from a host and a port, so this sets the name. (With TLS the name must match the certificate and is
+ * not changed.)
  */
 export function sessionOptions(baseUrl: string): { readonly servername?: string } {
   const { protocol, hostname } = new URL(baseUrl);

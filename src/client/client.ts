@@ -1,5 +1,5 @@
-// The client that other services install: typed stubs over gRPC with tokens kept fresh, deadlines, and repeated calls
-// where repeating is safe.
+// The client for other services: typed stubs over gRPC that keep tokens fresh, set deadlines, and repeat calls where
+// that is safe.
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import {
@@ -23,20 +23,20 @@ import { createSession } from "./session.js";
 import { type TokenPair, tokenPairOf } from "./tokens.js";
 
 export interface LucidClientOptions {
-  /** Such as "http://node-management:8083" or "http://[::1]:8083"; https for TLS. */
+  /** For example "http://node-management:8083" or "http://[::1]:8083"; https for TLS. */
   readonly baseUrl: string;
-  /** An access token; renewed from then on when there is a refresh token, too. */
+  /** An access token. It is renewed if there is also a refresh token. */
   readonly accessToken?: string;
-  /** Used once; the client keeps the ones that follow. */
+  /** Used once; the client keeps the later ones. */
   readonly refreshToken?: string;
-  /** Told of each new pair, to keep it across restarts. */
+  /** Called with each new pair, so that it can be stored across restarts. */
   readonly onTokens?: (tokens: TokenPair) => void;
-  /** For a unary call without a timeout of its own; 10,000 ms when absent. */
+  /** Timeout of a unary call that sets none; 10,000 ms when absent. */
   readonly timeoutMs?: number;
-  /** How often a call that is safe to repeat is repeated, 0 to 10; 3 when absent. */
+  /** How often a call is repeated if that is safe, 0 to 10; 3 when absent. */
   readonly retries?: number;
   readonly clock?: Clock;
-  /** In [0, 1); spreads repeated calls. */
+  /** In [0, 1); spreads repeated calls over time. */
   readonly random?: () => number;
 }
 
@@ -49,10 +49,12 @@ export interface LucidClient extends Disposable {
 
 const timeoutDefaultMs = 10_000;
 const retriesDefault = 3;
-/** The largest answer that a client takes; the largest page of nodes, with all that they tell of themselves, is smaller. */
+/** Bytes of the largest answer that the client accepts. The largest page of complete nodes is smaller. */
 const readMaxBytes = 4 * 1024 * 1024;
 
-/** One HTTP/2 connection, dialled at the first call. Dispose closes it. @throws TypeError when baseUrl is no address */
+/**
+ * One HTTP/2 connection, opened at the first call. Dispose closes it. @throws TypeError when baseUrl is not an address
+ */
 export function createLucidClient(options: LucidClientOptions): LucidClient {
   const { clock = systemClock, random = systemRandom, timeoutMs = timeoutDefaultMs } = options;
   const baseUrl = serviceUrl(options.baseUrl);
@@ -72,7 +74,7 @@ export function createLucidClient(options: LucidClientOptions): LucidClient {
     readMaxBytes,
     defaultTimeoutMs: timeoutMs,
   });
-  // A stream lives as long as its caller wants it.
+  // A stream has no deadline: it lives as long as its caller wants.
   const streaming = createGrpcTransport({ baseUrl, sessionManager, interceptors, readMaxBytes });
   const { heartbeat, watchNodes } = createClient(NodeService, streaming);
   return {
@@ -86,7 +88,7 @@ export function createLucidClient(options: LucidClientOptions): LucidClient {
 
 interface TokenSource {
   current(): string | undefined;
-  /** Renews once, however many calls ask at the same time; false when there is nothing to renew with. */
+  /** Renews once for all concurrent calls; false if there is no refresh token. */
   renew(stale: string | undefined): Promise<boolean>;
 }
 
@@ -116,7 +118,7 @@ function createTokenSource(options: LucidClientOptions, admin: Client<typeof Adm
   };
 }
 
-/** Puts the token into each call; one refused for its token is tried once more with a new one. */
+/** Adds the token to each call. A call refused for its token is tried once more with a new one. */
 function authorising(tokens: TokenSource): Interceptor {
   return (next) => async (request) => {
     if (request.header.has("authorization")) return next(request);
@@ -126,7 +128,7 @@ function authorising(tokens: TokenSource): Interceptor {
       return await next(request);
     } catch (error) {
       if (ConnectError.from(error).code !== Code.Unauthenticated) throw error;
-      // A stream's messages may be gone already: its caller opens it anew, with the new token.
+      // Messages of a stream may already be consumed, so its caller must open it again, with the new token.
       if (!(await tokens.renew(token)) || request.stream) throw error;
       request.header.set("authorization", `Bearer ${tokens.current()}`);
       return next(request);
@@ -134,7 +136,10 @@ function authorising(tokens: TokenSource): Interceptor {
   };
 }
 
-/** Repeats unary calls that change nothing, carry an idempotency key or are proofs, which have one verdict each, after the time the service asks for. */
+/**
+ * Repeats unary calls after the wait that the service asks for: calls that change nothing, carry an idempotency key, or
+ * submit proofs, which have one verdict each.
+ */
 function retrying(retries: number, clock: Clock, random: () => number): Interceptor {
   return (next) => async (request) => {
     for (let attempt = 0; ; attempt++) {
@@ -157,7 +162,7 @@ function isSafe({ method, message }: UnaryRequest): boolean {
 
 const proofs = new Set<DescMethod>([PoOTService.method.validatePoOT, PoOTService.method.batchValidatePoOT]);
 
-/** Only what surely passes: its caller hears of anything else at once, and decides. */
+/** Only errors that surely pass. The caller gets any other error at once, and decides. */
 function isPassing(error: unknown): boolean {
   const reason = retryReason(error);
   if (reason === "ended") return lucidReason(error) === undefined;

@@ -1,4 +1,4 @@
-// What the package exports.
+// The exports of the package.
 export * from "../../gen/lucid/node/v1/admin_service_pb.js";
 export * from "../../gen/lucid/node/v1/common_pb.js";
 export * from "../../gen/lucid/node/v1/node_service_pb.js";

@@ -1,13 +1,15 @@
 // How long to wait before a call is tried again. Pure.
 
-/** Longer than this nobody waits at a service's word. */
+/** The longest wait that a service can ask for. */
 export const retryAfterMaxMs = 600_000;
 
-/** The share of what the service asks for that is added at random, so that callers told the same do not come back together. */
+/**
+ * The largest random share added to the service's wait, so that callers with the same wait do not come back together.
+ */
 const jitterShare = 0.25;
 
 /**
- * Milliseconds: what the service asks for, if it does, and up to a quarter more; and no less than the caller's own backoff.
+ * Milliseconds: the service's wait, if it gives one, plus up to a quarter of it, but at least the caller's own backoff.
  * `random` is in [0, 1).
  */
 export function pauseMs(retryAfterMs: number | undefined, backoffMs: number, random: number): number {

@@ -5,14 +5,14 @@ import { sessionOptions } from "./address.js";
 
 type PingOptions = ConstructorParameters<typeof Http2SessionManager>[1];
 
-/** One connection to the service at that URL, dialled when it is needed. */
+/** One connection to the service at that URL, opened when needed. */
 export const createSession = (baseUrl: string, pings: PingOptions = {}): Http2SessionManager =>
   new GuardedSession(baseUrl, pings, sessionOptions(baseUrl));
 
 /**
- * A connection that the service takes leave of while it is idle ends with an error, which comes a moment later; meanwhile
- * the manager may have turned to another connection, and no longer listens. An error that nobody listens for ends the
- * process. Whoever waits for an answer hears of it from the stream.
+ * When the service ends an idle connection, an error follows a moment later. Meanwhile the manager may have moved to
+ * another connection and no longer listens, and an error without a listener ends the process. Callers that wait for an
+ * answer learn of it from the stream.
  */
 class GuardedSession extends Http2SessionManager {
   readonly #guarded = new WeakSet<object>();

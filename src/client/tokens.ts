@@ -1,15 +1,15 @@
-// A pair of tokens, as the service sends it and as its callers keep it.
+// A pair of tokens, as sent by the service and kept by its callers.
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 
 export interface TokenPair {
   readonly accessToken: string;
-  /** Serves once. */
+  /** Works once. */
   readonly refreshToken: string;
-  /** When the access token runs out. */
+  /** When the access token expires. */
   readonly expiresAt: Date;
 }
 
-/** The pair of an answer. A pair without an end counts as over, so that it is renewed before it is used. */
+/** The pair in an answer. Without an expiry time it counts as expired, so that it is renewed before use. */
 export const tokenPairOf = (answer: {
   readonly accessToken: string;
   readonly refreshToken: string;

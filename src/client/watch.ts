@@ -1,5 +1,5 @@
-// A watch that goes on: cut off by a restart, a broken connection or its own slowness, it resumes behind the last message
-// it was given, on whichever replica answers.
+// A watch without an end: after a restart, a broken connection or being too slow, it resumes after the last message
+// received, on any replica.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type {
@@ -23,9 +23,10 @@ const backoffMinMs = 1_000;
 const backoffMaxMs = 30_000;
 
 /**
- * Messages of WatchNodes without an end. Each change comes once; after a cut too long for the log to bridge (30 days) a
- * new snapshot begins, told by upserts that snapshot_end follows. A cut within a snapshot begins it anew, too.
- * @throws ConnectError for what waiting does not mend, such as missing permission
+ * The messages of WatchNodes, without an end. Each change arrives once. After an interruption longer than the log
+ * covers (30 days), a new snapshot follows: upserts and then snapshot_end. An interruption during a snapshot restarts
+ * the snapshot too.
+ * @throws ConnectError for errors that waiting does not fix, such as missing permission
  */
 export async function* watchNodes(
   nodes: Pick<Client<typeof NodeService>, "watchNodes">,
@@ -36,7 +37,7 @@ export async function* watchNodes(
   let failures = 0;
   let refused = false;
   while (!signal.aborted) {
-    // Of this attempt alone: whoever stops reading leaves the call open otherwise.
+    // For this attempt only: without it, a caller that stops reading would leave the call open.
     const over = new AbortController();
     try {
       const options = { signal: AbortSignal.any([signal, over.signal]) };
@@ -52,7 +53,7 @@ export async function* watchNodes(
       if (signal.aborted) return;
       const { code } = ConnectError.from(error);
       if (code === Code.OutOfRange) resumeToken = "";
-      // The client has renewed its token by now, if it can.
+      // The client has already renewed its token, if it can.
       else if (code === Code.Unauthenticated && !refused) refused = true;
       else if (!isCut(error)) throw error;
       const backoffMs = random() * Math.min(backoffMaxMs, backoffMinMs * 2 ** failures++);
@@ -63,5 +64,5 @@ export async function* watchNodes(
   }
 }
 
-/** A watch has no deadline of its own: one that its caller has set ends it. */
+/** A watch has no deadline. If its caller sets one, it ends the watch. */
 const isCut = (error: unknown): boolean => ![undefined, "late"].includes(retryReason(error));

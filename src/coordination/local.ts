@@ -1,4 +1,4 @@
-// Coordination within one process, for a single replica. Forgets everything at its end, as the port allows.
+// Coordination within one process, for a single replica. It loses everything when the process ends, as the port allows.
 import type { Clock } from "../clock.js";
 import { type Coordination, CoordinationUnavailableError } from "./coordination.js";
 
@@ -13,10 +13,10 @@ interface Window extends Expiring {
   count: number;
 }
 
-// Some 20 MB when full. Beyond that the oldest is forgotten, as a Redis short of memory would.
+// About 20 MB when full. Beyond that the oldest key is dropped, as in a Redis that is short of memory.
 const keysMax = 100_000;
 
-/** Memory is bounded: keys that are over go as others come, and there are never more than 100,000. */
+/** Memory is bounded: expired keys are dropped as new ones arrive, and there are never more than 100,000. */
 export function createLocalCoordination({ clock }: { readonly clock: Pick<Clock, "monotonicMs"> }): Coordination {
   const nowMs = () => clock.monotonicMs();
   const windows = createExpiringMap<Window>(nowMs);
@@ -36,7 +36,8 @@ export function createLocalCoordination({ clock }: { readonly clock: Pick<Clock,
     },
     publish: async (channel, message) => {
       assertOpen();
-      // Later than the call, as over a network: a publisher never finds a handler run in the middle of its own work.
+      // Delivered after the call, as over a network, so that a handler never runs in the middle of the publisher's
+      // work.
       await Promise.resolve();
       for (const handler of [...(channels.get(channel) ?? [])]) handler(message);
     },
@@ -53,7 +54,7 @@ export function createLocalCoordination({ clock }: { readonly clock: Pick<Clock,
 }
 
 function subscribe(channels: Map<string, Set<Handler>>, channel: string, handler: Handler, signal: AbortSignal): void {
-  // One handler may be subscribed twice, each time with an end of its own.
+  // The same handler may be subscribed twice, each time with its own signal.
   const own: Handler = (message) => {
     if (!signal.aborted) handler(message);
   };
@@ -67,14 +68,14 @@ function subscribe(channels: Map<string, Set<Handler>>, channel: string, handler
 }
 
 interface ExpiringMap<Entry extends Expiring> {
-  /** Undefined once it is over. */
+  /** Undefined once it has expired. */
   get(key: string): Entry | undefined;
   set(key: string, entry: Entry): Entry;
 }
 
 /**
- * Each call looks at a few more entries in turn and drops those that are over, so the map shrinks without timers and
- * without a pause in which all are looked at.
+ * Each call checks a few more entries in turn and drops expired ones. So the map shrinks without timers and without a
+ * pause that checks all entries.
  */
 function createExpiringMap<Entry extends Expiring>(nowMs: () => number): ExpiringMap<Entry> {
   const entries = new Map<string, Entry>();

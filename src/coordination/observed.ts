@@ -1,11 +1,11 @@
-// Counts and times what the coordination is asked, whatever engine it is.
+// Counts and times the operations of the coordination, whichever engine it is.
 import { type Clock, systemClock } from "../clock.js";
 import type { Coordination } from "./coordination.js";
 
-/** Told of each operation when it has ended. A hit beyond its limit is a success. */
+/** Called when an operation has ended. A hit above its limit is a success. */
 export type ObserveCoordination = (operation: string, outcome: "success" | "error", seconds: number) => void;
 
-/** Subscriptions are not among the operations: they wait for as long as the engine is away. */
+/** Subscriptions are not counted: they wait for as long as the engine is away. */
 export function observeCoordination(
   coordination: Coordination,
   observe: ObserveCoordination,

@@ -1,8 +1,8 @@
-// The part of the machine that a process may use, as control groups (versions 1 and 2) limit it. Pure.
-// A limit may stand at any level above the process; the narrowest one holds, and what counts against it is counted there.
+// The share of the machine that a process may use, as limited by control groups (versions 1 and 2). Pure.
+// Any level above the process may have a limit. The smallest one applies, and its group counts the use.
 import { readMounts } from "./linux.js";
 
-/** Directories of one controller, from the process's own group up to the topmost one that shows. */
+/** Directories of one controller, from the process's own group up to the highest visible one. */
 export interface GroupPath {
   readonly version: 1 | 2;
   readonly directories: readonly string[];
@@ -10,13 +10,13 @@ export interface GroupPath {
 
 export type Controller = "memory" | "cpu" | "cpuacct";
 
-/** By /proc/self/cgroup and /proc/self/mountinfo; undefined where the controller is not mounted. */
+/** From /proc/self/cgroup and /proc/self/mountinfo; undefined if the controller is not mounted. */
 export function groupPath(controller: Controller, cgroup: string, mountinfo: string): GroupPath | undefined {
   const lines = cgroup.split("\n").flatMap((line) => {
     const [hierarchy, controllers = "", ...rest] = line.split(":");
     return hierarchy === undefined || rest.length === 0 ? [] : [{ hierarchy, controllers, path: rest.join(":") }];
   });
-  // Nothing else is looked at, for a machine may have thousands of mounts.
+  // Only these lines are parsed, since a machine may have thousands of mounts.
   const mounts = readMounts(mountinfo, " - cgroup");
   const first = lines.find(({ controllers }) => controllers.split(",").includes(controller));
   if (first !== undefined) {
@@ -40,7 +40,7 @@ function upwards(path: string, { root, path: mountedAt }: { readonly root: strin
   );
 }
 
-/** Reads a file of a group; undefined where there is none. */
+/** Reads a file of a group; undefined if it does not exist. */
 export type ReadGroupFile = (directory: string, file: string) => string | undefined;
 
 const memoryFiles = {
@@ -48,7 +48,7 @@ const memoryFiles = {
   2: ["memory.max", "memory.current", "memory.stat"],
 } as const;
 
-/** Bytes under the narrowest limit below what the machine has; undefined where there is none, or it cannot be read. */
+/** Bytes under the smallest limit below the machine's memory; undefined if there is none, or it cannot be read. */
 export function memoryOf(
   { version, directories }: GroupPath,
   read: ReadGroupFile,
@@ -62,7 +62,7 @@ export function memoryOf(
   if (narrowest === undefined) return undefined;
   const usage = wholeOf(read(narrowest.directory, usageFile));
   if (usage === undefined) return undefined;
-  // Pages of files that nobody has used for a while are given up first: they are not in the way.
+  // The kernel reclaims long-unused file pages first, so they do not count as used.
   const name = version === 1 ? "total_inactive_file" : "inactive_file";
   const stat = read(narrowest.directory, statFile) ?? "";
   const inactive = Number(new RegExp(`^${name} (\\d+)$`, "m").exec(stat)?.[1] ?? 0);
@@ -74,13 +74,13 @@ export function memoryOf(
 export interface ProcessorShare {
   /** Processors' worth of time, such as 0.5. */
   readonly cores: number;
-  /** Used so far, in milliseconds of one processor; undefined where it is not told. */
+  /** Used so far, in milliseconds of one processor; undefined if unknown. */
   readonly usedMs: number | undefined;
 }
 
 /**
- * The narrowest limit below that many processors; undefined where there is none. `accounting` is the group of the
- * controller that counts under version 1, where that is mounted apart.
+ * The smallest limit below that many processors; undefined if there is none. `accounting` is the group of the
+ * accounting controller of version 1, if it is mounted separately.
  */
 export function processorOf(
   { version, directories }: GroupPath,
@@ -103,7 +103,7 @@ export function processorOf(
   if (narrowest === undefined) return undefined;
   const { directory, limit: cores } = narrowest;
   if (version === 2) return { cores, usedMs: usedMsOf2(read(directory, "cpu.stat")) };
-  // Mounted apart, it says something of the limit's group only where the process stands as deep in it.
+  // If mounted separately, it describes the limit's group only if the process is at the same depth in both.
   const apart =
     accounting?.directories.length === directories.length
       ? accounting.directories[directories.indexOf(directory)]
@@ -121,7 +121,7 @@ const usedMsOf1 = (directory: string, read: ReadGroupFile): number | undefined =
   return nanoseconds === undefined ? undefined : nanoseconds / 1e6;
 };
 
-/** Undefined for "max", -1 and whatever else is no limit. */
+/** Undefined for "max", -1 and any other text that means no limit. */
 const wholeOf = (text: string | undefined): number | undefined =>
   text !== undefined && /^\d+$/.test(text.trim()) ? Number(text.trim()) : undefined;
 

@@ -1,6 +1,6 @@
-// What Linux says of the machine in /proc: memory, processors, network counters, mounted file systems. Pure.
+// Parses the machine's figures in Linux' /proc: memory, processors, network counters, mounted file systems. Pure.
 
-/** Bytes; undefined where the kernel does not say. Used is what programs cannot be given: total less available. */
+/** Bytes; undefined if the kernel does not say. Used is total minus available: memory that programs cannot get. */
 export function readMeminfo(text: string): { readonly usedBytes: number; readonly totalBytes: number } | undefined {
   const bytesOf = (name: string): number | undefined => {
     const found = new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(text)?.[1];
@@ -27,7 +27,7 @@ export const readCpuList = (text: string): number[] =>
       return Array.from({ length: Math.max(0, last - first + 1) }, (_, place) => first + place);
     });
 
-/** The processors that a process may run on, by /proc/self/status; undefined where it does not say. */
+/** The processors that a process may run on, from /proc/self/status; undefined if it does not say. */
 export function readAllowedCpus(status: string): number[] | undefined {
   const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1];
   const allowed = list === undefined ? [] : readCpuList(list);
@@ -40,7 +40,7 @@ export interface CpuTime {
   readonly whole: number;
 }
 
-/** Of those processors together (all where undefined), by /proc/stat; undefined where it tells of none of them. */
+/** The sum over those processors (all if undefined), from /proc/stat; undefined if it lists none of them. */
 export function readCpuTime(stat: string, allowed: readonly number[] | undefined): CpuTime | undefined {
   const counted = [...stat.matchAll(/^cpu(\d+) (.+)$/gm)].filter(
     ([, number]) => allowed === undefined || allowed.includes(Number(number)),
@@ -48,7 +48,7 @@ export function readCpuTime(stat: string, allowed: readonly number[] | undefined
   if (counted.length === 0) return undefined;
   let [busy, whole] = [0, 0];
   for (const [, , columns = ""] of counted) {
-    // Time of guests is in user and nice already.
+    // Guest time is already included in user and nice.
     const [user = 0, nice = 0, system = 0, idle = 0, waiting = 0, irq = 0, softirq = 0, steal = 0] = columns
       .trim()
       .split(/\s+/)
@@ -59,7 +59,7 @@ export function readCpuTime(stat: string, allowed: readonly number[] | undefined
   return { busy, whole };
 }
 
-/** Percent from one reading to the next; undefined where no time lies between them, or the counters went back. */
+/** Percent between two readings; undefined if no time has passed between them, or the counters went back. */
 export function busyPercent(former: CpuTime, latter: CpuTime): number | undefined {
   const [busy, whole] = [latter.busy - former.busy, latter.whole - former.whole];
   if (!(whole > 0) || busy < 0) return undefined;
@@ -73,20 +73,20 @@ export interface InterfaceCounters {
   readonly txBytes: number;
 }
 
-/** By /proc/net/dev. */
+/** From /proc/net/dev. */
 export const readNetDev = (text: string): InterfaceCounters[] =>
   [...text.matchAll(/^\s*([^\s:]+(?::\d+)?):\s*(\d+(?:\s+\d+){8,})\s*$/gm)].map(([, name = "", columns = ""]) => {
     const counters = columns.split(/\s+/).map(Number);
     return { name, rxBytes: counters[0] ?? 0, txBytes: counters[8] ?? 0 };
   });
 
-/** Interfaces that connect parts of this machine only, or carry what another one has counted already. */
+/** Interfaces that only connect parts of this machine, or carry traffic that another one counts. */
 const inner =
   /^(lo|veth|docker|br-|br\d|virbr|vnet|vmnet|vboxnet|cni|flannel|cilium|lxc|lxd|cali|tunl|kube|nodelocaldns|podman|dummy|ifb|tun|tap|wg|sit|gre|ip6|ipip|vxlan|geneve|bond|team|ovs|teql|vti|nlmon)/;
 
 /**
- * The interfaces by which the machine reaches others, each byte counted once: those with a device behind them, and where
- * there is none (in a container) all that are not known to be inner.
+ * The interfaces that lead out of the machine, so that each byte counts once: those with a device or, if there is none
+ * (in a container), all that are not known to be internal.
  */
 export function externalInterfaces(names: readonly string[], withDevice: ReadonlySet<string>): string[] {
   const physical = names.filter((name) => withDevice.has(name));
@@ -104,11 +104,11 @@ interface Mount {
   readonly source: string;
 }
 
-// Spaces and the like are written as octal numbers.
+// Spaces and similar characters are written as octal numbers.
 const unescaped = (text: string): string =>
   text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
-/** Lines of /proc/self/mountinfo (proc(5)) that have `part` in them; a line that is not of its form is left out. */
+/** Lines of /proc/self/mountinfo (proc(5)) that contain `part`. Malformed lines are left out. */
 export const readMounts = (mountinfo: string, part = ""): Mount[] =>
   mountinfo.split("\n").flatMap((line) => {
     if (!line.includes(part)) return [];
@@ -120,29 +120,32 @@ export const readMounts = (mountinfo: string, part = ""): Mount[] =>
     return [{ id, parent, device, root: unescaped(root), path: unescaped(path), type, source: unescaped(source) }];
   });
 
-/** Directories above an absolute path, from "/" down; none above "/" itself. */
+/** Directories above an absolute path, from "/" down; none for "/" itself. */
 const directoriesAbove = (path: string): string[] =>
   path === "/" ? [] : [...path.matchAll(/\//g)].map(({ index }) => (index === 0 ? "/" : path.slice(0, index)));
 
-/** How many mounts upon mounts are followed; the kernel's own nesting is far below it. */
+/** The most stacked mounts followed. The kernel's own nesting is far below it. */
 const stepsMax = 100;
 
 /**
- * Tells whether a mount's path leads to it: nothing is mounted over it, nor over a directory above it. A machine may have
- * thousands of mounts, so each is looked up by where it is mounted and none is compared with all others.
+ * Tells whether a mount's path leads to it, so that nothing is mounted over it or over a directory above it. A machine
+ * may have thousands of mounts, so each is looked up by its path instead of compared with all others.
  */
 function createVisibility(mounts: readonly Mount[]): (mount: Mount) => boolean {
   const byId = new Map(mounts.map((mount) => [mount.id, mount]));
   const pathsOn = new Map<string, Set<string>>();
   for (const { id, parent, path } of mounts) {
-    // The first mount of all is its own parent and covers nothing.
+    // The very first mount is its own parent and covers nothing.
     if (id === parent) continue;
     const paths = pathsOn.get(parent);
     if (paths === undefined) pathsOn.set(parent, new Set([path]));
     else paths.add(path);
   }
   const known = new Map<string, boolean>();
-  /** Whether its path leads to the directory that it is mounted on. A mount of the same path stands on its parent. */
+  /**
+   * Whether its path leads to the directory that it is mounted on. A mount on the same path has the covered mount as
+   * its parent.
+   */
   const isReached = ({ id, parent, path }: Mount, steps: number): boolean => {
     const former = known.get(id);
     if (former !== undefined) return former;
@@ -160,10 +163,10 @@ const onDisk = new Set([
   ...["ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "jfs", "reiserfs", "nilfs2", "ufs"],
   ...["vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "hfs", "hfsplus", "apfs"],
 ]);
-/** A file or memory that poses as a disk is counted where it lies. */
+/** A file or memory used as a disk already counts where it is stored. */
 const posing = /^\/dev\/(loop|ram|zram)\d/;
 
-/** Where a file system can be asked; those of one group share their free space. */
+/** A path at which a file system can be queried. Those of one group share their free space. */
 export interface LocalFileSystem {
   readonly path: string;
   readonly group: string;
@@ -171,7 +174,7 @@ export interface LocalFileSystem {
 
 /**
  * The file systems on this machine's own disks, each once however often it is mounted: none of another machine, in
- * memory, or laid over others. Where there is none at all (a container whose disk does not show), the root's.
+ * memory, or laid over others. If there is none (a container whose disk is not visible), the root's.
  */
 export function localFileSystems(mountinfo: string): LocalFileSystem[] {
   const mounts = readMounts(mountinfo);
@@ -191,7 +194,7 @@ export function localFileSystems(mountinfo: string): LocalFileSystem[] {
   return overlaid ? [{ path: "/", group: "/" }] : [];
 }
 
-/** Bytes of all that answered together; undefined where none did. */
+/** The sum in bytes of all file systems that answered; undefined if none did. */
 export function diskUse(
   asked: readonly LocalFileSystem[],
   answers: readonly { readonly path: string; readonly totalBytes: number; readonly freeBytes: number }[],

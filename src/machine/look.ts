@@ -1,26 +1,26 @@
-// Looks at the machine that may hang, each in a process of its own: none takes longer than its limit, none is begun while
-// its like is still there, and none outlives this process.
+// Reads parts of the machine that may hang, each in its own process. No read takes longer than its limit, none starts
+// while one of the same kind still runs, and none outlives this process.
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Clock } from "../clock.js";
 import type { Parts } from "./reader.js";
 
-/** Answers that part of the machine; undefined when it could not be read within the time. */
+/** Reads that part of the machine; undefined if it could not be read in time. */
 export type Look = <Name extends keyof Parts>(name: Name, argument?: string) => Promise<Parts[Name] | undefined>;
 
-// Compiled, this file has its neighbour's ending, too.
+// When compiled, this file and its neighbour have another file extension.
 const program = fileURLToPath(new URL(`./reader${import.meta.url.slice(-3)}`, import.meta.url));
 
-/** Children that have not ended. */
+/** Child processes that have not ended. */
 const living = new Set<ChildProcess>();
 
-/** Ends the child and all commands that it has begun: it leads a process group of its own. */
+/** Kills the child and all commands that it has started: it leads its own process group. */
 function end(child: ChildProcess): void {
   if (child.pid === undefined || !living.has(child)) return;
   try {
     process.kill(-child.pid, "SIGKILL");
   } catch (error) {
-    // The group has ended by itself.
+    // The group has already ended.
     if (!isSystemError(error)) throw error;
   }
 }
@@ -28,10 +28,12 @@ process.on("exit", () => {
   for (const child of living) end(child);
 });
 
-/** A look that has not answered within `limitMs` is ended. A second caller gets the answer to the same look. */
+/** Kills a read that has not answered within `limitMs`. Concurrent callers share one read. */
 export function createLook({ clock, limitMs }: { readonly clock: Clock; readonly limitMs: number }): Look {
   const running = new Map<keyof Parts, Promise<unknown>>();
-  /** A child that not even SIGKILL ends, because it waits for a disk, would have company at each look. */
+  /**
+   * Children that even SIGKILL does not end, because they wait for a disk. Without this, each read would add another.
+   */
   const stuck = new Map<keyof Parts, ChildProcess>();
 
   const begin = async (name: keyof Parts, argument: string): Promise<unknown> => {
@@ -61,10 +63,10 @@ export function createLook({ clock, limitMs }: { readonly clock: Clock; readonly
   };
 }
 
-/** What the system answers to a call: a file that is not there, a process that it does not begin. */
+/** Whether the error comes from a system call: a missing file, a process that cannot be started. */
 export const isSystemError = (error: unknown): boolean => error instanceof Error && "syscall" in error;
 
-/** Undefined where the system lets no process begin. */
+/** Undefined if the system cannot start a process. */
 function started(name: keyof Parts, argument: string): ChildProcess | undefined {
   try {
     return start(name, argument);
@@ -79,10 +81,10 @@ function start(name: keyof Parts, argument: string): ChildProcess {
     stdio: ["ignore", "ignore", "ignore", "ipc"],
     serialization: "advanced",
     detached: true,
-    // It opens no window where commands have one.
+    // Do not open a window on systems where commands have one.
     windowsHide: true,
   });
-  // A look keeps nobody from ending.
+  // A read must not keep this process alive.
   child.unref();
   child.channel?.unref();
   living.add(child);
@@ -90,7 +92,7 @@ function start(name: keyof Parts, argument: string): ChildProcess {
   return child;
 }
 
-/** Undefined when the child ends without an answer, or cannot be begun. */
+/** Undefined if the child ends without an answer or cannot be started. */
 const answerOf = (child: ChildProcess): Promise<unknown> =>
   new Promise((resolve) => {
     child.once("message", resolve);

@@ -1,6 +1,6 @@
-// What the part of the machine that this process may use is and how it is doing: for the agent that reports it, and for the
-// service's own health report. Linux is read from /proc and /sys, which answer at once; all else through systeminformation
-// in helper processes, for it may hang. What cannot be read is undefined, never zero.
+// The share of the machine that this process may use: its description and its current use, for the agent's reports and
+// the service's health report. Linux is read from /proc and /sys, which answer at once. Everything else is read through
+// systeminformation in helper processes, since it may hang. A figure that cannot be read is undefined, never zero.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { arch, availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -21,9 +21,9 @@ import {
 import { createLook, isSystemError, type Look } from "./look.js";
 import type { Parts } from "./reader.js";
 
-/** A used figure is never above its total, and undefined exactly where its total is. */
+/** A used figure is never above its total, and is undefined exactly when its total is. */
 export interface MachineSample {
-  /** 0 to 100 over all processors that this process may use. */
+  /** 0 to 100, over all processors that this process may use. */
   readonly cpuPercent: number | undefined;
   readonly memoryUsedBytes: number | undefined;
   readonly memoryTotalBytes: number | undefined;
@@ -56,11 +56,11 @@ export interface Collector {
   describe(): Promise<MachineDescription>;
 }
 
-/** How long a disk may take to answer; health gives a look at the machine 3 s. */
+/** How long a disk may take to answer. The health report allows 3 s for the machine. */
 const sampleLimitMs = 2_500;
-/** How long a description may take: its commands look for hardware. */
+/** How long a description may take: its commands search for hardware. */
 const describeLimitMs = 10_000;
-/** The least time over which a processor's use means something: the kernel counts it in steps of 10 ms. */
+/** The shortest time over which a processor's use is meaningful: the kernel counts in steps of 10 ms. */
 const cpuSpanMs = 200;
 
 export interface CollectorOptions {
@@ -89,7 +89,7 @@ export const systemCollector: Collector = createCollector({ clock: systemClock }
 
 type LinuxReader = ReturnType<typeof linuxReader>;
 
-/** Reads of /proc and /sys: they come from the kernel's memory, and none of them waits for a device. */
+/** Reads /proc and /sys. They are in the kernel's memory, so no read waits for a device. */
 function linuxReader(root: string, processors: number) {
   const read = (path: string): string | undefined => {
     try {
@@ -141,7 +141,7 @@ function linuxReader(root: string, processors: number) {
 function linuxSampler(reader: LinuxReader, look: Look, clock: Clock): Collector["sample"] {
   let former: { readonly atMs: number; readonly time: CpuTime } | undefined;
 
-  /** Against what the process may use at the most: its quota where it has one, else the processors it may run on. */
+  /** Relative to the most that the process may use: its quota if it has one, else the processors it may run on. */
   const readCpu = (): typeof former => {
     const atMs = clock.monotonicMs();
     const share = reader.share();
@@ -196,7 +196,7 @@ const sum = <Item>(items: readonly Item[], value: (item: Item) => number | null 
 const onlyLocal = ({ type, fs }: Parts["fsSize"][number]): boolean =>
   !/nfs|smbfs|cifs|afp|webdav|sshfs|tmpfs|devfs|autofs|overlay/i.test(type) && !fs.startsWith("//");
 
-/** Of systems other than Linux. */
+/** For systems other than Linux. */
 async function foreignSample(look: Look): Promise<MachineSample> {
   const [load, memory, all, network] = await Promise.all([
     look("processorLoad"),
@@ -204,7 +204,7 @@ async function foreignSample(look: Look): Promise<MachineSample> {
     look("fsSize"),
     look("networkStats"),
   ]);
-  // Volumes of one container (APFS) share its size and what is free of it.
+  // Volumes of one container (APFS) share its size and free space.
   const local = [...new Map((all ?? []).filter(onlyLocal).map((disk) => [disk.fs, disk])).values()];
   const shared = [...new Map(local.map((disk) => [`${disk.size} ${disk.available}`, disk])).values()];
   const total = sum(shared, (disk) => disk.size);
@@ -220,7 +220,7 @@ async function foreignSample(look: Look): Promise<MachineSample> {
   };
 }
 
-/** Each part in a look of its own: one that hangs takes none of the others with it. */
+/** Reads each part separately, so that a hanging one does not affect the others. */
 async function describe(
   linux: LinuxReader | undefined,
   processors: number,

@@ -1,16 +1,16 @@
-// The program of a helper process: reads one part of the machine, says it to its parent and ends. The parts run commands
-// (lsblk, dmidecode) or ask a disk, and any of these may hang, some while they block this whole process. Imports nothing of
-// ours, so that Node.js also runs it as TypeScript.
+// The program of a helper process: reads one part of the machine, sends it to its parent and exits. The parts run
+// commands (lsblk, dmidecode) or query a disk. Any of these may hang, and some block this whole process. It imports
+// nothing of ours, so that Node.js can also run it as TypeScript.
 import { statfs } from "node:fs/promises";
 import si from "systeminformation";
 
-/** Bytes of each mounted file system that may be asked; `paths` is a JSON array of mount points. */
+/** Bytes of each mounted file system that may be queried; `paths` is a JSON array of mount points. */
 const fileSystems = async (paths: string) => {
   const answers = (JSON.parse(paths) as string[]).map(async (path) => {
     const { bsize, blocks, bfree } = await statfs(path);
     return { path, totalBytes: bsize * blocks, freeBytes: bsize * bfree };
   });
-  // A mount in a directory that is closed to this user, or one that has gone meanwhile, hides none of the others.
+  // A mount that this user has no access to, or that has just been unmounted, does not affect the others.
   return (await Promise.allSettled(answers)).flatMap((answer) => (answer.status === "fulfilled" ? answer.value : []));
 };
 
@@ -27,10 +27,10 @@ const parts = {
   networkInterfaces: () => si.networkInterfaces(),
 };
 
-/** What each part answers. */
+/** The result of each part. */
 export type Parts = { readonly [Name in keyof typeof parts]: Awaited<ReturnType<(typeof parts)[Name]>> };
 
-// The parent is gone: whatever hangs here goes with it, and so do our own commands, which share our process group.
+// The parent is gone. Kill this process and all its commands: they share the process group.
 process.on("disconnect", () => process.kill(-process.pid, "SIGKILL"));
 
 const [name = "", argument = ""] = process.argv.slice(2);

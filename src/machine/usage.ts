@@ -1,8 +1,10 @@
-// The machine of this process: what the health report says of it, and the metric.
+// The machine of this process, for the health report and the metric.
 import type { Metrics } from "../telemetry/metrics.js";
 import type { MachineSample } from "./machine.js";
 
-/** In percent, and into the metrics as ratios; what could not be read is undefined here, and no series there. */
+/**
+ * In percent, and as ratios in the metrics. A figure that could not be read is undefined here and has no series there.
+ */
 export function machineUsage(
   sample: Pick<
     MachineSample,

@@ -1,6 +1,6 @@
-// Who leads: one replica at a time does what must be done once for the whole fleet. The lease is a document, so that it
-// is as safe as what it protects; each holder has a token greater than any before it, though the lease itself be lost: then
-// the fences in what leaders have written tell how far the tokens had come.
+// Elects the leader: one replica at a time does the work that must happen once for the whole fleet. The lease is a
+// document, so it is as durable as the data that it protects. Each holder gets a larger token than all before it, even
+// if the lease document is lost: then the fences in the leaders' writes give the largest token so far.
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../clock.js";
 import type { CollectionDefinition, Filter, Store } from "../storage/collection.js";
@@ -11,7 +11,7 @@ import type { Log } from "../telemetry/log.js";
 interface LeaseDocument {
   readonly _id: string;
   readonly holder: string;
-  /** The fencing token: grows by one with each new holder. */
+  /** The fencing token: larger by one for each new holder. */
   readonly token: number;
   /** By the store's clock. */
   readonly expires_at: Date;
@@ -25,15 +25,15 @@ export const leasesCollection: CollectionDefinition = {
   indexes: [],
 };
 
-/** Leading, as far as this process knows. */
+/** Proof of leading, as far as this process knows. */
 export interface Leadership {
-  /** Goes with every write of the leader, so that one of an older leader that wakes up late can be told. */
+  /** Stored with every write of the leader, so that a late write of an older leader can be recognised. */
   readonly token: number;
-  /** False from the moment on that another replica may have taken over. */
+  /** False as soon as another replica may have taken over. */
   holds(): boolean;
 }
 
-/** Holds for documents that no later leader than the one of that token has written; they keep the token as `fence`. */
+/** Matches documents that no later leader than that token's has written; they store the token as `fence`. */
 export const notFenced = (token: number): Filter => ({
   $or: [{ fence: { $exists: false } }, { fence: { $lte: token } }],
 });
@@ -42,7 +42,7 @@ export type Lease = Awaited<ReturnType<typeof createLease>>;
 
 const leaseMs = 10_000;
 const turnMs = 1_000;
-/** Given up locally this long before it runs out in the store. */
+/** The holder stops leading this long before the lease expires in the store. */
 const marginMs = 2_000;
 
 export async function createLease(parts: {
@@ -51,9 +51,9 @@ export async function createLease(parts: {
   readonly name: string;
   /** Unique to this process. */
   readonly owner: string;
-  /** The store has no other user: whoever held the lease before is gone. */
+  /** This process is the store's only user, so every earlier holder is gone. */
   readonly exclusive: boolean;
-  /** The greatest token in anything that a leader has written; 0 while there is none. */
+  /** The largest token in any leader's write; 0 if there is none. */
   readonly highestFence: () => Promise<number>;
   readonly log: Pick<Log, "info" | "warn">;
 }) {
@@ -63,7 +63,7 @@ export async function createLease(parts: {
 
   const holds = (token: number): boolean => held?.token === token && clock.monotonicMs() < held.untilMs;
 
-  /** Writes only while the lease is as it was read. */
+  /** Writes only if the lease is unchanged since it was read. */
   const write = async (found: LeaseDocument | null, token: number, expiresAt: Date): Promise<LeaseDocument | null> => {
     const fields = { holder: owner, token, expires_at: expiresAt, write_id: randomUUID() };
     const asRead: Filter = { _id: name, ...(found === null ? {} : { write_id: found.write_id }) };
@@ -72,11 +72,11 @@ export async function createLease(parts: {
     return (await insertUnlessThere(leases, made)) ? made : null;
   };
 
-  /** Takes or prolongs the lease where that is allowed. */
+  /** Takes or renews the lease if that is allowed. */
   const turn = async (): Promise<Next> => {
-    // Before the store is asked for the time: what passes until the answer shortens our own belief, never the store's.
+    // Read before the store's time: the wait for the answer shortens our own view of the lease, never extends it.
     const askedMs = clock.monotonicMs();
-    // Prolonged each few turns: a lease that stands needs no word a second.
+    // Renewed only every few turns: a valid lease need not be written every second.
     if (held !== undefined && held.untilMs - askedMs > leaseMs / 2) return "idle";
     const now = await store.now();
     const found = await leases.findOne({ _id: name });
@@ -86,7 +86,7 @@ export async function createLease(parts: {
       return undefined;
     }
     const known = Math.max(found?.token ?? 0, await parts.highestFence());
-    // A leader of a lease that was lost may have written since: its writes must not stand above ours.
+    // If the lease document was lost, another leader may have written since; our token must be larger than its.
     const token = own && found.token === known ? known : known + 1;
     const written = await write(found, token, new Date(now.getTime() + leaseMs));
     if (written !== null && held?.token !== token) log.info("This replica leads", { lease: name, term: token });
@@ -103,17 +103,17 @@ export async function createLease(parts: {
 
   const away = outage({
     log,
-    began: "The lease of the leader is neither taken nor prolonged now",
-    ended: "The lease of the leader is taken or prolonged again",
+    began: "The leader's lease cannot be taken or renewed now",
+    ended: "The leader's lease can be taken or renewed again",
   });
 
   return {
     task: turns({ clock, everyMs: turnMs, turn, away, last: release }).task,
-    /** Takes or prolongs the lease now, where that is allowed. @throws StoreUnavailableError */
+    /** Takes or renews the lease now, if that is allowed. @throws StoreUnavailableError */
     take: async (): Promise<void> => {
       await turn();
     },
-    /** Undefined while another replica leads, or nobody. */
+    /** Undefined while another replica leads, or none. */
     leadership: (): Leadership | undefined => {
       if (held === undefined || !holds(held.token)) return undefined;
       const { token } = held;

@@ -1,6 +1,7 @@
-// Which replicas stand. Each one counts its turns in its record about once a second, and puts its watermark there: the
-// store's time up to which every beat it has taken is in the store. A replica that lives may be late with its watermark,
-// so the turns alone say that it lives. Silence is judged by the watcher's own monotonic clock, never by comparing two.
+// The list of live replicas. Each one counts its turns in its record about once a second, and stores its watermark
+// there: the store's time up to which all beats it has received are in the store. A live replica may be late with its
+// watermark, so only the turns prove that it lives. Each watcher judges silence by its own monotonic clock; clocks are
+// never compared.
 import type { Clock } from "../clock.js";
 import { StartError } from "../start-error.js";
 import type { CollectionDefinition, Store } from "../storage/collection.js";
@@ -12,14 +13,14 @@ export interface ReplicaDocument {
   readonly _id: string;
   readonly started_at: Date;
   readonly watermark: Date;
-  /** Grows about once a second for as long as it lives and reaches the store. */
+  /** Grows about once a second while the replica lives and reaches the store. */
   readonly turns?: number;
-  /** The longest time between beats that it tells nodes now. */
+  /** The longest time between beats that it currently tells nodes. */
   readonly interval_ms: number;
   readonly coordination: "local" | "redis";
-  /** It has found nobody that forbids it to serve. */
+  /** It has found no replica that forbids it to serve. */
   readonly joined?: true;
-  /** It has gone in order: nothing more is to come. */
+  /** It has stopped in order: it writes nothing more. */
   readonly left?: true;
 }
 
@@ -30,7 +31,7 @@ export const replicasCollection: CollectionDefinition = {
   indexes: [],
 };
 
-/** A replica that others know, as seen from here. */
+/** Another replica as seen from here. */
 export interface Replica {
   readonly id: string;
   readonly alive: boolean;
@@ -39,14 +40,14 @@ export interface Replica {
   readonly intervalMs: number;
 }
 
-/** Another replica lives that in-process coordination cannot reach; the message says what to set. */
+/** Another live replica is out of reach of in-process coordination. The message says what to set. */
 export class ReplicaRefusedError extends StartError {
   override readonly name = "ReplicaRefusedError";
 }
 
 export type Roster = Awaited<ReturnType<typeof createRoster>>;
 
-/** Without a turn for this long a replica counts as dead; its nodes then get a restart's grace. */
+/** A replica without a turn for this long counts as dead. Its nodes then get the grace of a restart. */
 export const deadAfterMs = 10_000;
 const turnMs = 1000;
 const replicasMax = 1000;
@@ -57,7 +58,7 @@ export async function createRoster(parts: {
   readonly clock: Clock;
   readonly replicaId: string;
   readonly coordination: "local" | "redis";
-  /** The store has no other user: every other record is of a process that has ended. */
+  /** This process is the store's only user, so every other record belongs to a process that has ended. */
   readonly exclusive: boolean;
   readonly log: Pick<Log, "info" | "warn">;
 }) {
@@ -71,7 +72,7 @@ export async function createRoster(parts: {
   const all = async (): Promise<ReplicaDocument[]> =>
     (await replicas.page({}, { index: "_id_", limit: replicasMax })).items;
 
-  /** Since when it has given no sign of life, as far as this process has looked. */
+  /** Since when the record has not changed, as far as this process has seen. */
   const stillSinceMs = (record: ReplicaDocument): number => {
     const life = lifeOf(record);
     const known = seen.get(record._id);
@@ -95,7 +96,7 @@ export async function createRoster(parts: {
     intervalMs: record.interval_ms,
   });
 
-  /** Writes this replica's record; made anew when a leader had given it up. Where nobody else reads it, seldom. */
+  /** Writes this replica's record, or restores a removed one. Written rarely if no other replica reads it. */
   const report = async (watermark: Date, intervalMs: number): Promise<void> => {
     const known = reported?.intervalMs === intervalMs;
     reported = { watermark, intervalMs };
@@ -111,7 +112,7 @@ export async function createRoster(parts: {
     );
   };
 
-  /** A record that in-process coordination forbids beside ours, while it may be of a living replica. */
+  /** Whether the record forbids in-process coordination beside ours, while its replica may be alive. */
   const conflicts = (record: ReplicaDocument): boolean =>
     record._id !== replicaId && (coordination === "local" || record.coordination === "local") && isAlive(record);
 
@@ -123,7 +124,7 @@ export async function createRoster(parts: {
     );
   };
 
-  /** Where nobody else reads the record there is nothing to count. One that a leader has forgotten comes back by `report`. */
+  /** Counts a turn, if other replicas read the record. `report` restores a record that a leader has removed. */
   const turn = async (): Promise<Next> => {
     if (exclusive || !joined) return "idle";
     await replicas.updateOne({ _id: replicaId }, { $inc: { turns: 1 } });
@@ -132,8 +133,8 @@ export async function createRoster(parts: {
 
   const away = outage({
     log: parts.log,
-    began: "This replica cannot write that it lives",
-    ended: "This replica writes again that it lives",
+    began: "This replica cannot write its sign of life",
+    ended: "This replica writes its sign of life again",
   });
 
   return {
@@ -141,15 +142,15 @@ export async function createRoster(parts: {
     report,
 
     /**
-     * Takes a place among the replicas. Where one of two would have in-process coordination, waits until the other's
-     * record has proved to be of a dead process, about 10 s at the most. Asked again it does nothing.
-     * @throws ReplicaRefusedError when the other one lives, StoreUnavailableError
+     * Joins the replicas. If in-process coordination forbids another one's record beside ours, waits until that process has
+     * proved dead, at most about 10 s. A second call does nothing.
+     * @throws ReplicaRefusedError when the other replica lives, StoreUnavailableError
      */
     join: async (intervalMs: number, signal: AbortSignal): Promise<void> => {
       if (joined) return;
       const first = new Map<string, string>();
       while (!signal.aborted) {
-        // Again each time, so that two that come at once see each other live; of those the smaller id stays.
+        // Announced each time, so that two replicas that start at once see each other alive; the smaller id stays.
         await announce(await store.now(), intervalMs);
         const others = (await all()).filter(conflicts);
         for (const other of others) if (!first.has(other._id)) first.set(other._id, lifeOf(other));
@@ -163,7 +164,7 @@ export async function createRoster(parts: {
       await announce(await store.now(), intervalMs);
     },
 
-    /** All records, this replica's among them. Liveness counts from the first look that this process has had. */
+    /** All records, including this replica's. Liveness counts from this process's first look. */
     look: async (): Promise<Replica[]> => {
       const records = await all();
       const ids = new Set(records.map(({ _id }) => _id));
@@ -171,7 +172,7 @@ export async function createRoster(parts: {
       return records.map(toReplica);
     },
 
-    /** How many live, by the store's clock: for people, nothing is decided by it. */
+    /** How many replicas live, by the store's clock. For people only; no decision uses it. */
     countAlive: async (): Promise<number> => {
       const now = await store.now();
       const fresh = (await all()).filter(
@@ -180,12 +181,12 @@ export async function createRoster(parts: {
       return fresh.length + 1;
     },
 
-    /** Says that nothing more is to come from this replica. */
+    /** Declares that this replica writes nothing more. */
     leave: async (): Promise<void> => {
       await replicas.updateOne({ _id: replicaId }, { $set: { left: true } });
     },
 
-    /** Forgets a dead replica that has nothing left to be judged, unless it has come back. */
+    /** Removes a dead replica without nodes left to judge, unless it has come back. */
     forget: async ({ id, watermark, turns }: Replica): Promise<void> => {
       const asSeen = { watermark, turns: turns ?? { $exists: false } };
       await replicas.deleteMany({ _id: id, ...asSeen }, { limit: 1 });
@@ -193,5 +194,5 @@ export async function createRoster(parts: {
   };
 }
 
-/** What changes while a replica lives: it announces itself before it counts turns. */
+/** The part of a record that changes while the replica lives: it announces itself before it counts turns. */
 const lifeOf = ({ watermark, turns }: ReplicaDocument): string => `${watermark.getTime()} ${turns ?? 0}`;

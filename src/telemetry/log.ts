@@ -1,4 +1,4 @@
-// Log lines to stdout: JSON for machines, `standard` for people. Secrets are taken out here, whoever logs them.
+// Log lines on stdout: JSON for machines, `standard` for people. Secrets are removed here, whichever part logs them.
 import { pino } from "pino";
 import { redact, redactText } from "./redact.js";
 import { standardSink } from "./sink.js";
@@ -11,11 +11,11 @@ export interface Log {
   debug(message: string, fields?: LogFields): void;
   info(message: string, fields?: LogFields): void;
   warn(message: string, fields?: LogFields): void;
-  /** An Error given as the field `error` is written as `exception`, with its stack and causes. */
+  /** An Error in the field `error` is written as `exception`, with its stack and causes. */
   error(message: string, fields?: LogFields): void;
-  /** Whether lines of this level are written; asks before costly fields are gathered. */
+  /** Whether lines of this level are written. Check it before gathering costly fields. */
   enabled(level: LogLevel): boolean;
-  /** The same log for one part of the service. */
+  /** The same log with the name of one part of the service. */
   module(name: string): Log;
 }
 
@@ -24,7 +24,7 @@ export interface LogOptions {
   readonly format: "json" | "standard";
   readonly service: string;
   readonly version: string;
-  /** Takes each finished line, and must not wait; the sink of standard output when absent. */
+  /** Receives each finished line, and must not wait. Standard output when absent. */
   readonly write?: (line: string) => void;
 }
 
@@ -37,7 +37,9 @@ const levelName: Readonly<Record<string, LogLevel>> = {
   error: "ERROR",
   fatal: "ERROR",
 };
-/** Keys of the line itself; context of the same name gets an underscore, for JSON with a key twice is ambiguous. */
+/**
+ * The line's own keys. A context field with such a name gets an underscore, since a duplicate key in JSON is ambiguous.
+ */
 const ownKeys = new Set(["timestamp", "level", "logger", "message", "module", "service", "version"]);
 
 export function createLogger(options: LogOptions): Log {
@@ -58,7 +60,7 @@ export function createLogger(options: LogOptions): Log {
   return log;
 }
 
-/** For tests and for parts that are built without a log. */
+/** For tests and for parts built without a log. */
 export const silentLog: Log = {
   debug: () => undefined,
   info: () => undefined,
@@ -93,15 +95,16 @@ function context(fields: LogFields): Record<string, unknown> {
   return Object.fromEntries(entries);
 }
 
-/** JSON of pino leaves some characters as they are that a terminal or a reader of lines acts upon. */
+/** Escapes characters that pino's JSON leaves unchanged and that affect a terminal or a line reader. */
 const jsonLine = (json: string): string => `${visible(json.trimEnd())}\n`;
 
-/** `2026-01-01T00:00:00.000Z INFO main: message key=value`, and an exception, set in, on lines of its own. */
+/** `2026-01-01T00:00:00.000Z INFO main: message key=value`; an exception follows indented, on its own lines. */
 function standardLine(json: string): string {
   const { timestamp, level, module, message, exception, logger, service, version, ...rest } = JSON.parse(json);
   void [logger, service, version];
   const fields = Object.entries(rest).map(([key, value]) => ` ${word(key)}=${wordOf(value)}`);
-  // No line of it begins where a line of the log begins, whatever the error says.
+  // The exception's lines are indented, so that none of them looks like the beginning of a log line, whatever the error
+  // says.
   const trace = exception === undefined ? "" : `\n${String(exception).split("\n").map(setIn).join("\n")}`;
   return `${timestamp} ${level} ${visible(module)}: ${visible(message)}${fields.join("")}${trace}\n`;
 }
@@ -109,5 +112,5 @@ function standardLine(json: string): string {
 const setIn = (line: string): string => `    ${visible(line)}`;
 const wordOf = (value: unknown): string => (typeof value === "string" ? word(value) : visible(JSON.stringify(value)));
 
-/** As it is where it is one word, else quoted: a value cannot pass for further fields. */
+/** Unchanged if it is one word, else quoted, so that a value cannot look like further fields. */
 const word = (text: string): string => (/^[^\s"=\\]+$/.test(text) ? visible(text) : visible(JSON.stringify(text)));

@@ -1,14 +1,14 @@
-// Every metric family of the service, in a registry of its own. No label names a node: per-node figures come from the
-// API, for labels that grow with the fleet would break the collector.
+// All metric families of the service, in their own registry. No label names a node: labels that grow with the fleet
+// would overload the collector. The API gives figures per node.
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 const prefix = "lucid_node_management_";
-/** From a memory read to a slow store, in seconds. */
+/** Buckets in seconds, from a memory read to a slow store. */
 const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
-/** 70 is what makes a proof valid. */
+/** Buckets of scores. A proof is valid from 70. */
 const points = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
-/** From a small output to the largest, in bytes. */
+/** Buckets in bytes, from a small output to the largest. */
 const outputBytes = [100, 1_000, 10_000, 30_000, 100_000, 300_000, 1_048_576];
 const delayResolutionMs = 10;
 
@@ -16,13 +16,13 @@ export interface MetricsOptions {
   readonly service: string;
   readonly version: string;
   readonly environment: string;
-  /** Lines that the log has dropped since the process began, asked at each scrape. */
+  /** Lines that the log has dropped since the process began; read at each scrape. */
   readonly logLinesDropped?: () => number;
 }
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
-/** The families, each one a prom-client metric to be bound to its labels once and then counted. */
+/** The families, each a prom-client metric to bind to its labels once and then count. */
 export function createMetrics(options: MetricsOptions) {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
@@ -37,7 +37,7 @@ export function createMetrics(options: MetricsOptions) {
     buckets: readonly number[] = seconds,
   ) => new Histogram({ name: prefix + name, help, labelNames, buckets: [...buckets], registers: [registry] });
 
-  gauge("info", "Which build serves; always 1", ["version", "service", "environment"])
+  gauge("info", "The running build, in labels; always 1", ["version", "service", "environment"])
     .labels(options.version, options.service, options.environment)
     .set(1);
   countFrom(registry, {
@@ -53,47 +53,44 @@ export function createMetrics(options: MetricsOptions) {
       "grpc_method",
       "grpc_code",
     ]),
-    httpRequests: counter(`${prefix}http_requests_total`, "Requests ended, RPCs among them, by status", [
+    httpRequests: counter(`${prefix}http_requests_total`, "Finished requests including RPCs, by status", [
       "method",
       "endpoint",
       "status_code",
     ]),
-    httpDuration: histogram("http_request_duration_seconds", "How long requests took; streams are not timed", [
+    httpDuration: histogram("http_request_duration_seconds", "Duration of requests; streams are not timed", [
       "method",
       "endpoint",
     ]),
     connectionsClosed: counter(
       `${prefix}connections_closed_total`,
-      "Connections refused, or closed before their client wanted, by why",
+      "Connections refused, or closed before their client wanted, by reason",
       ["reason"],
     ),
     activeNodes: gauge("active_nodes_total", "Nodes whose status is ACTIVE"),
-    nodeOperations: counter(`${prefix}node_operations_total`, "Changes asked of nodes, by outcome", [
+    nodeOperations: counter(`${prefix}node_operations_total`, "Requested changes of nodes, by outcome", [
       "operation",
       "status",
     ]),
-    resourceUsage: gauge("resource_usage", "Use of this process's machine, 0 to 1", ["resource_type", "unit"]),
-    resourceSamples: counter(`${prefix}resource_samples_total`, "Samples of nodes taken"),
+    resourceUsage: gauge("resource_usage", "Resource usage of this process's machine, 0 to 1", [
+      "resource_type",
+      "unit",
+    ]),
+    resourceSamples: counter(`${prefix}resource_samples_total`, "Samples received from nodes"),
     resourceSamplesDropped: counter(
       `${prefix}resource_samples_dropped_total`,
-      "Samples of nodes left out: more often than is kept, or waiting too long for the store",
+      "Samples dropped: sent too often, or too many waiting for the store",
     ),
-    resourceFlush: histogram(
-      "resource_flush_duration_seconds",
-      "How long it took to write the samples that waited",
-      [],
-    ),
-    resourceAlertsActive: gauge(
-      "resource_alerts_active",
-      "Alerts that stand, on the replica that leads; 0 on the others",
-      ["severity"],
-    ),
+    resourceFlush: histogram("resource_flush_duration_seconds", "Duration of writing the waiting samples", []),
+    resourceAlertsActive: gauge("resource_alerts_active", "Active alerts, on the leading replica; 0 on the others", [
+      "severity",
+    ]),
     databaseOperations: counter(`${prefix}database_operations_total`, "Operations of the document store, by outcome", [
       "operation",
       "collection",
       "status",
     ]),
-    databaseDuration: histogram("database_operation_duration_seconds", "How long the document store took", [
+    databaseDuration: histogram("database_operation_duration_seconds", "Duration of operations of the document store", [
       "operation",
       "collection",
     ]),
@@ -101,10 +98,15 @@ export function createMetrics(options: MetricsOptions) {
       "operation",
       "status",
     ]),
-    redisDuration: histogram("redis_operation_duration_seconds", "How long the coordination took", ["operation"]),
+    redisDuration: histogram("redis_operation_duration_seconds", "Duration of operations of the coordination", [
+      "operation",
+    ]),
     heartbeatStreams: gauge("heartbeat_streams", "Heartbeat streams open on this replica"),
     heartbeats: counter(`${prefix}heartbeats_total`, "Beats taken"),
-    heartbeatSequenceGaps: counter(`${prefix}heartbeat_sequence_gaps_total`, "Beats missing between two that came"),
+    heartbeatSequenceGaps: counter(
+      `${prefix}heartbeat_sequence_gaps_total`,
+      "Beats missing between two received beats",
+    ),
     heartbeatSessions: counter(
       `${prefix}heartbeat_sessions_total`,
       "Attempts to open a heartbeat session, by outcome: opened, takeover, refused",
@@ -112,12 +114,10 @@ export function createMetrics(options: MetricsOptions) {
     ),
     poolsDisrupted: gauge(
       "pools_disrupted",
-      "Pools that fell silent as one, on the replica that leads; 0 on the others",
+      "Pools whose nodes fell silent together, on the leading replica; 0 on the others",
     ),
-    pootValidations: counter(`${prefix}poot_validations_total`, "Proofs, by what became of them; replays aside", [
-      "status",
-    ]),
-    pootDuration: histogram("poot_validation_duration_seconds", "How long new verdicts took; in a batch its mean"),
+    pootValidations: counter(`${prefix}poot_validations_total`, "Proofs by outcome, without replays", ["status"]),
+    pootDuration: histogram("poot_validation_duration_seconds", "Duration of new verdicts; for a batch the mean"),
     pootScores: histogram("poot_scores", "Scores of counted verdicts, 0 to 100", [], points),
     pootProofBytes: histogram("poot_proof_bytes", "Sizes of judged outputs in bytes", [], outputBytes),
     pootSharedOutputs: counter(
@@ -125,12 +125,12 @@ export function createMetrics(options: MetricsOptions) {
       "Outputs that another node had proved within 24 h, where POOT_SHARED_OUTPUT_EVENTS is on",
     ),
     unknownMessages: counter(`${prefix}unknown_messages_total`, "Stream messages of a kind this version does not know"),
-    /** Stops measuring; the figures stay readable. */
+    /** Stops measuring; the figures can still be read. */
     close: () => loop.close(),
   };
 }
 
-/** A counter whose total somebody else keeps. */
+/** A counter whose total is kept elsewhere. */
 function countFrom(registry: Registry, { name, help, total }: { name: string; help: string; total: () => number }) {
   new Counter({
     name,
@@ -143,16 +143,16 @@ function countFrom(registry: Registry, { name, help, total }: { name: string; he
   });
 }
 
-/** The 99th percentile since the last scrape of how late the event loop's timers were. */
+/** The 99th percentile, since the last scrape, of the delay of the event loop's timers. */
 function measureEventLoop(registry: Registry): { close(): void } {
   const delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
   delay.enable();
   new Gauge({
     name: `${prefix}event_loop_delay_seconds`,
-    help: "How late the event loop ran its timers, 99th percentile since the last scrape",
+    help: "Delay of the event loop's timers, 99th percentile since the last scrape",
     registers: [registry],
     collect() {
-      // The histogram holds the time between two ticks of its own timer, which is its resolution when nothing is late.
+      // The histogram holds the time between two ticks of its own timer. Without delay that is its resolution.
       const lateMs = delay.percentile(99) / 1e6 - delayResolutionMs;
       this.set(Number.isFinite(lateMs) ? Math.max(0, lateMs) / 1000 : 0);
       delay.reset();

@@ -1,21 +1,21 @@
-// What must not reach a log: credentials, secrets, and where people are paid.
+// Removes from logs: credentials, secrets, and payout addresses.
 
 const secretKey =
   /(^|_)(authorization|cookie|token|tokens|secret|secrets|password|passphrase|credentials?|private_key|encryption_key|secret_key|api_key|jwt|signature|seed|mnemonic)$/;
 const addressKey = /(^|_)(wallet|wallet_address|payout_address)$/;
-// Each pattern costs time in line with the text, whatever is in it: a scheme is short, and a token is looked for only where
-// a word begins.
+// Each pattern takes time linear in the text, whatever it contains: a scheme is short, and a token is searched only at
+// the beginning of a word.
 const urlCredentials = /\b([a-z][a-z0-9+.-]{0,30}:\/\/)[^/\s@]*@/gi;
 const bearer = /\b(bearer|basic)\s+[a-z0-9._~+/=-]+/gi;
 const webToken = /(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*/g;
 const tronAddress = /\b(T[1-9A-HJ-NP-Za-km-z]{3})[1-9A-HJ-NP-Za-km-z]{26}([1-9A-HJ-NP-Za-km-z]{4})\b/g;
 const hidden = "[redacted]";
-/** A longer text is cut: a line of the log is bounded, and so is what it costs. */
+/** Longer text is cut, so that a log line and its cost are bounded. */
 const textCharsMax = 16_384;
-/** Below this depth a value is named, not shown: a log line is bounded, and so is a cyclic object. */
+/** Below this depth a value is named instead of shown, so that log lines and cyclic objects are bounded. */
 const depthMax = 6;
 
-/** The text without credentials in it; payout addresses keep their first and last four characters. */
+/** The text without credentials. Payout addresses keep their first and last four characters. */
 export function redactText(text: string): string {
   const whole = text.length <= textCharsMax;
   return (whole ? text : `${text.slice(0, textCharsMax)}… (${text.length - textCharsMax} characters more)`)
@@ -25,7 +25,7 @@ export function redactText(text: string): string {
     .replace(tronAddress, "$1…$2");
 }
 
-/** A copy that may be logged: errors become text with their causes, bigints decimal text. */
+/** A copy that is safe to log: errors become text with their causes, bigints decimal text. */
 export function redact(value: unknown, depth = 0): unknown {
   if (typeof value === "string") return redactText(value);
   if (typeof value === "bigint") return value.toString();

@@ -1,44 +1,47 @@
-// Standard output and standard error as sinks that never hold the process up. A disk that is full, a pipe that nobody
-// reads and a reader that has gone cost lines, which are counted. They never cost a heartbeat or the service.
+// Standard output and standard error as sinks that never block the process. A full disk, a pipe without reading or a
+// closed reader costs log lines, which are counted, but never a heartbeat or the service.
 import { constants, fstatSync, openSync, write, writeSync } from "node:fs";
 
 export interface Sink {
-  /** Takes whole lines. Never waits and never throws: beyond the bound the oldest lines are dropped. */
+  /** Takes whole lines. Never waits and never throws: above the bound the oldest lines are dropped. */
   write(text: string): void;
-  /** Lines dropped since the sink was made. */
+  /** Lines dropped since the sink was created. */
   readonly dropped: number;
-  /** Once after each loss, when lines get through again, the listener is told how many were lost, and says so itself. */
+  /**
+   * Called once after each loss, when lines get through again, with the number of lost lines. The listener then reports
+   * the loss.
+   */
   onLoss(listener: (lines: number) => void): void;
   /**
-   * Writes what waits before it returns, and stands still for so long at the most: nothing else may happen while a
-   * process ends. True when the system has every line that the sink was given.
+   * Writes waiting lines before it returns, and blocks for at most this long: nothing else may run while a process
+   * ends. True when the system has every line that the sink was given.
    */
   flush(limitMs: number): boolean;
 }
 
 export interface SinkOptions {
-  /** Writes some of the bytes and calls back, at once or later, with how many it wrote; EAGAIN means that none fit. */
+  /** Writes some of the bytes and calls back, at once or later, with how many; EAGAIN means that none fit. */
   readonly put: (bytes: Buffer, done: (error: NodeJS.ErrnoException | null, written: number) => void) => void;
-  /** Writes some of the bytes and answers how many. @throws as write(2) does */
+  /** Writes some of the bytes and returns how many. @throws as write(2) does */
   readonly putNow: (bytes: Buffer) => number;
-  /** How much may wait. */
+  /** The most bytes that may wait. */
   readonly bytesMax: number;
 }
 
 const chunkBytesMax = 65_536;
-/** A full pipe is tried again soon, then less and less often. */
+/** A full pipe is retried soon, then less and less often. */
 const fullRetryMs = { first: 5, last: 200 };
-/** A disk that is full, or a pipe without a reader, may be mended by somebody. */
+/** Somebody may repair a full disk or a pipe without a reader. */
 const failedRetryMs = 1_000;
 const flushPauseMs = 5;
 
 export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
-  /** What waits; the first one may be the rest of a line. */
+  /** Waiting lines. The first may be the rest of a partly written line. */
   const lines: Buffer[] = [];
   let waitingBytes = 0;
-  /** Lines at the head that the system has begun to take: dropping one would leave a torn line. */
+  /** Lines at the head that the system has begun to take. Dropping one would leave a torn line. */
   let begun = 0;
-  /** Whether the first line is the rest of one. */
+  /** Whether the first line is the rest of a partly written line. */
   let torn = false;
   let flight: symbol | undefined;
   let retry: NodeJS.Timeout | undefined;
@@ -52,7 +55,7 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
     dropped += count;
     untold += count;
   };
-  /** The first lines, as many as are written at once: one at the least. */
+  /** The first lines, as many as one write takes: at least one. */
   const nextChunk = (): Buffer => {
     let bytes = 0;
     let count = 0;
@@ -80,7 +83,7 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
   const refused = (error: NodeJS.ErrnoException): void => {
     begun = torn ? 1 : 0;
     if (error.code !== "EPIPE") return;
-    // Nobody will read these. A named pipe may find another reader, who begins with a whole line.
+    // These lines have no reader any more. A named pipe may get another reader, which begins with a whole line.
     drop(0, lines.length);
     torn = false;
     begun = 0;
@@ -90,7 +93,7 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
       retry = undefined;
       pump();
     }, delayMs);
-    // A process whose work is done does not stay for its lines: its end flushes them.
+    // A process that has finished its work does not wait for its lines: its exit flushes them.
     retry.unref();
   };
   const pump = (): void => {
@@ -98,7 +101,7 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
     const mine = Symbol();
     flight = mine;
     put(nextChunk(), (error, written) => {
-      // A flush has taken over what was in flight.
+      // A flush has taken over the write in flight.
       if (flight !== mine) return;
       flight = undefined;
       if (error === null) {
@@ -113,7 +116,7 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
       retryMs = Math.min(retryMs * 2, fullRetryMs.last);
     });
   };
-  /** Lines get through when the sink keeps up again, which the first line after a jam does not show. */
+  /** Lines get through when the sink has caught up; the first line after a jam does not prove that. */
   const tellWhenThrough = (): void => {
     if (untold === 0 || waitingBytes > bytesMax / 2) return;
     const count = untold;
@@ -137,7 +140,7 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
     write: take,
     flush: (limitMs) => {
       const endMs = performance.now() + limitMs;
-      // The process does not end before the system has answered for these.
+      // The process does not end before the system has answered for these lines.
       if (flight !== undefined) wrote(lines.slice(0, begun).reduce((sum, line) => sum + line.length, 0));
       flight = undefined;
       while (lines.length > 0) {
@@ -156,13 +159,13 @@ export function createSink({ put, putNow, bytesMax }: SinkOptions): Sink {
 
 const standstill = new Int32Array(new SharedArrayBuffer(4));
 
-/** More than a minute of lines of a busy service, and little beside what the service holds. */
+/** More than a minute of a busy service's lines, and little compared with the service's own memory. */
 const standardBytesMax = 1024 * 1024;
-/** Of each of the two, at the end of the process. */
+/** For each of the two, at the end of the process. */
 const endFlushMs = 1_000;
 const standard = new Map<1 | 2, Sink>();
 
-/** The sink of the process's standard output (1) or standard error (2). The end of the process flushes it. */
+/** The sink of the process's standard output (1) or standard error (2). The exit of the process flushes it. */
 export function standardSink(descriptor: 1 | 2): Sink {
   const known = standard.get(descriptor);
   if (known !== undefined) return known;
@@ -172,7 +175,7 @@ export function standardSink(descriptor: 1 | 2): Sink {
   return sink;
 }
 
-/** A file takes bytes in a thread, for its disk may be slow; anything else takes what fits, at once. */
+/** A file is written in a thread, since its disk may be slow. Anything else takes what fits, at once. */
 function waysTo(descriptor: 1 | 2): Pick<SinkOptions, "put" | "putNow"> {
   if (fstatSync(descriptor).isFile()) {
     return {
@@ -196,14 +199,17 @@ function waysTo(descriptor: 1 | 2): Pick<SinkOptions, "put" | "putNow"> {
   };
 }
 
-/** The same pipe or terminal, where a write that does not fit answers EAGAIN instead of waiting for a reader. */
+/**
+ * The same pipe or terminal, opened so that a write that does not fit returns EAGAIN instead of waiting for a reader.
+ */
 function unblocked(descriptor: 1 | 2): number {
   const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
   try {
-    // Opened a second time, so that other processes that write here do not meet EAGAIN.
+    // Opened a second time, so that other processes that write to it do not get EAGAIN.
     return openSync(`/proc/self/fd/${descriptor}`, O_WRONLY | O_NONBLOCK | O_NOCTTY);
   } catch {
-    // A socket cannot be opened by name, nor can a pipe of another user. Node's own stream unblocks both when it is made.
+    // A socket, or a pipe of another user, cannot be opened by name. Node's own stream makes both non-blocking when it
+    // is created.
     void (descriptor === 1 ? process.stdout : process.stderr);
     return descriptor;
   }

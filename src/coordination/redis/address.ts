@@ -1,4 +1,4 @@
-// Where Redis is and how it lets in, read from a URL.
+// Reads Redis' address and credentials from a URL.
 import { readFileSync } from "node:fs";
 import type { RedisOptions } from "ioredis";
 
@@ -6,8 +6,8 @@ export type RedisAddress = Required<Pick<RedisOptions, "host" | "port" | "db">> 
   Pick<RedisOptions, "username" | "password" | "tls">;
 
 /**
- * `redis://user:password@host:port/database`, or `rediss://` for TLS, which takes `?tlsCAFile=` as MongoDB's URLs do:
- * a PEM file of authorities to trust instead of the system's, read once. The server's name is always checked.
+ * `redis://user:password@host:port/database`, or `rediss://` for TLS, which takes `?tlsCAFile=` as MongoDB's URLs do: a
+ * PEM file of authorities to trust instead of the system's, read once. The server's name is always checked.
  */
 export function parseRedisUrl(text: string): RedisAddress {
   const url = URL.canParse(text) ? new URL(text) : undefined;

@@ -1,8 +1,8 @@
-// When Redis does not serve, and when it serves again: for the log, so that nobody has to count failed commands.
+// Logs when Redis stops serving and when it serves again, so that nobody has to count failed commands.
 import type { Clock } from "../../clock.js";
 import type { Log } from "../../telemetry/log.js";
 
-/** What can fail by itself. */
+/** Parts that can fail independently. */
 export type Part = "commands" | "subscriptions" | "writes" | "mode";
 
 export interface Outage {
@@ -11,15 +11,15 @@ export interface Outage {
 }
 
 /**
- * One line when something begins to fail and one when all has served for a while, however many commands fell in between
- * and however often it came and went.
+ * Logs one line when a part begins to fail, and one when everything has worked for a while, however many commands
+ * failed and however often the outage came and went.
  */
 export function createOutage(parts: {
   readonly server: string;
   readonly log: Pick<Log, "info" | "warn"> | undefined;
   readonly quietMs: number;
   readonly clock: Pick<Clock, "monotonicMs" | "sleep">;
-  /** Nothing is told from then on. */
+  /** Nothing is logged after it aborts. */
   readonly signal: AbortSignal;
 }): Outage {
   const { server, log, quietMs, clock, signal } = parts;
@@ -28,7 +28,7 @@ export function createOutage(parts: {
   let failedMs = 0;
   let isWatched = false;
 
-  /** Waits out the quiet time, again where something failed in it; leaves off while something fails. */
+  /** Waits out the quiet time, again if something failed meanwhile; stops while something fails. */
   const watch = async (): Promise<void> => {
     if (isWatched) return;
     isWatched = true;

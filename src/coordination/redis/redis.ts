@@ -1,5 +1,5 @@
-// Coordination by Redis, for any number of replicas. It may be lost, flushed, read-only or frozen at any moment: a call
-// then rejects soon and whoever called decides what that means; nobody waits for Redis to come back but subscribers.
+// Coordination by Redis, for any number of replicas. Redis may be lost, flushed, read-only or frozen at any moment: a
+// call then rejects soon, and its caller decides what that means. Only subscribers wait for Redis to come back.
 import { readFileSync } from "node:fs";
 import { Redis, ReplyError } from "ioredis";
 import { type Clock, systemClock } from "../../clock.js";
@@ -12,31 +12,31 @@ export interface RedisCoordinationOptions {
   /** See parseRedisUrl. */
   readonly url: string;
   readonly log?: Pick<Log, "info" | "warn" | "error">;
-  /** Before every key and channel, so that several deployments may share one server. */
+  /** Prefix of every key and channel, so that several deployments can share one server. */
   readonly keyPrefix?: string;
-  /** How long a command may take; a connection on which nothing comes for twice as long is given up for a new one. */
+  /** How long a command may take. A connection that receives nothing for twice as long is replaced. */
   readonly commandMs?: number;
-  /** How long a connection may take to be made, its TLS handshake included. */
+  /** How long connecting may take, including the TLS handshake. */
   readonly connectMs?: number;
-  /** An outage counts as over when nothing has failed for so long: an outage that comes and goes is told of once. */
+  /** An outage is over when nothing has failed for this long, so that an outage that comes and goes is logged once. */
   readonly quietMs?: number;
-  /** Between two attempts at a subscription that the server refuses. */
+  /** Time between two attempts at a subscription that the server refuses. */
   readonly refusedRetryMs?: number;
   readonly clock?: Pick<Clock, "monotonicMs" | "sleep">;
 }
 
 const retryMinMs = 50;
 const retryMaxMs = 1_000;
-/** A connection that the server does not close by then, as a frozen one does not, is torn down. */
+/** A connection that the server has not closed after this time, such as a frozen one, is destroyed. */
 const closeMs = 200;
 
 /**
- * Never fails because Redis is away, now or later: it connects in the background, for ever. Calls made before the first
- * attempt has ended wait for its end; later ones reject at once with a CoordinationUnavailableError while there is no
- * connection, and after `commandMs` when no answer comes. A hit that was sent may have counted all the same.
- * A server of a cluster and a Sentinel, which only watches others, are refused: calls reject with a
+ * Never fails because Redis is away, now or later: it connects in the background, without end. Calls made before the
+ * first attempt has ended wait for its end. Later ones reject with a CoordinationUnavailableError: at once while there
+ * is no connection, and after `commandMs` if no answer comes. A hit that was sent may have been counted even so.
+ * A cluster's server and a Sentinel, which only watches others, are refused: calls reject with a
  * CoordinationUnavailableError whose cause is a CoordinationRefusedError.
- * @throws Error when the URL cannot be used; it does not repeat the URL, which may hold a password
+ * @throws Error when the URL cannot be used, without repeating it, since it may contain a password
  */
 export function createRedisCoordination(options: RedisCoordinationOptions): Coordination {
   const { keyPrefix = "lucid:", log, quietMs = 5_000, refusedRetryMs = 10_000, clock = systemClock } = options;
@@ -46,7 +46,7 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
   const outage = createOutage({ server, log, quietMs, clock, signal: closing.signal });
   const connect = (purpose: Purpose, look?: (redis: Redis) => Promise<void>) =>
     createConnection(purpose, address, options, outage, look);
-  /** Why this server cannot be used, as far as it has told. */
+  /** Why this server cannot be used; undefined while no reason is known. */
   let unfit: CoordinationRefusedError | undefined;
   const look = async (redis: Redis): Promise<void> => {
     const mode = await modeOf(redis);
@@ -58,7 +58,7 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
 
   const commands = connect("commands", look);
   const scripts = defineScripts(commands.redis);
-  // Databases divide keys but not channels.
+  // Redis databases separate keys, but not channels.
   const channelPrefix = `${keyPrefix}channel:${address.db}:`;
   const retry = { afterMs: refusedRetryMs, clock, signal: closing.signal };
   const subscriptions = createSubscriptions(() => connect("subscriptions"), log, retry);
@@ -82,11 +82,11 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
         if (isOfCluster(error)) unfit ??= unfitServer(server, "cluster");
         throw new CoordinationUnavailableError("Redis refuses", { cause: unfit ?? bare(error) });
       }
-      // Why the connection went says more than that a command went with it.
+      // The reason for the lost connection says more than the failed command.
       throw new CoordinationUnavailableError("Redis does not answer", { cause: commands.lastError() ?? error });
     }
   };
-  /** A server may answer and yet take nothing: a replica, one out of memory, one whose disk is full. */
+  /** A server may answer and still refuse writes: a replica, or a server without memory or disk. */
   const write = async <Answer>(command: () => Promise<Answer>): Promise<Answer> => {
     try {
       const answer = await ask(command);
@@ -125,7 +125,7 @@ export function createRedisCoordination(options: RedisCoordinationOptions): Coor
   };
 }
 
-/** "standalone", "cluster" or "sentinel"; undefined where the server does not say, as it does not to a user without +info. */
+/** "standalone", "cluster" or "sentinel"; undefined if the server does not say, for example to a user without +info. */
 async function modeOf(redis: Redis): Promise<string | undefined> {
   const info = await redis.info("server").catch(() => "");
   return /^redis_mode:(\w+)/m.exec(info)?.[1];
@@ -139,14 +139,14 @@ function unfitServer(server: string, mode: string): CoordinationRefusedError {
   return new CoordinationRefusedError(`Redis at ${server} ${reason}`);
 }
 
-/** The key is elsewhere, or nowhere at the moment. */
+/** The key is on another server, or currently on none. */
 const isOfCluster = ({ message }: Error): boolean => /^(MOVED|ASK|CLUSTERDOWN|CROSSSLOT) /.test(message);
 
 interface Scripts {
   hit(key: string, windowMs: number): Promise<[count: number, leftMs: number]>;
 }
 
-/** Sent whole once a connection, then by digest, and whole again when the server has forgotten them. */
+/** Sent as text once per connection, then by digest, and as text again if the server has forgotten them. */
 function defineScripts(redis: Redis): Scripts {
   const lua = readFileSync(new URL("./hit.lua", import.meta.url), "utf8");
   redis.defineCommand("hit", { lua, numberOfKeys: 1 });
@@ -161,11 +161,11 @@ type Purpose = "commands" | "subscriptions";
 
 interface Connection {
   readonly redis: Redis;
-  /** Resolves when the first attempt has ended, however. */
+  /** Resolves when the first attempt has ended, successfully or not. */
   readonly tried: Promise<void>;
-  /** Why there is none; undefined while there is. */
+  /** Why there is no connection; undefined while there is one. */
   lastError(): Error | undefined;
-  /** Ends soon, whatever the server does; commands that wait for an answer reject. */
+  /** Ends soon, whatever the server does. Commands that wait for an answer reject. */
   close(): Promise<void>;
 }
 
@@ -177,7 +177,7 @@ function createConnection(
   look: (redis: Redis) => Promise<void> = async () => undefined,
 ): Connection {
   let lastError: Error | undefined;
-  // The first error of a connection says why it ended; those that follow are its echo.
+  // The first error of a connection explains its end; later ones are consequences.
   let explained = false;
   const explain = (error: Error): void => {
     if (!explained) lastError = bare(error);
@@ -191,19 +191,20 @@ function createConnection(
     disableClientInfo: true,
     connectTimeout: connectMs,
     commandTimeout: commandMs,
-    // A command that times out leaves its connection standing. One that is dead is known by its silence only.
+    // A command that times out leaves its connection open. Only silence reveals a dead connection.
     socketTimeout: 2 * commandMs,
     disconnectTimeout: closeMs,
     retryStrategy: (attempt) => Math.min(retryMinMs * 2 ** (attempt - 1), retryMaxMs),
     maxLoadingRetryTime: retryMaxMs,
-    // What waits for a connection to come back would keep callers waiting, and a hit sent twice counts twice.
+    // A queue would keep callers waiting for a connection, and a hit sent twice would count twice.
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     autoResendUnfulfilledCommands: false,
-    // It forgets failures, and lets those of the second attempt end the process as unhandled.
+    // The driver's own resubscription forgets failures, and failures of its second attempt end the process as
+    // unhandled.
     autoResubscribe: false,
-    // A primary that was demoted stays up as a replica while its name leads elsewhere. Where it is the only server,
-    // asking anew each time would be a storm.
+    // A demoted primary stays up as a replica while its name leads elsewhere, so reconnect. If it is the only server,
+    // reconnecting after every error would be a storm.
     reconnectOnError: (error) => {
       const nowMs = clock.monotonicMs();
       if (!error.message.includes("READONLY") || nowMs - renewedMs < retryMaxMs) return false;
@@ -217,7 +218,7 @@ function createConnection(
   });
   redis.on("error", (error: Error & { readonly command?: { readonly name: string } }) => {
     hearErrors(redis);
-    // The driver would go on with database 0 where the one asked for does not exist.
+    // If the database does not exist, the driver would go on with database 0.
     if (error.command?.name === "select") redis.disconnect(true);
     explain(error);
   });
@@ -240,7 +241,7 @@ function createConnection(
     close: async () => {
       closing = true;
       tried.resolve();
-      // Between two attempts there is nothing whose end could be told.
+      // Between two attempts there is no connection whose end could be reported.
       const over = redis.status === "end" || redis.status === "reconnecting";
       hearErrors(redis);
       const ended = over ? undefined : new Promise<void>((resolve) => redis.once("end", () => resolve()));
@@ -251,8 +252,8 @@ function createConnection(
 }
 
 /**
- * The driver listens for a socket's first error only, and one that nobody hears ends the process. Closed during a TLS
- * handshake in which the certificate is then refused, a socket has two.
+ * The driver listens only for a socket's first error, and an error without a listener ends the process. A socket that
+ * is closed during a TLS handshake, whose certificate is then refused, emits two errors.
  */
 function hearErrors({ stream }: { readonly stream?: Redis["stream"] }): void {
   if (stream && !stream.listeners("error").includes(ignore)) stream.on("error", ignore);
@@ -261,9 +262,9 @@ function hearErrors({ stream }: { readonly stream?: Redis["stream"] }): void {
 const ignore = () => undefined;
 
 interface Subscriptions {
-  /** Resolves when the server has confirmed it, or the signal aborts. */
+  /** Resolves when the server has confirmed the subscription, or the signal aborts. */
   add(channel: string, handler: (message: string) => void, signal: AbortSignal): Promise<void>;
-  /** Sends something, so that a connection on which nothing comes any more is noticed. */
+  /** Sends something, so that a silent connection is noticed. */
   probe(): void;
   close(): Promise<void>;
 }
@@ -275,14 +276,14 @@ interface Subscription {
 
 interface Channel {
   readonly subscriptions: Set<Subscription>;
-  /** Whether the server has confirmed it on the connection that stands. */
+  /** Whether the server has confirmed it on the current connection. */
   live: boolean;
 }
 
 /**
- * Each connection subscribes to all channels again. It is a connection of its own, for old servers take nothing else on it.
- * A server that refuses a channel, because the user has no rights to it, is asked again from time to time: the listeners
- * poll besides.
+ * Each connection subscribes to all channels again. Subscriptions have their own connection, since old servers accept
+ * nothing else on it. If a server refuses a channel, because the user has no rights to it, it is asked again from time
+ * to time; the listeners poll meanwhile.
  */
 function createSubscriptions(
   connect: () => Connection,
@@ -292,7 +293,7 @@ function createSubscriptions(
   const channels = new Map<string, Channel>();
   let connection: Connection | undefined;
   let closed = false;
-  /** Channels that the server refuses; told of once. */
+  /** Channels that the server refuses; logged once. */
   const refused = new Set<string>();
   let isRetrying = false;
 
@@ -310,12 +311,12 @@ function createSubscriptions(
         refused.add(name);
         void askAgain();
       } else if (redis.status === "ready") {
-        // No answer in time: the next connection asks again, as it does when this one went away.
+        // No answer in time: the next connection subscribes again, as after a lost connection.
         redis.disconnect(true);
       }
     }
   };
-  /** Until nothing is refused any more. */
+  /** Repeats until nothing is refused. */
   const askAgain = async (): Promise<void> => {
     if (isRetrying) return;
     isRetrying = true;
@@ -359,7 +360,7 @@ function createSubscriptions(
     const channel = channels.get(name);
     if (!channel?.subscriptions.delete(subscription) || channel.subscriptions.size > 0) return;
     channels.delete(name);
-    // Where it fails there is no connection, hence nothing to leave.
+    // If it fails there is no connection, so there is no subscription to end.
     if (connection?.redis.status === "ready") connection.redis.unsubscribe(name).catch(() => undefined);
   };
 
@@ -407,10 +408,13 @@ function createSubscriptions(
   };
 }
 
-/** An answer of the server that says no. */
+/** Whether the server answered with a refusal. */
 const isRefusal = (error: unknown): error is Error => error instanceof ReplyError;
 
-/** Without the command that the driver hangs on it, whose arguments hold keys and, of the first one, the password. */
+/**
+ * Removes the command that the driver attaches, since its arguments contain keys and, in the first command, the
+ * password.
+ */
 function bare(error: Error): Error {
   Reflect.deleteProperty(error, "command");
   return error;
