@@ -56,12 +56,6 @@ interface Parts extends CollectionParts {
   readonly context: ErrorContext;
 }
 
-interface Operation {
-  readonly filter: Filter;
-  readonly update: Update;
-  readonly upsert?: boolean;
-}
-
 /** An update as the driver takes it. It is a copy, since the caller may change its own before it is sent. */
 interface Change {
   readonly query: Query;

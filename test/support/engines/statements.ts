@@ -61,7 +61,7 @@ const aNode = (place: number): NodeDocument => ({
 });
 
 /** Methods that look at memory alone. */
-const asksNothing: ReadonlySet<string> = new Set(["allocator.standing", "lease.leadership", "tokens.isRevoked"]);
+const asksNothing: ReadonlySet<string> = new Set(["allocator.unexpired", "lease.leadership", "tokens.isRevoked"]);
 
 /**
  * Calls each method of each repository with each kind of query that it knows, one after the other. `onCall` is told which
