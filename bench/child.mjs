@@ -1,4 +1,4 @@
-// Servers as processes of their own on the first core, and what they cost; the client keeps to the second core.
+// Runs servers as separate processes on the first core and measures their cost; the client stays on the second core.
 import { execFileSync, fork } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -15,13 +15,13 @@ function canPin() {
   }
 }
 
-/** Keeps this process to the second core; false where that cannot be done, and figures are rougher then. */
+/** Pins this process to the second core; false if that is impossible, and the figures are then rougher. */
 export function pinClient() {
   if (pinned) execFileSync("taskset", ["-a", "-cp", "1", String(process.pid)], { stdio: "ignore" });
   return pinned;
 }
 
-/** Starts bench/servers/{name}.mjs, which tells its port. */
+/** Starts bench/servers/{name}.mjs, which reports its port. */
 export async function startServer(name, env = {}) {
   const file = fileURLToPath(new URL(`servers/${name}.mjs`, import.meta.url));
   const child = fork(file, {
@@ -42,7 +42,7 @@ export async function startServer(name, env = {}) {
     port,
     metricsPort,
     cpuNs: () => cpuNsOf(child.pid),
-    /** Bytes in use after a collection. */
+    /** Bytes in use after a garbage collection. */
     memory: () => told("memory"),
     stop: () =>
       new Promise((resolve) => {
@@ -52,13 +52,13 @@ export async function startServer(name, env = {}) {
   };
 }
 
-/** Time on a core of all its threads, in nanoseconds. */
+/** CPU time of all its threads, in nanoseconds. */
 function cpuNsOf(pid) {
   const spent = (thread) => {
     try {
       return Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]);
     } catch {
-      // A thread may end between the listing and the look at it.
+      // A thread may end between the listing and this read.
       return 0;
     }
   };

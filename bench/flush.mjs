@@ -1,5 +1,5 @@
-// What it costs this process to write the last-seen times of a fleet to MongoDB, beside the driver's bulkWrite of the very
-// same updates. CPU of this process alone: the server is another one, and may be a stand-in for MongoDB.
+// The cost for this process of writing a fleet's last-seen times to MongoDB, compared with the driver's bulkWrite of
+// the same updates. Only this process's CPU counts: the server is another process, and may be a stand-in for MongoDB.
 import { spawn } from "node:child_process";
 import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -11,7 +11,7 @@ import { openMongoStore } from "../dist/src/storage/mongo/store.js";
 
 const batch = 1000;
 
-/** Microseconds of CPU a node, round by round, for each of the two; undefined where no MongoDB can be had. */
+/** Microseconds of CPU per node and round, for ours and the reference; undefined if there is no MongoDB. */
 export async function measureFlush({ nodes, rounds }) {
   const server = await startServer();
   if (server === undefined) return undefined;
@@ -24,7 +24,7 @@ export async function measureFlush({ nodes, rounds }) {
     for (let from = 0; from < nodes; from += batch) {
       await collection.insertMany(ids.slice(from, from + batch).map((id) => aNode(id)));
     }
-    // They cost the server alone, and where that is a stand-in, minutes.
+    // Only the server pays for indexes, but with the stand-in that takes minutes.
     await collection.dropIndexes();
     const sessions = ids.map((nodeId) => ({ nodeId, epoch: 1, lastHeardAt: new Date() }));
     const cells = {
@@ -42,7 +42,7 @@ export async function measureFlush({ nodes, rounds }) {
         ),
     };
     const costs = { ours: [], reference: [] };
-    // The first round of each warms up.
+    // The first round of each is a warm-up.
     for (let round = 0; round <= rounds; round++) {
       for (const [name, write] of Object.entries(cells)) {
         for (const session of sessions) session.lastHeardAt = new Date();
@@ -71,7 +71,7 @@ const aNode = (_id) => ({
   poot_score: -1,
 });
 
-/** MONGODB_TEST_URL, else mongod on PATH, else the stand-in that `make tools` installs. */
+/** MONGODB_TEST_URL, else mongod on the PATH, else the stand-in that `make tools` installs. */
 async function startServer() {
   const given = process.env.MONGODB_TEST_URL;
   if (given !== undefined) return { url: given, name: "MONGODB_TEST_URL", stop: async () => undefined };

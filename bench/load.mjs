@@ -1,5 +1,5 @@
-// The client of all measurements: gRPC in hand-made HTTP/2 frames over plain sockets, so that it costs little and is the
-// same for every server. It counts whole messages and clean ends; anything else is an error.
+// The client of all measurements: gRPC in hand-made HTTP/2 frames over plain sockets, so that it is cheap and the same
+// for every server. It counts whole messages and clean ends; anything else is an error.
 import { connect as connectSocket } from "node:net";
 
 const frame = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goAway: 7, windowUpdate: 8 };
@@ -16,7 +16,7 @@ function frameOf(type, flags, stream, payload = Buffer.alloc(0)) {
   return Buffer.concat([head, payload]);
 }
 
-/** HPACK: each name and value as a literal that is not indexed. */
+/** HPACK: each name and value as a literal without indexing. */
 function headerBlock(headers) {
   const text = (value) => {
     const bytes = Buffer.from(value);
@@ -49,8 +49,8 @@ export function enveloped(message) {
 }
 
 /**
- * One connection. A stream's listener is told of each message by its first byte, which is the tag of the oneof in
- * heartbeat answers, and of its end.
+ * One connection. A stream's listener is called with the first byte of each message, which is the tag of the oneof in
+ * heartbeat answers, and at its end.
  */
 export async function connect(port) {
   const socket = connectSocket(port, "127.0.0.1").setNoDelay(true);
@@ -134,7 +134,7 @@ export async function connect(port) {
   write(Buffer.concat([preface, frameOf(frame.settings, 0, 0, settings), updateWindow(windowMax - 65_535)]));
 
   return {
-    /** Begins a stream with its first message; `last` ends this side with it. */
+    /** Begins a stream with its first message; `last` also ends the client's side. */
     open: (headers, message, last, listener) => {
       if (failure !== undefined) return listener.ended(failure);
       const id = nextStream;
@@ -152,7 +152,7 @@ export async function connect(port) {
   };
 }
 
-/** Unary calls one after the other, so many at a time, for that long; then waits for those under way. */
+/** Unary calls with a fixed number in flight, for that long; then waits for the rest. */
 export async function unaryLoad({ port, connections, inFlight, headers, message }) {
   const links = await Promise.all(Array.from({ length: connections }, () => connect(port)));
   const request = enveloped(message);
@@ -188,7 +188,7 @@ export async function unaryLoad({ port, connections, inFlight, headers, message 
 const answerTag = { welcome: 0x0a, ack: 0x12 };
 const sequenceBytes = 5;
 
-/** A beat whose sequence is written in five bytes, so that it can be counted up in place. `rest`: its other fields. */
+/** A beat whose sequence takes five bytes, so that it can be increased in place. `rest`: its other fields. */
 function createBeat(rest) {
   const size = 1 + sequenceBytes + rest.length;
   if (size > 127) throw new Error("a longer beat needs a longer length");

@@ -1,5 +1,5 @@
-// Proofs: what one of 1 MiB costs beside hashing it, what a batch costs beside one insert of as many documents, and how late
-// the service's event loop runs meanwhile.
+// Proofs: the cost of a 1 MiB proof compared with hashing it, the cost of a batch compared with one insert of as many
+// documents, and the delay of the service's event loop meanwhile.
 import { createHash, randomBytes } from "node:crypto";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
 import { createClient } from "@connectrpc/connect";
@@ -20,7 +20,7 @@ const proof = (nodeId, outputData) => ({
   nonce: randomBytes(18).toString("base64url"),
 });
 
-/** A load of 1 MiB proofs, so many at a time. */
+/** A load of 1 MiB proofs, with a fixed number in flight. */
 export function proofLoad({ port, token, nodeId, inFlight }) {
   const baseUrl = `http://127.0.0.1:${port}`;
   const sessionManager = new Http2SessionManager(baseUrl);
@@ -46,7 +46,7 @@ export function proofLoad({ port, token, nodeId, inFlight }) {
   };
 }
 
-/** Milliseconds of server CPU and of time that each batch of 1000 proofs of 1 KiB took. */
+/** Milliseconds of server CPU and of elapsed time for each batch of 1000 proofs of 1 KiB. */
 export async function measureBatches({ poot, nodeId, server, rounds }) {
   const [cpu, time] = [[], []];
   for (let round = 0; round <= rounds; round++) {
@@ -54,7 +54,7 @@ export async function measureBatches({ poot, nodeId, server, rounds }) {
     const [before, began] = [server.cpuNs(), performance.now()];
     const { summary } = await poot.batchValidatePoOT({ validations }, { timeoutMs: 60_000 });
     if (summary.errors > 0) throw new Error(`${summary.errors} proofs of a batch failed`);
-    // The first one warms up.
+    // The first batch is a warm-up.
     if (round > 0) {
       cpu.push((server.cpuNs() - before) / 1e6);
       time.push(performance.now() - began);
@@ -63,7 +63,7 @@ export async function measureBatches({ poot, nodeId, server, rounds }) {
   return { cpu, time };
 }
 
-/** The same for one durable insertMany of as many documents of verdicts, on the engine that the service has. */
+/** The same for one durable insertMany of as many verdict documents, on the service's engine. */
 export async function measureInserts({ dir, rounds }) {
   await using store = await openSqliteStore({ dir, clock: systemClock });
   const collection = await store.collection(validationsCollection);
@@ -106,7 +106,7 @@ const aVerdict = (_id, place) => {
   };
 };
 
-/** The 99th percentile of how late the event loop of that service ran since it was last asked, in milliseconds. */
+/** The 99th percentile of that service's event loop delay since the last call, in milliseconds. */
 export async function loopDelayMs(metricsPort) {
   const text = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
   const value = /^lucid_node_management_event_loop_delay_seconds (\S+)$/m.exec(text)?.[1];

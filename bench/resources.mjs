@@ -1,5 +1,5 @@
-// How long a caller waits for a week of one node's samples, one a minute: 95th percentiles of calls one after the other,
-// beside those of GetNode in the same round, through the same client.
+// How long a caller waits for a week of one node's samples, one a minute: 95th percentiles of sequential calls,
+// compared with GetNode in the same round and through the same client.
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -16,13 +16,16 @@ import { openSqliteStore } from "../dist/src/storage/sqlite/store.js";
 const minuteMs = 60_000;
 const weekMs = 7 * 24 * 60 * minuteMs;
 
-/** Writes a week of samples of that node, up to now, into the embedded store at that place, which nobody else has open. */
+/**
+ * Writes a week of that node's samples, up to now, into the embedded store in that directory, which must not be open
+ * elsewhere.
+ */
 export async function writeWeek(directory, nodeId) {
   await using store = await openSqliteStore({ dir: directory, clock: systemClock });
   const resources = await createResourceRepository(store, 120);
   const now = Date.now();
   const sizes = { mem: 4e9, mem_total: 16e9, disk: 1e11, disk_total: 5e11 };
-  // An hour's points one after the other, as they come; the hours side by side.
+  // The points of an hour in order, as in reality; the hours in parallel.
   const hours = Map.groupBy(
     Array.from({ length: weekMs / minuteMs }, (_, place) => ({ place, at: now - weekMs + place * minuteMs })),
     ({ at }) => Math.floor(at / (60 * minuteMs)),
@@ -36,7 +39,7 @@ export async function writeWeek(directory, nodeId) {
   await Promise.all([...hours.values()].map(writeHour));
 }
 
-/** Milliseconds, the 95th percentile of each round, for each kind of call. */
+/** The 95th percentile of each round in milliseconds, for each kind of call. */
 export async function measureWeek(nodes, nodeId, { rounds, calls }) {
   const span = () => ({ startTime: timestampFromMs(Date.now() - weekMs), endTime: timestampFromMs(Date.now()) });
   const metrics = () =>
@@ -56,7 +59,7 @@ export async function measureWeek(nodes, nodeId, { rounds, calls }) {
   if (answers.resources.metrics.length < 168 || answers.metrics.points.length < 2016) {
     throw new Error("the week is not whole");
   }
-  // The first round of each warms up.
+  // The first round of each is a warm-up.
   for (let round = 0; round <= rounds; round++) {
     for (const [name, call] of Object.entries(cells)) {
       const waits = [];

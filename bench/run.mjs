@@ -71,7 +71,7 @@ async function stopAll() {
   await Promise.all(running.splice(0).map((server) => server.stop()));
 }
 
-/** Limits are on, and too high to be reached; silence is not judged, for streams rest between rounds. */
+/** Limits are on, but too high to be reached. Silence is not judged, since streams rest between rounds. */
 const startLucid = (dataDir = mkdtempSync(join(directory, "data-"))) =>
   started("lucid", {
     DATA_DIR: dataDir,
@@ -95,7 +95,7 @@ function tokenFor(role, nodeId) {
   return signToken(rings, { subject: nodeId ?? role, role, nodeId, tokenType, jti: newJti(), issuedAt, expiresAt });
 }
 
-/** Makes that many nodes and answers how each of them opens its stream. */
+/** Creates that many nodes and returns how each of them opens its stream. */
 async function makeNodes({ port }, count) {
   using client = createLucidClient({ baseUrl: `http://127.0.0.1:${port}`, accessToken: await tokenFor("admin") });
   const nodes = [];
@@ -138,7 +138,7 @@ const beatRest = Buffer.from(
   ),
 );
 
-/** Rounds A B C, A B C ...; answers microseconds of server CPU per request, a list for each cell. */
+/** Rounds A B C, A B C ...; returns microseconds of server CPU per request, a list for each cell. */
 async function measure(cells) {
   const costs = Object.fromEntries(Object.keys(cells).map((name) => [name, []]));
   for (const { load } of Object.values(cells)) await load.run(size.warmUpMs);
@@ -159,7 +159,10 @@ const median = (list) => [...list].sort((a, b) => a - b)[Math.floor(list.length 
 /** The text with sizes of this run in place of their names. */
 const sized = (text) => text.replaceAll(/\{(\w+)\}/g, (_, name) => String(size[name]));
 
-/** The reference's cost to ours, round by round: above 1 ours is cheaper. `by` names the reference's maker, where it varies. */
+/**
+ * `factor` times the reference's cost divided by ours, round by round: above 1, ours is cheaper. `by` names the maker of the
+ * reference, where it varies.
+ */
 function report(row, ours, reference, by) {
   const { what, unit, target, reference: named } = rows[row];
   const ratio = median(ours.map((cost, round) => reference[round] / cost));
@@ -231,7 +234,7 @@ async function beats() {
   report("beatGrowth", costs.lucid, costs.lucidFew);
 }
 
-/** Bytes that a node with a connection and a stream of its own adds, once it has beaten and rests. */
+/** Bytes added by a node with its own connection and stream, after its first beat, while idle. */
 async function idleMemory(server, nodes) {
   const warm = await beatLoad({
     port: server.port,
@@ -383,7 +386,7 @@ const facts = { at: new Date().toISOString(), node: process.version, cpu: cpus()
 const seconds = Math.round((performance.now() - startedAt) / 1000);
 const rounded = (_, value) => (typeof value === "number" ? Math.round(value * 100) / 100 : value);
 const text = JSON.stringify({ ...facts, seconds, size, notes, results }, rounded, 2);
-// A list of figures on one line.
+// Puts a list of figures on one line.
 const lines = text.replaceAll(/\[[\d.,\s-]+\]/g, (list) =>
   list.replaceAll(/\s+/g, " ").replace("[ ", "[").replace(" ]", "]"),
 );

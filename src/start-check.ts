@@ -91,7 +91,7 @@ export const cannotListen =
     const sentence = {
       EADDRINUSE: `${portName}: ${host}:${port} is in use (EADDRINUSE); stop the process that listens there, or set another port`,
       EACCES: `${portName}: ${host}:${port} needs rights that this user has not (EACCES); set a port from 1024 on`,
-      EADDRNOTAVAIL: `${hostName}: ${host} is no address of this machine (EADDRNOTAVAIL); ${another}`,
+      EADDRNOTAVAIL: `${hostName}: ${host} is not an address of this machine (EADDRNOTAVAIL); ${another}`,
       EAFNOSUPPORT: `${hostName}: this machine has no addresses of the family of ${host} (EAFNOSUPPORT); ${another}`,
       EINVAL: `${hostName}: ${host} cannot be listened on (EINVAL); ${another}`,
       ENOTFOUND: `${hostName}: ${host} does not resolve (ENOTFOUND); ${another}`,

@@ -1,15 +1,15 @@
-// What every server of the measurements has in common: it tells its port, and its memory when asked.
+// Common to all measured servers: reports the port, and the memory when asked.
 export function present(port, metricsPort) {
   process.on("message", () => {
-    // Twice: what the first collection finalises the second one frees.
+    // Twice: the second collection frees what the first one finalised.
     globalThis.gc();
     globalThis.gc();
     process.send(process.memoryUsage());
   });
-  // It is not to outlive who started it.
+  // Exits with the process that started it.
   process.on("disconnect", () => process.exit());
   process.send({ port, metricsPort });
 }
 
-/** The node that references answer with, encoded: the same that the service answers with. */
+/** The encoded node in the references' answers: the same as in the service's. */
 export const nodeBytes = () => Buffer.from(process.env.NODE_MESSAGE ?? "", "base64");

@@ -52,7 +52,7 @@ function identityOf(nodeId: string, privateKey: KeyObject): Identity {
       const read = readChallenge(nodeId, challenge);
       if (read === undefined || !sameBytes(read.publicKey, publicKey)) {
         throw new UnfitChallengeError(
-          "The service sent something to sign that is no enrolment challenge for this node and key; it was not signed",
+          "The service sent something to sign that is not an enrolment challenge for this node and key; it was not signed",
         );
       }
       return new Uint8Array(sign(null, challenge, privateKey));
@@ -93,7 +93,7 @@ export function loadCredentials(file: string, rules: FileRules = {}): Credential
   if (content.node_id === undefined || content.node_id === "") throw damaged(file, "it has no node_id");
   if (content.private_key === undefined) throw damaged(file, "it has no private_key");
   if (content.expires_at !== undefined && Number.isNaN(Date.parse(content.expires_at))) {
-    throw damaged(file, "expires_at is no time");
+    throw damaged(file, "expires_at is not a time");
   }
   const credentials = openFile(file, content as unknown as CredentialsFile, rules);
   probeReplaceable(file);
@@ -154,7 +154,7 @@ function keyOf(file: string, text: string): KeyObject {
   } catch {
     // The error's message may reveal parts of the key.
   }
-  if (key?.asymmetricKeyType !== "ed25519") throw damaged(file, "private_key is no Ed25519 key");
+  if (key?.asymmetricKeyType !== "ed25519") throw damaged(file, "private_key is not an Ed25519 key");
   return key;
 }
 

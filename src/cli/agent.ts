@@ -78,7 +78,9 @@ function nodeOf(enrollmentToken: string): unknown {
   try {
     return decodeJwt(enrollmentToken).node_id;
   } catch {
-    throw new UsageError("The enrolment token is no token: copy all of it, as lucid-node token --enrollment prints it");
+    throw new UsageError(
+      "The enrolment token is not a token: copy all of it, as lucid-node token --enrollment prints it",
+    );
   }
 }
 

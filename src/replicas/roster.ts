@@ -155,7 +155,7 @@ export async function createRoster(parts: {
         const others = (await all()).filter(conflicts);
         for (const other of others) if (!first.has(other._id)) first.set(other._id, lifeOf(other));
         const living = others.filter((other) => lifeOf(other) !== first.get(other._id));
-        const stronger = living.find(({ _id, joined: stands }) => stands === true || _id < replicaId);
+        const stronger = living.find(({ _id, joined: hasJoined }) => hasJoined === true || _id < replicaId);
         if (stronger !== undefined) throw await refusal(stronger);
         if (others.length === 0) break;
         await clock.sleep(lookMs, signal);

@@ -64,7 +64,7 @@ const single = {
     v.pipe(
       v.string(),
       v.transform((text) => choices.find((choice) => choice.toLowerCase() === text.toLowerCase()) ?? text),
-      v.picklist(choices, ({ input }) => `${input} is none of ${choices.join(", ")}`),
+      v.picklist(choices, ({ input }) => `${input} is not one of ${choices.join(", ")}`),
     ),
   /** A file that exists. Its content is checked before the start. */
   file: () => v.string(),

@@ -137,7 +137,7 @@ function assertCondition(definition: Definition, path: string, condition: Condit
 function assertScalar({ dates }: Definition, path: string, value: unknown): void {
   if (path === "_id") assertId(value);
   if (dates.includes(path)) assert(value instanceof Date || value === null, `${path}: a Date, as declared`);
-  else assert(!(value instanceof Date), `${path}: a Date, which is not declared`);
+  else assert(!(value instanceof Date), `${path}: a Date that is not declared`);
   assertLeaf(value, path);
 }
 
@@ -222,7 +222,7 @@ function assertValue(definition: Definition, value: unknown, path: string, depth
   }
   if (value === undefined) return;
   if (definition.dates.includes(path)) assert(value instanceof Date || value === null, `${path}: a Date, as declared`);
-  else assert(!(value instanceof Date), `${path}: a Date, which is not declared`);
+  else assert(!(value instanceof Date), `${path}: a Date that is not declared`);
   if (isFields(value)) assertFields(definition, value, path, depth);
   else assertLeaf(value, path);
 }
@@ -245,7 +245,7 @@ function assertLeaf(value: unknown, path: string): void {
   if (value instanceof Date) assert(Number.isFinite(value.getTime()), `${path}: a valid Date`);
   else if (typeof value === "number") assert(Number.isFinite(value), `${path}: a finite number`);
   else if (typeof value === "string") assert(value.isWellFormed(), `${path}: text without lone surrogates`);
-  else assert(value === null || typeof value === "boolean", `${path}: ${typeof value} is no value of a document`);
+  else assert(value === null || typeof value === "boolean", `${path}: ${typeof value} is not a value of a document`);
 }
 
 /**

@@ -55,7 +55,7 @@ function changesOf(update: Update, inserting: boolean): [path: string, change: C
 function increment(by: number, path: string): Change {
   return (old) => {
     if (old === undefined) return by;
-    if (typeof old !== "number") throw new UpdateError(`$inc on ${path}, which is no number`);
+    if (typeof old !== "number") throw new UpdateError(`$inc on ${path}, which is not a number`);
     if (!Number.isFinite(old + by)) throw new UpdateError(`$inc makes ${path} larger than the largest number`);
     return old + by;
   };
@@ -66,7 +66,7 @@ function push(
   path: string,
 ): Change {
   return (old) => {
-    if (old !== undefined && !Array.isArray(old)) throw new UpdateError(`$push on ${path}, which is no array`);
+    if (old !== undefined && !Array.isArray(old)) throw new UpdateError(`$push on ${path}, which is not an array`);
     const all = [...(old ?? []), ...$each];
     if ($slice === undefined) return all;
     return $slice < 0 ? all.slice($slice) : all.slice(0, $slice);

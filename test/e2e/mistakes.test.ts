@@ -390,7 +390,7 @@ describe("agent.json", () => {
     const { code, stderr } = await agent(path, { LUCID_ENROLLMENT_TOKEN: "hunter2-hunter2" });
     expect({ code, stderr }).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/^The enrolment token is no token/),
+      stderr: expect.stringMatching(/^The enrolment token is not a token/),
     });
     expect(stderr).not.toContain("hunter2");
     expect(existsSync(path)).toBe(false);
@@ -516,7 +516,7 @@ describe("addresses", () => {
   test.each([
     ["HOST", "no.such.host.invalid", /^HOST: no\.such\.host\.invalid does not resolve/],
     ["METRICS_HOST", "no.such.host.invalid", /^METRICS_HOST: no\.such\.host\.invalid does not resolve/],
-    ["HOST", "192.0.2.1", /^HOST: 192\.0\.2\.1 is no address of this machine/],
+    ["HOST", "192.0.2.1", /^HOST: 192\.0\.2\.1 is not an address of this machine/],
     ["METRICS_HOST", "2001:db8::1", /^METRICS_HOST: 2001:db8::1 /],
   ])("%s=%s keeps the service from starting", async (name, host, says) => {
     expectSentence(await lucid(["serve"], { [name]: host }), says);
@@ -582,7 +582,7 @@ describe("files of settings", () => {
   test.each([".env", "conf"])("a byte order mark does not hide the first setting of %s", async (name) => {
     const path = file(name, "\ufeffLOG_LEVEL=LOUD\n");
     const { stderr } = await lucid(["serve"], name === ".env" ? {} : { CONFIG_FILE: path });
-    expect(stderr).toContain("LOG_LEVEL: LOUD is none of");
+    expect(stderr).toContain("LOG_LEVEL: LOUD is not one of");
   });
 });
 

@@ -52,7 +52,7 @@ describe("JSON that nobody would understand", () => {
     [
       "a name that does not exist",
       '{"state":"NODE_STATUS_ACTIVE"}',
-      /state: is no field: ListNodesRequest has .*status/,
+      /state: is not a field: ListNodesRequest has .*status/,
     ],
     [
       "a name of an enum that does not exist",

@@ -135,7 +135,7 @@ function unfitServer(server: string, mode: string): CoordinationRefusedError {
   const reason =
     mode === "sentinel"
       ? "is a Sentinel, which holds no data: name the primary that it watches, or an address that leads to it"
-      : "belongs to a Redis Cluster, which holds a part of the keys only: name a Redis that stands alone, with replicas or not";
+      : "belongs to a Redis Cluster, which splits the keys over its servers: name a single Redis server, with or without replicas";
   return new CoordinationRefusedError(`Redis at ${server} ${reason}`);
 }
 

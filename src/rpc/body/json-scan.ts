@@ -267,7 +267,7 @@ function unknownField(bound: MessageBound, name: string, path: string) {
   const known = bound.fields.map((field) => field.name).join(", ");
   const type = bound.typeName.slice(bound.typeName.lastIndexOf(".") + 1);
   const has = known === "" ? "has no fields" : `has ${known}`;
-  return notAllowedByContract(join(path, name.slice(0, namedCharsMax)), `is no field: ${type} ${has}`);
+  return notAllowedByContract(join(path, name.slice(0, namedCharsMax)), `is not a field: ${type} ${has}`);
 }
 
 function unknownName(enumeration: DescEnum, name: string, path: string) {

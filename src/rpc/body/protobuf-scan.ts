@@ -67,7 +67,7 @@ const at = (path: string, field: FieldBound) => (path === "" ? field.name : `${p
 function readTag(scan: Scan, end: number): number {
   if (++scan.fields > scan.fieldsMax) throw tooManyFields(scan.fieldsMax);
   const tag = readVarint32(scan, end);
-  if (tag >>> 3 === 0) throw unreadable("The body is no protobuf message: field number 0");
+  if (tag >>> 3 === 0) throw unreadable("The body is not a protobuf message: field number 0");
   return tag;
 }
 
@@ -90,7 +90,7 @@ function readVarint32(scan: Scan, end: number): number {
     value |= (byte & 0x7f) << shift;
     if (byte < 0x80) return value >>> 0;
   }
-  throw unreadable("The body is no protobuf message: a tag or length of more than 32 bits");
+  throw unreadable("The body is not a protobuf message: a tag or length of more than 32 bits");
 }
 
 /** Skips a value that is not length-delimited; returns where it ends. */
@@ -100,10 +100,10 @@ function skipFixed(scan: Scan, wireType: number, end: number): number {
       if (scan.at >= end) throw truncated();
       if ((scan.bytes[scan.at++] as number) < 0x80) return scan.at;
       // https://protobuf.dev/programming-guides/encoding/#varints
-      if (length === 10) throw unreadable("The body is no protobuf message: a number of more than 10 bytes");
+      if (length === 10) throw unreadable("The body is not a protobuf message: a number of more than 10 bytes");
     }
   }
-  if (wireType !== 1 && wireType !== 5) throw unreadable(`The body is no protobuf message: wire type ${wireType}`);
+  if (wireType !== 1 && wireType !== 5) throw unreadable(`The body is not a protobuf message: wire type ${wireType}`);
   const size = wireType === 1 ? 8 : 4;
   if (size > end - scan.at) throw truncated();
   scan.at += size;
@@ -117,11 +117,11 @@ function skip(scan: Scan, wireType: number, number: number, end: number, groups:
     return;
   }
   if (wireType !== 3) return void skipFixed(scan, wireType, end);
-  if (groups >= groupsMax) throw unreadable("The body is no protobuf message: groups within groups");
+  if (groups >= groupsMax) throw unreadable("The body is not a protobuf message: groups within groups");
   for (;;) {
     const tag = readTag(scan, end);
     if ((tag & 7) === 4) {
-      if (tag >>> 3 !== number) throw unreadable("The body is no protobuf message: a group that ends another");
+      if (tag >>> 3 !== number) throw unreadable("The body is not a protobuf message: a group that ends another");
       return;
     }
     skip(scan, tag & 7, tag >>> 3, end, groups + 1);
@@ -142,4 +142,4 @@ function packedCount(scan: Scan, wireType: number, to: number): number {
   return count;
 }
 
-const truncated = () => unreadable("The body is no protobuf message: it ends in the middle of a field");
+const truncated = () => unreadable("The body is not a protobuf message: it ends in the middle of a field");

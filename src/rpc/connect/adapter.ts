@@ -84,7 +84,7 @@ export function createRpcs(options: RpcOptions): Rpcs {
     methods,
     serve: (request, response, path, asked, hooks) => {
       const handler = handlers.get(path);
-      if (!handler) throw new Error(`${path} is no RPC`);
+      if (!handler) throw new Error(`${path} is not an RPC`);
       const stated = options.readMaxBytesOf(handler.method);
       const readMaxBytes = asked.format.json ? Math.min(stated, jsonMaxBytes) : stated;
       const signal = endOf(request, response);

@@ -20,11 +20,13 @@ import { createSteadyTime, sweepExpired } from "./sweep.js";
 export { StoreLockedError } from "./file.js";
 
 export interface SqliteStoreOptions extends OpeningRules {
-  /** Made, readable by its owner only, when missing. */
+  /** Created if missing, readable by its owner only. */
   readonly dir: string;
-  /** Dates expiry and is the store's clock, except for a jump ahead within the last day; the system's when absent. */
+  /**
+   * Dates expiry and is the store's clock, except for a jump ahead within the last day. The system's clock when absent.
+   */
   readonly clock?: Clock;
-  /** For tests: told each distinct statement on documents once, with its query plan. */
+  /** For tests: called once for each distinct statement on documents, with its query plan. */
   readonly onStatement?: StatementListener;
 }
 
@@ -35,7 +37,7 @@ interface Opened {
 
 /**
  * Opens lucid.db in the directory and owns the directory until disposed or dead.
- * Disposing commits the writes that wait and empties the log into the database; from then on everything rejects with
+ * Disposing commits the waiting writes and empties the log into the database. Later operations reject with
  * StoreUnavailableError.
  * @throws StoreLockedError at once when another process owns the directory, StartError when its files cannot be used
  */
@@ -73,7 +75,7 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
     },
     now: async () => {
       assertOpen();
-      // History and samples are deleted by it, as the sweep deletes: neither believes a jump at once.
+      // Expiry of history and samples uses this time, so it distrusts a jump just as the sweep does.
       return new Date(Math.round(nowMs()));
     },
     ping: async (signal) => {
@@ -92,12 +94,13 @@ export async function openSqliteStore(options: SqliteStoreOptions): Promise<Stor
   };
 }
 
-/** Of a size that needs room of its own: a small write may still fit where no other does. */
+/** Bytes of a probe: large enough to need free space, since a small write may still fit on a full disk. */
 const probeBytes = 65_536;
 
 /**
- * The queue, and a look at whether it takes writes. As long as they succeed the look costs nothing; after a failure it is a
- * write of its own, until one succeeds. So a store whose disk is full does not pass for a sound one because it can be read.
+ * Wraps the queue with a probe that tells whether it accepts writes. While writes succeed the probe costs nothing;
+ * after a failure it writes something itself, until a write succeeds. Otherwise a store with a full disk would look
+ * healthy, because reads still work.
  */
 function watchWrites(inner: CommitQueue, statements: Statements): { queue: CommitQueue; probe(): Promise<void> } {
   let failing = false;
@@ -121,19 +124,19 @@ function watchWrites(inner: CommitQueue, statements: Statements): { queue: Commi
   };
 }
 
-/** The lock goes last: until then nobody else may touch the files. */
+/** Closes the lock last, so that no other process touches the files before. */
 function close(database: Database, lock: Database): void {
   try {
     database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   } catch {
-    // On a full disk what is in the log stays there, and the next start reads it.
+    // On a full disk the log keeps its content, and the next start reads it.
   } finally {
     database.close();
     lock.close();
   }
 }
 
-/** Makes the table and its indexes; an index whose definition has changed is built anew. @throws DuplicateKeyError */
+/** Creates the table and its indexes. An index with a changed definition is rebuilt. @throws DuplicateKeyError */
 function migrate(database: Database, definition: CollectionDefinition): void {
   const statements: Statements = createStatements(database);
   statements.run(createTable(definition));

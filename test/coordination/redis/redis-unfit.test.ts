@@ -52,7 +52,7 @@ describe.skipIf(!canStartRedis("Redis that cannot be used"))("a Redis Cluster", 
     const started = serve(server.url);
     await expect(started).rejects.toThrow(CoordinationRefusedError);
     await expect(started).rejects.toThrow(
-      /^Redis at 127\.0\.0\.1:\d+ belongs to a Redis Cluster, .*: name a Redis that stands alone/,
+      /^Redis at 127\.0\.0\.1:\d+ belongs to a Redis Cluster, .*: name a single Redis server/,
     );
   });
 
