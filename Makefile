@@ -37,7 +37,7 @@ check: node_modules/.package-lock.json lint breaking ## types, lint, formats, co
 	tsc -p test/tsconfig.json
 	vitest run --config test/vitest.house.config.ts
 
-generate: node_modules/.package-lock.json ## make gen/ from proto/, and the tables of settings in docs/operations.md
+generate: node_modules/.package-lock.json ## make gen/ from proto/, and the tables of settings and metrics in docs/operations.md
 	node .ci/generate.mjs
 	node .ci/handbook.mjs
 

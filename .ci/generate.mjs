@@ -1,5 +1,5 @@
 // Makes gen/ from proto/ and from the standard gRPC protos that npm packages carry. Offline; its output is committed.
-// With --check it generates into a folder of its own, says how gen/ differs from that, and changes nothing.
+// With --check it generates into a folder of its own, says how gen/ differs from that, and leaves gen/ alone.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -56,7 +56,7 @@ const metricTable = () => {
   return `| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n${lines.join("\n")}\n`;
 };
 
-/** The page with what is between the marks of that part made anew. */
+/** The page with that part, between its marks, replaced by the text. */
 const withPart = (page, name, text) => {
   const [begin, end] = [`<!-- ${name}: made by \`make generate\` -->`, `<!-- end of ${name} -->`];
   const [before, rest, ...more] = page.split(begin);

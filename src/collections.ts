@@ -1,4 +1,4 @@
-// Every collection of the store. Migration, backup and export read this list.
+// Every collection that the store holds. `lucid-node migrate` reads this list, and so does whatever else works on all.
 import { tokensCollection } from "./access/tokens.js";
 import { nodeLogCollection } from "./nodes/history/log.js";
 import { nodesCollection } from "./nodes/repository.js";

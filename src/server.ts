@@ -4,7 +4,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
 import { createTokens } from "./access/tokens.js";
 import { createAdmin } from "./admin/admin.js";
-import { type Clock, systemClock, timeLimit } from "./clock.js";
+import { type Clock, systemClock, systemRandom, timeLimit } from "./clock.js";
 import { createPaging } from "./conventions/paging.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
@@ -83,7 +83,7 @@ const callsGraceMs = 2_000;
 /** @throws StartError when the operator has to fix something first */
 export async function startServer(settings: Settings, overrides: Overrides = {}): Promise<RunningServer> {
   await using undo = new AsyncDisposableStack();
-  const { clock = systemClock, random = Math.random, collector = systemCollector } = overrides;
+  const { clock = systemClock, random = systemRandom, collector = systemCollector } = overrides;
   const { serviceName: service, version, environment, heartbeat, resources: resourceSettings } = settings;
   const replicaId = `${settings.replicaName}-${randomUUID().slice(0, 8)}`;
   const startedAt = clock.now();

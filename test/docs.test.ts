@@ -8,7 +8,7 @@ const root = new URL("..", import.meta.url);
 const read = (file: string) => readFileSync(new URL(file, root), "utf8");
 const all = (folder: string, ending: string): string =>
   readdirSync(new URL(folder, root), { recursive: true, encoding: "utf8" })
-    .filter((file) => file.endsWith(ending))
+    .filter((file) => file.endsWith(ending) && !file.startsWith("client/dist/"))
     .map((file) => read(`${folder}/${file}`))
     .join("\n");
 

@@ -23,6 +23,7 @@ async function dispatch(given: readonly string[]): Promise<number> {
   const commands = new Map(program.commands.map((command) => [command.name(), command]));
   const words = wordsOf(given, [...commands.keys(), "help"]);
   try {
+    assertValues(words.slice(1), commands.get(words[0] ?? "")?.options ?? []);
     await program.parseAsync(words, { from: "user" });
     return code;
   } catch (error) {
@@ -50,11 +51,27 @@ function wordsOf([first = "--help", ...rest]: readonly string[], known: readonly
   return name.startsWith("-") || known.includes(name) ? words : [name];
 }
 
+/**
+ * Refuses an option in the place of another option's value: the library would take it for that value, and `--credentials
+ * --prove` would write a key into a file named `--prove`. @throws UsageError
+ */
+function assertValues(
+  words: readonly string[],
+  options: readonly { long?: string | undefined; required: boolean }[],
+): void {
+  for (const [index, word] of words.entries()) {
+    const takesValue = options.some(({ long, required }) => required && long === word);
+    if (takesValue && words[index + 1]?.startsWith("-")) {
+      throw new UsageError(`${word} needs a value; one that begins with "-" is given as ${word}=VALUE`);
+    }
+  }
+}
+
 /** The error in our own words, without possible secrets such as the value of an unknown option or surplus words. */
 function sentenceOf({ message }: Error): string {
   const words = message
     .replace(/^error: /, "")
-    .replace(/^(unknown option '[^'=]+=).*'/s, "$1…'")
+    .replace(/^(unknown option '(?:--[^'=]+=|-[^-'])).+'/s, "$1…'")
     .replace(/^(too many arguments.* but got \d+): .*/s, "$1.");
   return words.charAt(0).toUpperCase() + words.slice(1);
 }

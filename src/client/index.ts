@@ -6,4 +6,5 @@ export * from "../../gen/lucid/node/v1/pool_service_pb.js";
 export * from "../../gen/lucid/node/v1/poot_service_pb.js";
 export { createLucidClient, type LucidClient, type LucidClientOptions } from "./client.js";
 export { lucidReason, retryAfterMs } from "./errors.js";
+export type { TokenPair } from "./tokens.js";
 export { type WatchOptions, watchNodes } from "./watch.js";

@@ -1,5 +1,5 @@
-// Standard output and standard error as sinks that never block the process. A full disk, a pipe without reading or a
-// closed reader costs log lines, which are counted, but never a heartbeat or the service.
+// Standard output and standard error as sinks that never block the process. A full disk, a pipe
+// that nobody reads, or a reader that has exited costs log lines, which are counted, but never a heartbeat or the service.
 import { constants, fstatSync, openSync, write, writeSync } from "node:fs";
 
 export interface Sink {

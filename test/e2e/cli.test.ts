@@ -108,6 +108,8 @@ describe("bad usage ends with code 2 and the usage", () => {
     ["token --role admin --colour red"],
     ["agent"],
     ["agent --server http://127.0.0.1:1"],
+    ["agent --server http://127.0.0.1:1 --credentials --prove"],
+    ["token --role admin --subject --enrollment"],
     ["simulate --nodes 5"],
     ["simulate --server http://127.0.0.1:1 --nodes 5"],
     ["simulate --server http://127.0.0.1:1 --nodes none --token t"],
@@ -166,6 +168,7 @@ describe("help", () => {
   test.each([
     "agent --enrolment-token=hunter2",
     "agent --prove=hunter2'",
+    "agent -thunter2",
     "agent hunter2",
     "agent --server http://a hunter2",
   ])("does not repeat what may be a secret: lucid-node %s", async (words) => {
