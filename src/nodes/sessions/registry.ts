@@ -71,7 +71,7 @@ export function createRegistry(parts: {
     unlink,
     /** Forgets the session here; its link, if it has one, is left alone. */
     forget,
-    /** A newer session has come: the older one ends with OK if the same agent reconnects, else with 5013, which is final. */
+    /** A newer session has come: the older one ends with OK if the same agent reconnects, else finally with 5013. */
     giveWay,
     /** The node's document says that the session is no longer its newest. */
     supersede: (session: Session, node: NodeDocument): void => {

@@ -159,7 +159,7 @@ export function createSkewWatch(parts: {
       if (crowded) {
         if (wasOurs || !clockIsOff(formerMs, node.skewMs)) return;
         ours = true;
-        parts.log.warn("Most nodes' clocks are off in one direction, so this machine's is wrong: set it (NTP)", {
+        parts.log.warn("Most nodes' clocks are off in one direction, so this machine's own is wrong: set it (NTP)", {
           nodes: crowd.heard,
           nodes_ahead: crowd.ahead,
           nodes_behind: crowd.behind,
