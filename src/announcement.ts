@@ -7,7 +7,7 @@ export interface Announcement<Event, Answer = void> {
 }
 
 export interface Announcer<Event, Answer = void> extends Announcement<Event, Answer> {
-  /** Calls every listener in order and returns their answers. The first listener that throws stops it. */
+  /** Calls every listener in order and returns their answers. @throws the first error of a listener, once all were called */
   announce(event: Event): Answer[];
 }
 
@@ -17,6 +17,18 @@ export function createAnnouncer<Event, Answer = void>(): Announcer<Event, Answer
     listen: (listener) => {
       listeners.push(listener);
     },
-    announce: (event) => listeners.map((listener) => listener(event)),
+    announce: (event) => {
+      const answers: Answer[] = [];
+      const errors: unknown[] = [];
+      for (const listener of listeners) {
+        try {
+          answers.push(listener(event));
+        } catch (error) {
+          errors.push(error);
+        }
+      }
+      if (errors.length > 0) throw errors[0];
+      return answers;
+    },
   };
 }

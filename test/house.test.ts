@@ -201,7 +201,7 @@ const longest: Readonly<Record<string, number>> = {
   "src/nodes/history/watch.ts createWatch": 158,
   "src/nodes/membership.ts createMembership": 114,
   "src/nodes/nodes.ts createNodes": 124,
-  "src/nodes/repository.ts createNodeRepository": 255,
+  "src/nodes/repository.ts createNodeRepository": 259,
   "src/nodes/sessions/epochs.ts createEpochs": 108,
   "src/nodes/sessions/opening.ts createOpening": 106,
   "src/nodes/sessions/sessions.ts createSessions": 233,

@@ -5,7 +5,7 @@ export interface HeartbeatTiming {
   readonly graceMs: number;
   /** Replaces the default rule for LOST when set. */
   readonly lostAfterMs: number | undefined;
-  /** Beats per second that a replica takes at most. */
+  /** Beats per second that a replica aims at: it shapes the interval that nodes are told, and refuses nothing. */
   readonly rateMax: number;
 }
 

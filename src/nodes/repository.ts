@@ -157,7 +157,11 @@ export async function createNodeRepository(store: Store) {
     for (let attempt = 0; attempt < attemptsMax; attempt++) {
       const node = await get(nodeId);
       const patch = await decide(node);
-      if (patch === undefined) return node;
+      if (patch === undefined) {
+        // The answer to an earlier write of this very change may have been lost: nobody here has been told of it then.
+        changes.announce(node);
+        return node;
+      }
       try {
         const changed = await compareAndSet(node, patch, now());
         if (changed !== null) return changed;

@@ -1,4 +1,4 @@
-// A pool: what the store keeps of it. Its members are known only from the nodes.
+// A pool: what the store keeps of it. Its members are known only from the nodes. Pure.
 import type { ConnectivityState, Json } from "../nodes/node.js";
 
 export interface PoolDocument {

@@ -1,5 +1,5 @@
-// Composes the layers between the port and the handlers, in the only correct order:
-// request id -> CORS -> observer -> gate (before the body) -> outcome -> errors -> validation -> own node -> handler.
+// Composes the layers between the port and the handlers, in the one order that is right: request id ->
+// observer -> CORS -> gate (before the body) -> outcome -> errors -> credentials -> shape -> own node -> handler.
 import { randomUUID } from "node:crypto";
 import type { ServerResponse } from "node:http";
 import type { DescMethod, DescService } from "@bufbuild/protobuf";

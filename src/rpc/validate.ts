@@ -45,12 +45,25 @@ export function createValidation(options: ValidationOptions = {}): Validation {
       if (violations.length > 0) throw refusal(violations);
     },
     warmUp: (services) => {
-      for (const { input } of services.flatMap((service) => service.methods)) {
-        const result = validator.validate(input, create(input));
+      const inputs = services.flatMap((service) => service.methods.map(({ input }) => input));
+      for (const schema of withinAll(inputs)) {
+        const result = validator.validate(schema, create(schema));
         if (result.kind === "error") throw result.error;
       }
     },
   };
+}
+
+/** These message types and those that their fields may hold, which an empty message does not reach. */
+function withinAll(schemas: Iterable<DescMessage>): Set<DescMessage> {
+  const found = new Set(schemas);
+  for (const { fields } of found) {
+    for (const field of fields) {
+      const inner = "message" in field ? field.message : undefined;
+      if (inner !== undefined) found.add(inner);
+    }
+  }
+  return found;
 }
 
 function violationsOf(validator: Validator, schema: DescMessage, message: Message): readonly FieldViolation[] {

@@ -39,7 +39,6 @@ test("what was not written is not announced", async () => {
   const first = aNodeDocument({ _id: nodeId });
   await repository.insert(first);
   await expect(repository.insert(first)).rejects.toThrow();
-  await repository.change(nodeId, now, () => undefined);
   const refuse = () => {
     throw new Error("refused");
   };
@@ -47,6 +46,14 @@ test("what was not written is not announced", async () => {
   await repository.change(nodeId, now, () => ({ set: { name: "other" }, event }));
   expect(await repository.compareAndSet(first, { set: { name: "late" }, event }, at)).toBeNull();
   expect(versions()).toEqual([1, 2]);
+});
+
+test("a change that is there already is announced: the answer to its write may have been lost", async () => {
+  await using world = await openWorld();
+  const { repository, versions } = await announcing(world.store);
+  await repository.insert(aNodeDocument({ _id: nodeId }));
+  await repository.change(nodeId, now, () => undefined);
+  expect(versions()).toEqual([1, 1]);
 });
 
 test("beats, sessions and scores are no changes", async () => {

@@ -76,7 +76,7 @@ export async function createAllocator(parts: {
   const later = (date: Date): Date => new Date(date.getTime() + rememberedMs);
 
   /** A pointer that should be gone counts as gone, whether or not the sweep has deleted it. */
-  const present = (pointer: PointerDocument | null): PointerDocument | null =>
+  const unlessPurged = (pointer: PointerDocument | null): PointerDocument | null =>
     pointer?.purge_at !== undefined && pointer.purge_at <= clock.now() ? null : pointer;
 
   /** Undefined when the node has the allocation already. @throws Failure 5003, 5004, 5009 */
@@ -228,7 +228,7 @@ export async function createAllocator(parts: {
      * @throws Failure 5001 when there was none for a day
      */
     release: async (allocationId: string, actor: string): Promise<Allocated> => {
-      const pointer = present(await pointers.findOne({ _id: allocationId }));
+      const pointer = unlessPurged(await pointers.findOne({ _id: allocationId }));
       if (pointer === null) throw allocationNotFound(allocationId);
       const released = await markReleased(pointer);
       await inTurn(pointer.node_id, () => takeAway(pointer, actor));

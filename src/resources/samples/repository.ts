@@ -69,7 +69,7 @@ export type ResourceRepository = Awaited<ReturnType<typeof createResourceReposit
 const pageMax = 1000;
 const idOf = (nodeId: string, startMs: number): string => `${nodeId}:${startMs / minuteMs}`;
 
-/** `pointsMax`: how many points of a node are kept for five minutes; the newest stay. */
+/** `pointsMax`: the most points of a node that one slot of five minutes keeps; the newest stay. */
 export async function createResourceRepository(store: Store, pointsMax: number) {
   const slots = await store.collection<SlotDocument>(resourceMetricsCollection);
   const hours = await store.collection<HourDocument>(resourceHoursCollection);

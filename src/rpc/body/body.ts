@@ -120,6 +120,8 @@ async function prepared(message: RawMessage, bound: MessageBound, options: BodyO
   if (data.length > largeBytes) await oneAtATime();
   // Other flags do not matter: Connect decodes the message.
   if ((flags & options.format.endFlag) === 0) (json ? scanJson : scanProtobuf)(bound, data);
+  // The scan and Connect's decoding each have a turn of the event loop.
+  if (data.length > largeBytes) await oneAtATime();
   if (!enveloped) return data;
   return compressed || !message.envelope ? envelope(flags, data) : message.envelope;
 }

@@ -170,7 +170,9 @@ const heavyBinary: Way = [
   "a full batch",
   () => Buffer.from(toBinary(BatchValidatePoOTRequestSchema, heavyMessage(10_300))),
 ];
-const heavyJson: Way = ["a full batch", () => Buffer.from(jsonOf(BatchValidatePoOTRequestSchema, heavyMessage(3_700)))];
+/** The largest request in JSON, which is decoded in one piece. */
+export const largestJson = (): string => jsonOf(BatchValidatePoOTRequestSchema, heavyMessage(3_700));
+const heavyJson: Way = ["a full batch", () => Buffer.from(largestJson())];
 
 const damages: readonly (readonly [string, (bytes: Buffer, chance: Chance) => Buffer])[] = [
   ["whole", (bytes) => bytes],
