@@ -1,4 +1,4 @@
-// Proofs of identity: challenges that are replayed, forged, old or for somebody else.
+// Proofs of identity: challenges that are replayed, forged, expired or meant for another node.
 import { describe, expect, test } from "vitest";
 import { createVault } from "../../src/crypto.js";
 import { challengeBody, macBytes } from "../../src/nodes/challenge-form.js";
@@ -149,7 +149,7 @@ describe("a challenge", () => {
     await clients.nodes.completeEnrollment({ nodeId, challenge, signature });
     for (let turn = 0; turn < 2; turn++) {
       await world.restart(how);
-      // The wall clock may go back over it, too.
+      // The same must hold if the wall clock goes back to before the proof.
       if (turn === 1) world.clock.stepWall(-60_000);
       const replay = world.as(undefined).nodes.completeEnrollment({ nodeId, challenge, signature });
       await expectRefusal(replay, "Unauthenticated 4011");
@@ -162,7 +162,7 @@ describe("a challenge", () => {
     await clients.nodes.completeEnrollment({ nodeId, challenge, signature });
     const replay = () => world.as(undefined).nodes.completeEnrollment({ nodeId, challenge, signature });
     world.clock.stepWall(7_200_000);
-    // Long enough for whatever is over to be swept from the store.
+    // Long enough for the store to sweep everything that has expired.
     await world.pass(70_000, 10_000);
     await expectRefusal(replay(), "Unauthenticated 4011");
     world.clock.stepWall(-7_200_000);

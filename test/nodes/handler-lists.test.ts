@@ -1,4 +1,4 @@
-// Lists of nodes and the histories of single ones, as callers of NodeService see them.
+// Lists of nodes and the history of a node, as callers of NodeService see them.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Connectivity, type Node, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";

@@ -1,4 +1,4 @@
-// A node's payout address: who sets it, who sees it, and from when on it is used.
+// A node's payout address: who sets it, who sees it, and when it begins to be used.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { NodeDocument } from "../../src/nodes/node.js";

@@ -102,7 +102,7 @@ describe("an update", () => {
   });
 
   describe("into a pool that goes meanwhile", () => {
-    /** Updates the node, and deletes the pool just before that is written. */
+    /** Updates the node, and deletes the pool just before the update is written. */
     const tooLate = async (nodeId: string, wanted: Partial<Node>, ...paths: string[]) => {
       const { poolId } = await aPool(world.pools);
       let deleting = false;

@@ -1,4 +1,4 @@
-// NodeService as its callers see it: nodes as they are made, made once for one key, and deleted.
+// NodeService as its callers see it: nodes are created, created once for one key, and deleted.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Connectivity, NodeStatus, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { NodeDocument } from "../../src/nodes/node.js";

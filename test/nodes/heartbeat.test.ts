@@ -1,4 +1,4 @@
-// What silence means, and how often a node may come anew: tables of pure decisions.
+// What silence means, and how often a node may open a new session: tables of pure decisions.
 import { describe, expect, test } from "vitest";
 import {
   type HeartbeatTiming,
@@ -13,7 +13,7 @@ const timing: HeartbeatTiming = { intervalMs: 30_000, graceMs: 30_000, lostAfter
 const never = Number.NEGATIVE_INFINITY;
 
 describe("the judgement", () => {
-  // last heard, able since, now: on one monotonic clock
+  // The columns: last heard, able to hear since, now (ms of one monotonic clock).
   test.each<[string, number, number, number, Judgement]>([
     ["just heard", 1_000, 0, 1_000, "alive"],
     ["one short of the grace's end", 1_000, 0, 60_999, "alive"],
@@ -59,7 +59,7 @@ describe("sequences", () => {
 });
 
 describe("takeovers", () => {
-  /** What is said after each session, from the twelve that the node's document keeps. */
+  /** Whether the identity counts as shared after each session; the node's document keeps the last twelve sessions. */
   const run = (sessions: readonly (readonly [number, string])[]): boolean[] =>
     sessions.map((_, last) =>
       sharedIdentity(

@@ -1,4 +1,4 @@
-// Label selectors: what they find, on nodes that really have the labels.
+// Label selectors find the right nodes, tried on stored nodes with real labels.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { aNode } from "../support/world/builders.js";
 import { openWorld, type World } from "../support/world/world.js";

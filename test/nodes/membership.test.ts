@@ -1,4 +1,4 @@
-// Slots: whatever order joins, leaves and changes of max_nodes come in, no pool ever holds more than it may.
+// Slots: a pool never holds more nodes than it may, in whatever order joins, leaves and changes of max_nodes come.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { claimableSlots, createMembership } from "../../src/nodes/membership.js";

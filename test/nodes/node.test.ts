@@ -1,4 +1,4 @@
-// The lifecycle: every operation from every status, over the wire, and what is decided in pure code.
+// The lifecycle of a node: every operation from every status over the wire, and the decisions in pure code.
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -19,7 +19,7 @@ import { type ClockedWorld, openClockedWorld } from "../support/world/world.js";
 
 type Call = "start" | "stop" | "restart" | "enter" | "exit" | "delete";
 
-// A node that is connected, so that nothing ends by itself. "=" is success without a change.
+// The node is connected, so no transition ends by itself. "=" means success without a change.
 const table: Readonly<Record<Call, Readonly<Record<NodeStatus, string>>>> = {
   start: {
     inactive: "STARTING",
@@ -82,7 +82,7 @@ describe("the lifecycle table", () => {
   });
   afterAll(() => world[Symbol.asyncDispose]());
 
-  /** A connected node in that status, with the transition that it would have there. */
+  /** Makes a connected node in this status, with the transition that belongs to it. */
   async function nodeIn(status: NodeStatus): Promise<string> {
     const { nodeId } = await aNode(world.nodes);
     const deadline = new Date(world.clock.now().getTime() + 60_000);

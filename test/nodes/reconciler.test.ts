@@ -1,4 +1,4 @@
-// T21, T22: what ends by time alone, and what a crash leaves behind.
+// T21, T22: the reconciler ends what is over by time alone, and completes what a crash left unfinished.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -32,7 +32,7 @@ describe("after a crash", () => {
     await expectRefusal(call, "Unavailable 5031");
     world.beforeStore(undefined);
     await world.restart("crash");
-    // Until the lease of the one that crashed has run out, where others might hold it.
+    // On engines that replicas share, the lease of the crashed process must run out first.
     await world.pass(11_000);
     await untilStatus(world, nodeId, "ACTIVE");
     expect((await historyOf(world, nodeId)).at(-1)?.reason).toContain("completed without a connection");

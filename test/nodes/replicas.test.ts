@@ -1,4 +1,4 @@
-// Several replicas over one store: who takes over, who judges whom, and who acts for all.
+// Several replicas over one store: which one takes over, which one judges a node, and which one acts for all.
 import { describe, expect, test } from "vitest";
 import { CommandStatus } from "../../gen/lucid/node/v1/node_service_pb.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
@@ -13,7 +13,7 @@ import { expectRefusal, toRefusal } from "../support/world/refusal.js";
 import { until } from "../support/world/until.js";
 import { type ClockedFleet, openClockedFleet, openClockedWorld, type World } from "../support/world/world.js";
 
-/** Interval and grace of the default settings, with the 10 % that an interval may be longer. */
+/** Interval and grace of the default settings; the interval includes the 10 % by which it may be longer. */
 const silentMs = 63_000;
 const deadMs = 10_000;
 const leaseMs = 10_000;
@@ -25,7 +25,7 @@ function pairOf({ replicas }: ClockedFleet): [World, World] {
   return [one, two];
 }
 
-/** Beats on, once each 20 s. */
+/** Lets the time pass while each stream beats every 20 s. */
 async function passBeating(fleet: ClockedFleet, streams: readonly Pick<NodeStream, "beat">[], ms: number) {
   for (let gone = 0; gone < ms; gone += 20_000) {
     for (const stream of streams) await stream.beat();
@@ -159,7 +159,7 @@ describe("who judges whom", () => {
     const stream = await connectNode(two, nodeId);
     await stream.beat();
     await fleet.pass(2_000);
-    // Its store away is how the others see a replica that stands still: no record, no flush.
+    // Without its store a replica looks frozen to the others: it renews no record and flushes no beats.
     two.storeAway(true);
     await fleet.pass(30_000);
     two.storeAway(false);
@@ -263,7 +263,7 @@ describe("a node that reports by unary calls", () => {
       return late.promise;
     });
     await report(two);
-    // The other replica's turn does not come to rest while its flush hangs.
+    // Not `pass`: it would wait for the other replica's turn, which does not end while the flush hangs.
     await fleet.clock.advance(1_000);
     await until(() => flushing > 0, "the beat is on its way");
     for (let second = 0; second < 45; second++) await fleet.clock.advance(1_000);
@@ -332,7 +332,7 @@ describe("the leader", () => {
     const late = Promise.withResolvers<void>();
     using _ = { [Symbol.dispose]: () => late.resolve() };
     let held = 0;
-    // The first replica leads. Its verdict on the orphan waits before the write.
+    // The first replica leads. Its verdict on the orphan is held just before the write.
     one.beforeStore((operation) => {
       if (operation !== "findOneAndUpdate" && operation !== "updateOne") return undefined;
       held++;
@@ -412,7 +412,7 @@ describe("the replicas", () => {
   });
 });
 
-/** The id of the command to start that has come. */
+/** The id of the start command that the stream received. */
 function startOf({ received }: NodeStream): string | undefined {
   for (const { case: kind, value } of received) {
     if (kind === "command" && value.command.case === "start") return value.commandId;
@@ -420,7 +420,7 @@ function startOf({ received }: NodeStream): string | undefined {
   return undefined;
 }
 
-/** Coordination that loses every message, as one that was away would. */
+/** Coordination that loses every message, as if it were away. */
 function deaf() {
   return {
     engine: "redis",

@@ -1,4 +1,4 @@
-// What the repository announces: each change that was written, once, and nothing else.
+// The repository announces each change that was written, once, and nothing else.
 import { expect, test } from "vitest";
 import type { NodeId } from "../../src/ids.js";
 import type { NodeDocument } from "../../src/nodes/node.js";

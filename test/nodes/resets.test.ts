@@ -1,4 +1,4 @@
-// A reset enrolment: whoever held the node before is out, on every replica, and its new holder is not disturbed.
+// A reset of an enrolment shuts the old holder of the node out on every replica, and does not disturb the new holder.
 import { describe, expect, test } from "vitest";
 import { Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
@@ -22,7 +22,7 @@ function pairOf({ replicas }: ClockedFleet): [World, World] {
 const beat = (world: World, token: string, nodeId: string) =>
   world.as(token).nodes.reportHeartbeat({ nodeId, bootId: "any", beat: { sequence: 1n } });
 
-/** A node with a holder, and every token that such a one may have. */
+/** A node with a holder, and one token of every kind that a holder may have. */
 async function heldNode(world: World) {
   const { nodeId } = await aNode(world.nodes);
   const invitation = await enrollmentToken(world, nodeId);
@@ -32,7 +32,7 @@ async function heldNode(world: World) {
   const access = {
     enrolled: enrolled.accessToken,
     issued: issued.accessToken,
-    /** As another service would make it. */
+    /** A token that another service made, so it names no enrolment. */
     foreign: await world.nodeToken(nodeId),
   };
   return { nodeId, access, refresh: [enrolled.refreshToken, issued.refreshToken], spare: spare.accessToken };
@@ -47,13 +47,13 @@ describe("after a reset the tokens of before", () => {
     for (const token of Object.values(access)) await two.as(token).nodes.getNode({ nodeId });
     fleet.clock.stepWall(step / 100);
     await one.nodes.resetEnrollment({ nodeId });
-    // A clock that went back says of a token that names no enrolment that it is from after the reset.
+    // A token that names no enrolment is judged by its time: after the clock went back it seems newer than the reset.
     const foreign = step < 0 ? [] : [access.foreign];
     for (const token of [access.enrolled, access.issued, ...foreign]) {
       await expectRefusal(beat(one, token, nodeId), out);
       await expectRefusal(connectNode(one, nodeId, { token }), out);
     }
-    // The other replica has not heard of it yet; it lets a node open three sessions in 8 s.
+    // The other replica has not heard of the reset yet. It lets a node open three sessions in 8 s.
     await expectRefusal(beat(two, access.enrolled, nodeId), out);
     await expectRefusal(connectNode(two, nodeId, { token: access.issued }), out);
     for (const token of foreign) await expectRefusal(connectNode(two, nodeId, { token }), out);
@@ -166,7 +166,7 @@ describe("a reset ends", () => {
     await stream.beat();
     await fleet.pass(2_000);
     await one.nodes.resetEnrollment({ nodeId });
-    // The other replica has not heard of it yet.
+    // The other replica has not heard of the reset yet.
     stream.send({ message: { case: "beat", value: { sequence: 2n } } });
     await fleet.pass(3_000);
     expect(await connectivityOf(one, nodeId)).toBe("DISCONNECTED");
@@ -174,7 +174,7 @@ describe("a reset ends", () => {
 });
 
 describe("a reset by the version before, which counts no enrolments and leaves the session's epoch,", () => {
-  /** Writes what that version writes. */
+  /** Resets the enrolment with the write of the version before. */
   async function resetByFormer(world: World, nodeId: string): Promise<void> {
     const repository = await createNodeRepository(world.store);
     await repository.change(nodeId, world.clock.now, ({ connectivity }) => ({
@@ -201,7 +201,7 @@ describe("a reset by the version before, which counts no enrolments and leaves t
     }
     await fleet.pass(2_000);
     await resetByFormer(two, nodeId);
-    // The replicas have not heard of it yet.
+    // The replicas have not heard of the reset yet.
     const [streaming, reporting] = [tokens.access.at(0) ?? "", tokens.access.at(-1) ?? ""];
     await expectRefusal(connectNode(one, nodeId, { token: streaming }), out);
     await expectRefusal(beat(two, reporting, nodeId), out);
@@ -220,7 +220,7 @@ describe("a reset by the version before, which counts no enrolments and leaves t
     await fleet.pass(3_000);
     await stream.beat();
     expect(stream.end).toBeUndefined();
-    // A reset of this version counts on from there.
+    // A reset by this version continues the count of enrolments.
     await one.nodes.resetEnrollment({ nodeId });
     await expectRefusal(beat(two, holder.accessToken, nodeId), out);
     await connectNode(two, nodeId, {
@@ -237,7 +237,7 @@ describe("a reset by the version before, which counts no enrolments and leaves t
     await fleet.pass(2_000);
     fleet.clock.stepWall(step);
     await resetByFormer(one, nodeId);
-    // The replica has not heard of it yet: this beat must not connect the node again.
+    // The replica has not heard of the reset yet: this beat must not connect the node again.
     stream.send({ message: { case: "beat", value: { sequence: 2n } } });
     await fleet.pass(3_000);
     expect(toRefusal(await stream.ended())).toMatchObject({ code: "Unauthenticated", reason: "4011" });

@@ -1,4 +1,4 @@
-// What a replica hears of others from its first moment on, and what its followers get of that.
+// What a replica hears of the others' changes from its start on, and what it passes on to its followers.
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../../src/clock.js";
 import { createFeed } from "../../../src/nodes/history/feed.js";
@@ -14,7 +14,7 @@ import { expectRefusal } from "../../support/world/refusal.js";
 import { until, within } from "../../support/world/until.js";
 import { openWorld } from "../../support/world/world.js";
 
-/** The store, whose log of nodes cannot be read while `away` says so. */
+/** The same store, but its log of nodes cannot be read while `away` returns true. */
 function withoutLog(store: Store, away: () => boolean): Store {
   const refusing = <T extends object>(target: T): T =>
     new Proxy(target, {
@@ -85,7 +85,7 @@ test("a replica that cannot take in the log by a mistake of its own ends instead
   expect(await within(ended, "the task ends")).toBe(failure);
 });
 
-/** A feed over a log that the test appends to, from place 1 on; each answer of the log or the nodes is counted. */
+/** A feed over a log that the test appends to from place 1 on. It counts each answer of the log and of the nodes. */
 function aFeed(count = 0) {
   const clock = createTestClock();
   const entries: LogEntry[] = [];
@@ -119,7 +119,7 @@ function aFeed(count = 0) {
   const heard: string[] = [];
   feed.chunks.listen(({ from, to, entries: told }) => void heard.push(`${from}-${to}: ${told.length}`));
   const over = new AbortController();
-  /** Begins to follow; what is in the log already is history. */
+  /** Begins to follow. What the log already holds counts as history. */
   const follow = async () => {
     await feed.begin();
     const ended = feed.task(over.signal);
@@ -180,7 +180,7 @@ describe("a feed", () => {
 });
 
 describe("a follower", () => {
-  /** What it gets behind a place, and how often the log was read for it. */
+  /** What a follower gets after this place, and how often the log was read for it. */
   const nextOf = async ({ feed, clock, counted }: ReturnType<typeof aFeed>, after: number) => {
     const { reads } = counted;
     const next = feed.next(after, 0, never);

@@ -1,4 +1,4 @@
-// One dense order over all changes, whoever moves them and whenever they stop.
+// All changes get one order without gaps, no matter which replica moves them into the log and when it stops.
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../../src/clock.js";
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 afterEach(() => world[Symbol.asyncDispose]());
 
-// Of today, or the retention of the log would take it away.
+// Today, because retention would delete older entries from the log.
 const now = new Date();
 const aChange = (change: number): Change => ({
   change,
@@ -93,7 +93,7 @@ describe("the log", () => {
 
 const isRead = (operation: string) => ["findOne", "page", "count"].includes(operation);
 
-/** The store, each of whose calls waits for this first. */
+/** The same store, but each call first waits for `before`. */
 function behind(store: World["store"], before: (operation: string) => Promise<unknown> | undefined): World["store"] {
   const wrapped = <T extends object>(target: T): T =>
     new Proxy(target, {
@@ -143,7 +143,7 @@ describe("one busy node over a slow store", () => {
       log.wake("node_calm");
       await until(() => isLogged("node_calm", calm + 1), "the other node's change is in the log", 2_500);
     }
-    // What the log holds is forgotten although more keeps coming.
+    // The node's document drops the changes that the log holds, although more keep coming.
     const { unlogged } = await repository.get("node_busy");
     expect(unlogged.length).toBeLessThan(150);
     stop = true;

@@ -13,10 +13,10 @@ import { expectRefusal, toRefusal } from "../../support/world/refusal.js";
 import { inParallel, until, within } from "../../support/world/until.js";
 import { openClockedFleet, openClockedWorld, openWorld, type World } from "../../support/world/world.js";
 
-/** Of the nodes of the large tests: the MongoDB of the tests may be slow, and large is what the log makes of it. */
+/** The large tests use this share of their nodes: the MongoDB may be slow, and the log alone makes a test large. */
 const share = onProductionEngines ? 0.2 : 1;
 
-/** What the history of these nodes says, in the log's order, as a watcher would have heard it. */
+/** The histories of these nodes in the order of the log, in the form in which a watcher hears them. */
 async function toldOf(world: World, nodeIds: readonly string[]): Promise<string[]> {
   const all = await inParallel(nodeIds, 8, (nodeId) => world.nodes.listNodeEvents({ nodeId, limit: 100 }));
   return all
@@ -231,7 +231,7 @@ describe("T25 a watch that is cut off", () => {
     await world.nodes.stopNode({ nodeId });
     await world.nodes.listNodeEvents({ nodeId });
     const log = await world.store.collection(nodeLogCollection);
-    // As retention would, after 30 days.
+    // Retention would do this after 30 days.
     await log.deleteMany({ _id: { $in: ["0000000000000001", "0000000000000002"] } }, { limit: 2 });
     using late = watchNodes(world, { resumeToken: token });
     expect(toRefusal(await late.ended())).toMatchObject({ code: "OutOfRange", reason: "4001" });
@@ -242,7 +242,7 @@ describe("T25 a watch that is cut off", () => {
 
   test("T25 real: one that reads nothing costs no memory, is let go, and resumes", async () => {
     await using world = await openClockedWorld();
-    // Large, and nothing that compression makes small: what nobody reads must fill every window on the way.
+    // Large labels that do not compress: the unread messages must fill every window on the way.
     const text = () => randomBytes(45).toString("base64url");
     const labels = Object.fromEntries(Array.from({ length: 60 }, (_, place) => [`label-${place}`, `x${text()}x`]));
     const nodes = await inParallel(Array.from({ length: 40 }), 16, () => aNode(world.nodes, { labels }));
@@ -256,7 +256,7 @@ describe("T25 a watch that is cut off", () => {
       token = value.resumeToken;
       if (value.event.case === "snapshotEnd") break;
     }
-    // Nobody reads any more. Windows of the connection fill, and what follows stays in the log.
+    // From here on nobody reads. The windows of the connection fill, and later changes stay in the log.
     const change = (round: number) =>
       inParallel(ids, 16, async (nodeId) => {
         await (round % 2 === 0 ? world.nodes.startNode({ nodeId }) : world.nodes.stopNode({ nodeId }));

@@ -1,4 +1,4 @@
-// The check of beats by hand says what the constraints in the .proto say, for any beat.
+// The hand-written check of beats agrees with the constraints in the .proto for any beat.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { pathToString } from "@bufbuild/protobuf/reflect";
 import { createValidator } from "@bufbuild/protovalidate";
@@ -19,7 +19,7 @@ const percent = fc.oneof(
   fc.double({ min: 0, max: 100 }),
   fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0, 0, 100, 100.00000001, -1e-300),
 );
-/** Pairs about the border between what is in use and what there is. */
+/** Pairs of used and total bytes, many of them near the border where both are equal. */
 const use = fc.oneof(
   fc.tuple(int64, int64),
   fc.tuple(fc.bigInt({ min: 0n, max: 5n }), fc.bigInt({ min: 0n, max: 5n })),

@@ -1,4 +1,4 @@
-// Sessions that a write may have opened whose answer was lost: which of them are taken in, and when a doubt is over.
+// A write whose answer was lost may have opened a session: when the replica adopts it, and when a doubt is over.
 import { expect, test } from "vitest";
 import type { NodeDocument } from "../../../src/nodes/node.js";
 import { createDoubts } from "../../../src/nodes/sessions/doubts.js";
@@ -7,7 +7,7 @@ import { aNodeDocument } from "../../support/world/documents.js";
 
 const nodeId = "node_00000000000000000000000001";
 
-/** Doubts of the replica "here" over these documents, which a test may change; `reading` runs while they are read. */
+/** Doubts of the replica "here" over these documents. A test may change them; `reading` runs while they are read. */
 function someDoubts(documents: NodeDocument[], known: Readonly<Record<string, number>> = {}) {
   const asked: (readonly string[])[] = [];
   const adopted: string[] = [];

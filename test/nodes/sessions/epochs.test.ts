@@ -1,4 +1,4 @@
-// Hellos whose reads and writes come late: what is dead by then must not shut out what lives.
+// Hellos whose reads and writes come late: a stream that has died meanwhile must not shut out a living one.
 import { describe, expect, test } from "vitest";
 import { Role } from "../../../gen/lucid/node/v1/admin_service_pb.js";
 import { connectNode, openNodeStream } from "../../support/clients/node-stream.js";
@@ -8,7 +8,7 @@ import { expectRefusal, toRefusal } from "../../support/world/refusal.js";
 import { until, within } from "../../support/world/until.js";
 import { type ClockedFleet, openClockedFleet, type World } from "../../support/world/world.js";
 
-/** Holds the next such operation of the store back until it is let go; the rest goes on. */
+/** Holds back the next operation of this name in the store until `release` is called. The others go on. */
 function holdNext(world: World, operation: string) {
   const [reached, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   let held = false;
@@ -24,7 +24,7 @@ function holdNext(world: World, operation: string) {
 const streamOf = async (world: World, nodeId: string, bootId: string) =>
   openNodeStream(world.as(await world.nodeToken(nodeId)).nodes, { nodeId, bootId });
 
-/** The replica at that place, counted round. */
+/** The replica at this place; after the last one the count starts again at the first. */
 const at = ({ replicas }: ClockedFleet, place: number): World => replicas[place % replicas.length] as World;
 
 const untilStreamsGone = (fleet: ClockedFleet, world: World) =>

@@ -1,4 +1,4 @@
-// Nodes that say what they should and read no answer: on HTTP/2 a reader alone decides how much it is sent.
+// Nodes that send what they should and read no answer: on HTTP/2 the reader alone decides how much it is sent.
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { type ClientHttp2Stream, connect } from "node:http2";
@@ -23,7 +23,7 @@ function inFrame(bytes: Uint8Array): Buffer {
   return Buffer.concat([head, bytes]);
 }
 
-/** A connection whose streams may be sent nothing. */
+/** A connection with an initial window of 0: the service can send nothing on its streams. */
 function unreadingConnection(world: World, token: string) {
   const session = connect(world.baseUrl, { settings: { initialWindowSize: 0 } });
   session.on("error", () => undefined);
@@ -43,7 +43,7 @@ function unreadingConnection(world: World, token: string) {
   };
 }
 
-/** One of a node; its streams say Hello. */
+/** Such a connection for a node. Each stream that it opens says Hello. */
 async function unreading(world: World, nodeId: string) {
   const connection = unreadingConnection(world, await world.nodeToken(nodeId));
   return {
@@ -58,7 +58,7 @@ async function unreading(world: World, nodeId: string) {
 
 const beat = (stream: ClientHttp2Stream, sequence: bigint) =>
   stream.write(framed({ message: { case: "beat", value: { sequence } } }));
-/** Beats until what is answered fills every buffer on the way, by far. */
+/** Sends so many beats that their answers more than fill every buffer on the way. */
 async function fill(world: World, streams: readonly ClientHttp2Stream[]): Promise<void> {
   const name = "lucid_node_management_heartbeats_total";
   const before = await world.count(name);
@@ -124,7 +124,7 @@ describe("a stream whose answers are not read", () => {
 describe("a watch that is not read", () => {
   test("is closed in time when its token is revoked, and its place is free again", async () => {
     await using world = await openClockedWorld();
-    // What compression does not make small: more than any buffer on the way takes.
+    // Labels that do not compress, and more of them than any buffer on the way takes.
     const text = () => randomBytes(45).toString("base64url");
     const labels = Object.fromEntries(Array.from({ length: 60 }, (_, place) => [`label-${place}`, `x${text()}x`]));
     await inParallel(Array.from({ length: 40 }), 8, () => aNode(world.nodes, { labels }));
@@ -134,7 +134,7 @@ describe("a watch that is not read", () => {
       stream.end(inFrame(toBinary(WatchNodesRequestSchema, create(WatchNodesRequestSchema))));
       return stream;
     });
-    // The first message of each is on its way, and what follows it is at hand.
+    // The first message of each watch is on its way, and the next ones wait to be sent.
     await Promise.all(streams.map((stream) => within(once(stream, "response"), "a watch begins")));
     const other = world.as(await world.token("operator", { subject: "ops" }));
     const open = () => other.nodes.watchNodes({})[Symbol.asyncIterator]().next();

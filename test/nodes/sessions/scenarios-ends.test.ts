@@ -1,4 +1,4 @@
-// T12, T14, T15: how connections end, and what that says of a node.
+// T12, T14, T15: the ways in which a connection ends, and what each means for the node.
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";

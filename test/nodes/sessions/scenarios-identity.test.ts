@@ -1,4 +1,4 @@
-// T16, T17, T18: who a node is, who has been thrown out, and how one comes back.
+// T16, T17, T18: the identity of a node, banned nodes, and how a node comes back.
 import { describe, expect, test } from "vitest";
 import { createMemoryCredentials } from "../../../src/agent/credentials.js";
 import { createPassport } from "../../../src/agent/passport.js";

@@ -1,4 +1,4 @@
-// T1 and T20: how often nodes beat, and what lost, doubled and disordered beats do.
+// T1 and T20: how often nodes beat, and what lost, doubled and disordered beats change.
 import { create } from "@bufbuild/protobuf";
 import { DurationSchema, durationMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";

@@ -18,7 +18,7 @@ describe("T32 oversized messages", () => {
     const token = await world.nodeToken(nodeId);
     const agentVersion = "v".repeat(4 * megabyte);
     const once = async () => {
-      // A client keeps what it could not send for as long as its connection lives.
+      // A client keeps unsent bytes as long as its connection lives, so each turn has a connection of its own.
       const connection = new Http2SessionManager(world.baseUrl);
       const { nodes } = clientsOf(world.baseUrl, connection, token);
       const stream = openNodeStream(nodes, { nodeId });
@@ -29,7 +29,7 @@ describe("T32 oversized messages", () => {
     await once();
     const before = memory();
     for (let round = 0; round < 20; round++) await once();
-    // Connections that were given up close by and by; what was kept would be 80 MiB.
+    // Aborted connections close one after another. If the service kept the messages, they would take 80 MiB.
     await until(() => memory() - before < 32 * megabyte, "memory is back");
     await connectNode(world, nodeId);
   });
@@ -60,7 +60,7 @@ describe("T32 oversized messages", () => {
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
 
-/** Bytes held once the garbage is gone. */
+/** Bytes in use after a garbage collection. */
 function memory(): number {
   collectGarbage();
   const { heapUsed, external } = process.memoryUsage();

@@ -1,4 +1,4 @@
-// Nodes whose clocks are off, as their histories and the log tell of it.
+// Nodes whose clocks are off: what their histories and the log say of it.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import type { NodeDocument, Patch } from "../../../src/nodes/node.js";
@@ -47,7 +47,7 @@ const beatAt = (world: ClockedWorld, sequence: bigint, aheadMs: number) => ({
   },
 });
 
-/** Beats so far ahead, 1 s apart. */
+/** Sends one beat for each of `aheads`, the time in ms that the node's clock is ahead. The beats are 1 s apart. */
 async function beatAll(
   world: ClockedWorld,
   stream: Awaited<ReturnType<typeof connectNode>>,
@@ -90,7 +90,7 @@ describe("a node whose clock is off", () => {
   });
 });
 
-/** A watch over nodes in memory; `writes` are what it wrote of them. */
+/** A watch over nodes in memory; `writes` lists what the watch wrote into them. */
 function aWatch() {
   const clock = createTestClock();
   const nodes = new Map<string, NodeDocument>();
@@ -116,7 +116,7 @@ function aWatch() {
     watch.heard({ nodeId, epoch: 1 }, clock.now().getTime() + aheadMs);
     await clock.advance(60);
   };
-  /** Each node beats that often, in turn. */
+  /** Lets `count` nodes beat in turn, `rounds` times each. */
   const beatAll = async (count: number, aheadOf: (place: number) => number, rounds: number) => {
     for (let round = 0; round < rounds; round++) {
       for (let place = 0; place < count; place++) await beat(`node-${place}`, aheadOf(place));

@@ -1,4 +1,4 @@
-// Verdicts that come late, beside beats that are dated by other clocks.
+// Late verdicts, and beats that other clocks have dated.
 import { describe, expect, test } from "vitest";
 import { createNodeRepository, unaryReplica } from "../../../src/nodes/repository.js";
 import { createExpire } from "../../../src/nodes/silence/expire.js";

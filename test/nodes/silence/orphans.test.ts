@@ -1,4 +1,4 @@
-// Nodes without a living replica's stream: which of them the leader watches, from when on it times them, and what it gives up.
+// Nodes without a stream on a living replica: which the leader watches, from when it times them, which it gives up.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { NodeDocument } from "../../../src/nodes/node.js";
 import { type NodeRepository, unaryReplica } from "../../../src/nodes/repository.js";
@@ -21,11 +21,11 @@ let clock: TestClock;
 let nodes: Map<string, NodeDocument>;
 let replicas: Replica[];
 let leading: Leadership | undefined;
-/** What the leader has asked to be written: the node, what it is said to be, and the fence. */
+/** The verdicts that the leader asked to write: the node, its new connectivity, and the fence. */
 let verdicts: string[];
 let forgotten: string[];
 let isAway: boolean;
-/** How the write of a verdict ends; it is written unless said otherwise. */
+/** How the write of a verdict ends. By default it succeeds. */
 let outcomeOf: (silent: Silent, to: "disconnected" | "lost", stillSilent: () => boolean) => Expiry;
 let over: AbortController;
 let ended: Promise<void>;
@@ -43,17 +43,17 @@ const aReplica = (id: string, tweaks: Partial<Replica> = {}): Replica => ({
   ...tweaks,
 });
 
-/** A connected node of that replica. */
+/** Stores a connected node of this replica. */
 const put = (id: string, replica: string, tweaks: Partial<NodeDocument> = {}): void => {
   const session = { session_epoch: 1, session_replica: replica, last_heartbeat: clock.now() };
   nodes.set(id, aNodeDocument({ _id: id, connectivity: "connected", ...session, ...tweaks }));
 };
-/** A beat that has come to the store. */
+/** Writes a beat of the node to the store. */
 const beat = (id: string): void => {
   nodes.set(id, aNodeDocument({ ...nodes.get(id), connectivity: "connected", last_heartbeat: clock.now() }));
 };
 
-/** Pages of 50, in place of the store's 1000. */
+/** Reads pages of 50 nodes; the real store has pages of 1000. */
 const heldBy: NodeRepository["heldBy"] = async (replica, connectivity, after) => {
   const from = Number(after?.[0] ?? 0);
   const held = [...nodes.values()].filter(
@@ -107,7 +107,7 @@ const die = (id: string): void => {
 const revive = (id: string): void => {
   replicas = replicas.map((replica) => (replica.id === id ? { ...replica, alive: true } : replica));
 };
-/** Living replicas that have written every beat they took. */
+/** Lets time pass in which the living replicas have written every beat that they took. */
 const passWatermarked = async (ms: number): Promise<void> => {
   for (let passed = 0; passed < ms; passed += turnMs) {
     replicas = replicas.map((replica) => (replica.alive ? { ...replica, watermark: clock.now() } : replica));
@@ -203,7 +203,7 @@ describe("a node that reports by unary calls", () => {
       beat("node");
     }
     expect(verdicts).toEqual([]);
-    // Connected and disconnected nodes are read in turns, so a beat is seen up to two turns late.
+    // The leader reads connected and disconnected nodes in alternate turns, so it sees a beat up to two turns late.
     await passWatermarked(silentMs);
     expect(verdicts).toEqual([]);
     await passWatermarked(4 * turnMs);
@@ -314,7 +314,7 @@ describe("a verdict that is", () => {
     put("node", "gone");
     await clock.advance(turnMs);
   });
-  /** Lets the verdict fall due, ending so, and then be written as ever. */
+  /** Lets the first verdict fall due and its write end with `outcome`. Later writes succeed. */
   const due = async (outcome: Expiry, then: () => void = () => undefined) => {
     outcomeOf = (silent, to) => {
       outcomeOf = written;

@@ -1,4 +1,4 @@
-// T19: our wall clock steps by hours while nodes are connected: nobody is given up for it, and tokens are judged sanely.
+// T19: our wall clock steps by hours while nodes are connected: no node is given up, and tokens are judged sanely.
 import { describe, expect, test } from "vitest";
 import { Role } from "../../../gen/lucid/node/v1/admin_service_pb.js";
 import { connectNode } from "../../support/clients/node-stream.js";
@@ -10,7 +10,7 @@ import { type ClockedWorld, openClockedFleet, openClockedWorld, type World } fro
 const hourMs = 3_600_000;
 const steps = [-2 * hourMs, 2 * hourMs];
 
-/** A node without a stream, that reports as often as it is asked to; its token outlives every step. */
+/** A node without a stream. It reports as often as the service asks, and its token outlives every step of the clock. */
 async function aUnaryNode(world: World) {
   const { nodeId } = await aNode(world.nodes);
   const expiresAt = new Date(world.clock.now().getTime() + 1_000 * hourMs);

@@ -1,4 +1,4 @@
-// T2, T3, T4, T13, T19, T23, T34: what silence means, and whose silence it is.
+// T2, T3, T4, T13, T19, T23, T34: what silence means, and whether the node or the service was silent.
 import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Http2SessionManager } from "@connectrpc/connect-node";
 import { describe, expect, test } from "vitest";
@@ -142,7 +142,7 @@ describe("T3 a beat and its expiry", () => {
 
 describe("T4 a restart", () => {
   const fleet = onProductionEngines ? 40 : Number(process.env.SIMULATED_NODES ?? 150);
-  // Where other replicas may live, the lease of one that died runs out first, and then its silence is noticed.
+  // On engines that replicas share, the dead replica's lease runs out first, and only then its silence is noticed.
   const foundDeadMs = onProductionEngines ? 26_000 : 0;
 
   test(`T4 with ${fleet} nodes disconnects nobody before the grace is over, and loses nobody before its time`, {

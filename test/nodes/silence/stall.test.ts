@@ -1,10 +1,10 @@
-// From when on silence means something, by what the judge's own turns and its store went through.
+// From which moment silence counts, given the stalls of the judge's own turns and of its store.
 import { describe, expect, test } from "vitest";
 import { createStallWatch } from "../../../src/nodes/silence/stall.js";
 
 const turnMs = 1_000;
 
-/** A watch made at 100 ms of a clock that stands still but for `pass`. */
+/** A watch that was made at 100 ms, on a clock that only `pass` moves. */
 function aWatch(graceMs = 30_000) {
   let nowMs = 100;
   const watch = createStallWatch({ monotonicMs: () => nowMs }, turnMs, graceMs);
@@ -14,7 +14,7 @@ function aWatch(graceMs = 30_000) {
   return { watch, pass, now: () => nowMs };
 }
 
-/** A turn that asks the store for so long, and so long after the one before it. */
+/** A turn that begins `afterMs` after the turn before it, and whose read of the store takes `answerMs`. */
 function turn({ watch, pass }: ReturnType<typeof aWatch>, afterMs: number, answerMs = 0): number | undefined {
   pass(afterMs);
   const stoodMs = watch.turnBegins();

@@ -1,4 +1,4 @@
-// The flush of beats into a store that is too slow for many at once.
+// The flush of beats into a store that is too slow for many writes at once.
 import { expect, test } from "vitest";
 import type { NodeRepository } from "../../../src/nodes/repository.js";
 import type { Session } from "../../../src/nodes/sessions/session.js";
