@@ -1,4 +1,4 @@
-// T6, T7, T8: a pool that falls silent as one.
+// T6, T7, T8: most or all nodes of a pool fall silent together.
 
 import { describe, expect, test } from "vitest";
 import type { NodeRepository } from "../../src/nodes/repository.js";
@@ -29,7 +29,7 @@ interface Member {
   readonly stream: NodeStream;
 }
 
-/** A pool of that many nodes, all of which have beaten once. */
+/** A pool of `size` nodes, each of which has beaten once. */
 async function aPoolOf(world: World, size: number): Promise<{ poolId: string; members: Member[] }> {
   const { poolId } = await aPool(world.pools);
   const members: Member[] = [];
@@ -42,7 +42,7 @@ async function aPoolOf(world: World, size: number): Promise<{ poolId: string; me
   return { poolId, members };
 }
 
-/** Time in which only these beat, once each 20 s. */
+/** Lets the time pass while only these nodes beat, every 20 s. */
 async function passBeating(world: Pick<ClockedWorld, "pass">, beating: readonly Member[], ms: number): Promise<void> {
   for (let gone = 0; gone < ms; gone += 20_000) {
     for (const { stream } of beating) await stream.beat();

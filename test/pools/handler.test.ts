@@ -287,7 +287,7 @@ describe("capacity", () => {
 });
 
 describe("a refused deletion", () => {
-  /** Runs each step once, before the first call of its operation after the step before it. */
+  /** Runs the steps in order, each once, just before the store's next call of the operation that the step names. */
   const interrupt = (own: World, ...steps: (readonly [operation: string, step: () => Promise<unknown>])[]) => {
     let busy = false;
     own.beforeStore(async (operation) => {

@@ -1,4 +1,4 @@
-// Whether a pool may be joined while it is being deleted, and after a deletion that was cut off.
+// Whether a node may join a pool while the pool is being deleted, and after a deletion that was cut off.
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createOpenForJoining } from "../../src/pools/joining.js";
 import { closedMsMax } from "../../src/pools/pool.js";

@@ -1,4 +1,4 @@
-// Joins that were cut off between their two steps, or could not be taken back.
+// Joins that were cut off between their two steps, or that could not be taken back.
 import { describe, expect, test } from "vitest";
 import { createMembership } from "../../src/nodes/membership.js";
 import type { NodeDocument } from "../../src/nodes/node.js";
@@ -16,7 +16,7 @@ import { openClockedFleet, openClockedWorld, openWorld, type World } from "../su
 const membersOf = async (world: World, poolId: string): Promise<string[]> =>
   (await world.nodes.listNodes({ poolId })).nodes.map(({ nodeId }) => nodeId).sort();
 
-/** As a process leaves it that died before it looked whether the claim stands. */
+/** Leaves the node as a process does that dies after it claimed the slot and before it checked the claim. */
 async function claimSlot(world: World, nodeId: string, poolId: string, slot: number): Promise<void> {
   const nodes = await world.store.collection<NodeDocument>(nodesCollection);
   const place = { pool_id: poolId, pool_slot: slot, pool_priority: 50, name_scope: poolId };
@@ -113,7 +113,7 @@ describe("a node that is turned back", () => {
 });
 
 describe("the leader's look", () => {
-  /** Pools of one replica that leads, with as many members each as `counts` says; what it does is noted. */
+  /** The look of a leading replica at pools with as many members as `counts` says. It notes what the replica does. */
   function aLook(counts: Map<string, number>, maxNodes = 2) {
     const clock = createTestClock();
     const [counted, read, told]: [number[], string[], string[]] = [[], [], []];
