@@ -1,4 +1,4 @@
-// T30: against those who would prove what they have not made: challenges, signatures, outputs that travel.
+// T30: a node cannot prove what it has not made: challenges, signatures, outputs that another node has proved.
 
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -55,7 +55,7 @@ describe("a challenge", () => {
     stepMs += 300_001;
     const clients = { ...world, ...world.as(await world.token("admin")) };
     await refused(one, unused, clients);
-    // It had its verdict in time.
+    // This proof got its verdict in time, so its replay is answered.
     expect(await prove(clients, request)).toEqual({ ...verdict, replayed: true });
     stepMs = 0;
   });

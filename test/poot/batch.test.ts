@@ -1,4 +1,4 @@
-// Batches: order, duplicates inside, items that fail by themselves, lateness, and rivals of a batch.
+// Batches: order, duplicates inside, items that fail alone or come too late, and calls that compete with a batch.
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -21,7 +21,7 @@ type Signed = ProofRequest & { readonly signature?: Uint8Array<ArrayBuffer> };
 const send = (validations: readonly Signed[], { poot }: Pick<World, "poot"> = world) =>
   poot.batchValidatePoOT({ validations: [...validations] });
 
-/** Short: "valid", "invalid nonce_reused", "replayed valid", "error 9 LUCID_ERR_5005". */
+/** A result in short words: "valid", "invalid nonce_reused", "replayed valid", "error 9 LUCID_ERR_5005". */
 function outcomeOf({ result }: BatchPoOTResult): string {
   if (result.case === "error") return `error ${result.value.code} ${result.value.reason}`.trim();
   if (result.case === undefined) return "nothing";
@@ -157,7 +157,7 @@ describe("a batch", () => {
   test("whose nonce one of its own proofs spends elsewhere in the meantime tells each proof the truth", async () => {
     await using own = await openClockedWorld();
     const nodeId = await anActiveNode(own);
-    // The log of nodes is written, so that the next one to insert many is the batch.
+    // After this the log of nodes is written, so the batch makes the next insert of many.
     await own.pass(2_000);
     const nonce = aNonce();
     const [first, second] = [aProof(own, nodeId, { nonce }), aProof(own, nodeId, { nonce })];
@@ -193,7 +193,7 @@ describe("a batch", () => {
   });
 });
 
-/** While it is slow each look at the watch costs that much. */
+/** While this clock is slow, each reading of its stopwatch takes `costMs`. */
 function aSlowClock(costMs = 100) {
   let slow = false;
   let addedMs = 0;
@@ -252,7 +252,7 @@ describe("an item that comes too late", () => {
     own.beforeStore(() => began.promise);
     const call = own.poot.validatePoOT(request, { timeoutMs: 200 });
     await expectRefusal(call, "DeadlineExceeded");
-    // The service has given up, too, before the store answers.
+    // The service, too, has given up before the store answers.
     await until(
       async () => (await own.count("grpc_server_handled_total", { grpc_method: "ValidatePoOT" })) === 1,
       "the call has ended on the server",

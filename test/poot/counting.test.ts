@@ -1,5 +1,5 @@
-// Each verdict is counted once, though reads of the store answer of the past: after an election at MongoDB a majority read
-// may be older than the one before it.
+// Each verdict is counted once, although the store may answer with old data: after a MongoDB election a majority read
+// may be older than the read before it.
 
 import { randomInt } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -24,8 +24,8 @@ const verdict = (nodeId: string, place: number): ValidationDocument =>
   );
 
 /**
- * The same store, whose reads may answer what they have answered before: `recall` says how many answers back, given how
- * many there are. Its writes meet what is there.
+ * The same store, but its reads may repeat an earlier answer: `recall` says how many answers back, given how many there
+ * are. Its writes act on the current data.
  */
 function forgetful(store: Store, recall: (collection: string, known: number) => number): Store {
   const answered = new Map<string, unknown[]>();
@@ -84,7 +84,7 @@ describe("counting by reads that go back in time", () => {
       await counting.count("node_1");
     }
     expect(await countOf(repository, "node_1")).toBe(3);
-    // Each time the answer in which the first verdict waits, while the standing says that the third was the last.
+    // Reads return their oldest answers: the first verdict still waits, while the standing has the third as its last.
     back = Number.POSITIVE_INFINITY;
     await counting.count("node_1");
     back = 0;

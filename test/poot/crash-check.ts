@@ -1,5 +1,5 @@
-// What must hold after provers were killed: every proof that was sent ends with one verdict, the one it was told if it was
-// told one; and each verdict is counted once.
+// What must hold after provers were killed. Every proof that was sent ends with one verdict, as its prover was told,
+// if the prover lived to hear it. Each verdict is counted once.
 import { expect } from "vitest";
 import { standingsCollection, validationsCollection } from "../../src/poot/repository.js";
 import type { StandingDocument } from "../../src/poot/standing.js";
@@ -7,7 +7,7 @@ import type { ValidationDocument } from "../../src/poot/verdict.js";
 import type { Cursor, Store } from "../../src/storage/collection.js";
 import { createProver, proverNodeIds, submissionOf } from "./prover.js";
 
-/** Sends again everything that the lines of a prover name; answers how many verdicts it had been told. */
+/** Sends every proof again that the prover's lines name. Returns how many verdicts the prover had been told. */
 export async function sendAgain(store: Store, lines: readonly string[]): Promise<number> {
   const prover = await createProver(store);
   const words = lines.map((line) => line.split(" "));
@@ -25,7 +25,7 @@ export async function sendAgain(store: Store, lines: readonly string[]): Promise
   return told.size;
 }
 
-/** Counts what is left, as the leader does, and compares the standings with all verdicts that there are. */
+/** Counts the verdicts that are left, as the leader does, and compares the standings with all stored verdicts. */
 export async function expectCountedOnce(store: Store): Promise<void> {
   const prover = await createProver(store);
   const standings = await store.collection<StandingDocument>(standingsCollection);

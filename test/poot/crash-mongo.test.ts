@@ -1,4 +1,4 @@
-// Two processes prove over one MongoDB, for the same nodes; one after the other is killed at random moments.
+// Two processes prove for the same nodes over one MongoDB; each in turn is killed at a random moment.
 // CRASH_KILLS: how often, at most 20. SEED: replays the moments of the kills.
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";

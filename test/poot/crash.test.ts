@@ -1,4 +1,4 @@
-// A process that proves is killed at random moments, between verdict and count among them.
+// A process that proves is killed at random moments, some of them between verdict and count.
 // CRASH_KILLS: how often. SEED: replays the moments of the kills.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -29,7 +29,7 @@ test(`over ${kills} kills every proof keeps its one verdict and counts once`, {
   for (let run = 0; run < kills; run++) {
     const child = startChild(new URL("crash-prover.ts", import.meta.url), { args: [dir, "", `r${run}`] });
     await child.line((line) => line.startsWith("verdict"));
-    // The moment of death is what is being varied, not something waited for.
+    // This wait sets the random moment of the kill; the test waits for no condition here.
     await delay(Math.floor(random() * 120));
     await child.kill();
     await using store = await openSqliteStore({ dir });

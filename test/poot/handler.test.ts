@@ -1,4 +1,4 @@
-// PoOTService: one proof, what it is refused for, its replays and rivals (T30), and what is told of it afterwards.
+// PoOTService: a single proof, the reasons to refuse it, its replays and rivals (T30), and later reads of its verdict.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { ProofOutcome } from "../../gen/lucid/node/v1/poot_service_pb.js";
@@ -79,7 +79,7 @@ describe("a proof", () => {
     const nodeId = await anActiveNode(world);
     await prove(world, aProof(world, nodeId, { outputData: new Uint8Array(1) }));
     const second = await prove(world, aProof(world, nodeId));
-    // The first: 0.001 + 25 + 12.5 + 20, invalid.
+    // The first proof scored 0.001 + 25 + 12.5 + 20 and was invalid.
     expect(second.breakdown?.reliability).toBeCloseTo(25 * 0.3 * 0.575, 9);
     expect(second.confidence).toBe(0.1);
   });
@@ -145,7 +145,7 @@ describe("a proof", () => {
     });
     expect(reused.breakdown).toBeUndefined();
     expect(await prove(world, rival)).toEqual({ ...reused, replayed: true });
-    // The nanoseconds of its time make another proof, too.
+    // Another nanosecond in the time makes it another proof, too.
     const closely = { ...aProof(world, nodeId, { nonce }), timestamp: { ...rival.timestamp, nanos: 1 } };
     expect((await world.poot.validatePoOT(closely)).validation).toMatchObject({ errors: ["nonce_reused"] });
     expect(await scoreOf(nodeId)).toMatchObject({ sampleSize: 2, score: held.score });

@@ -1,4 +1,4 @@
-// Proofs to begin with: a test states only what matters to it.
+// Valid proofs to start from: a test states only the fields that matter to it.
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { PoOTValidation } from "../../gen/lucid/node/v1/poot_service_pb.js";
@@ -14,13 +14,13 @@ export interface ProofRequest {
 
 const characters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/** A random nonce of 32 different characters: all the points of randomness, also for its first 16. */
+/** A random nonce of 32 different characters: it gets all points of randomness, and its first 16 do, too. */
 export function aNonce(): string {
   const left = [...characters];
   return Array.from({ length: 32 }, () => left.splice(randomInt(left.length), 1)[0]).join("");
 }
 
-/** 87.5 points on a new node. */
+/** A proof that scores 87.5 points on a new node. */
 export const aProof = (world: World, nodeId: string, tweaks: Partial<ProofRequest> = {}): ProofRequest => ({
   nodeId,
   outputData: new Uint8Array(randomBytes(30_000)),

@@ -1,5 +1,5 @@
-// Proving over a store alone, without the ports around it: what a process that is to be killed does, and what its survivors
-// do afterwards. Each proof follows from its name, so that whoever knows the name can send it again.
+// Proving over a store alone, without the ports around it: for processes that are killed, and for those that check
+// afterwards. Each proof follows from its name, so a process that knows the name can send the proof again.
 
 import { systemClock } from "../../src/clock.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
@@ -60,7 +60,7 @@ export async function createProver(store: Store) {
   };
 }
 
-/** The proof of that name at that time; some are too small to be valid. */
+/** The proof that follows from this name and time (ms). Some proofs are too small to be valid. */
 export function submissionOf(name: string, atMs: number): Submission {
   const number = [...name].reduce((sum, character) => (sum * 31 + character.charCodeAt(0)) % 1_000_003, 7);
   return {

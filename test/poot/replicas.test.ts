@@ -1,4 +1,4 @@
-// Two replicas over one store: who counts, who is stopped in the middle, who dies there.
+// Two replicas over one store: which proofs count, each once, and a replica that is paused or dies in a count.
 import { describe, expect, test } from "vitest";
 import { standingsCollection, validationsCollection } from "../../src/poot/repository.js";
 import type { StandingDocument } from "../../src/poot/standing.js";
@@ -59,7 +59,7 @@ describe("200 at once, half of them on each replica", () => {
   });
 });
 
-/** What a count does after its verdict is stored: standing, uncounted ones, write, node's score, marks. */
+/** The steps of a count after its verdict is stored: standing, uncounted verdicts, write, node's score, marks. */
 const steps = [1, 2, 3, 4, 5];
 
 describe("a replica that counts", () => {
@@ -84,7 +84,7 @@ describe("a replica that counts", () => {
     await paused.promise;
     one.beforeStore(undefined);
     for (let at = 0; at < 5; at++) await prove(two, aProof(two, nodeId));
-    // More than one chunk of a count, so that what the paused one has in hand is far behind.
+    // More verdicts than one chunk of a count, so the verdicts that the paused replica has read are far behind.
     const many = Array.from({ length: 300 }, () => aProof(two, nodeId, { outputData: new Uint8Array(30_000) }));
     await two.poot.batchValidatePoOT({ validations: many.slice(0, 30).map((one) => one) });
     await two.poot.batchValidatePoOT({

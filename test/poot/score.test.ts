@@ -1,4 +1,4 @@
-// The formula by its numbers, and what must hold of it whatever comes.
+// The formula of the score: known numbers, and properties that hold for any input.
 import { describe, expect, test } from "vitest";
 import {
   type Counted,
@@ -13,7 +13,7 @@ import {
 import { randomFrom } from "../support/world/random.js";
 
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
-/** 16 different characters: 4 bits, the full 20 points. */
+/** 16 different characters have 4 bits of entropy: the full 20 points. */
 const sixteen = "0123456789abcdef";
 const hex = "9f86d081884c7d659a2feaa0c55ad015";
 const base64url = "kX3v_Zq-81LmNwT0aYcR7g";
@@ -50,7 +50,7 @@ describe("golden vectors", () => {
     expect(scored.breakdown.randomness).toBeCloseTo(randomness, 9);
   });
 
-  // The entropy of the two texts, from their character counts: hex of 32 has 4,3,3,3,3,2,2,2,2,2,2,1,1,1,1 characters.
+  // The entropy of both texts, by their character counts: the hex of 32 has 4,3,3,3,3,2,2,2,2,2,2,1,1,1,1 characters.
   test("random hex and base64url", () => {
     const counts = (text: string) => [...new Set(text)].map((one) => text.split(one).length - 1);
     const bits = (text: string) =>
@@ -76,7 +76,7 @@ test("entropy is that of the counts of characters", () => {
     const length = 1 + Math.floor(random() * 256);
     const alphabet = 1 + Math.floor(random() * 94);
     const text = Array.from({ length }, () => String.fromCharCode(33 + Math.floor(random() * alphabet))).join("");
-    // log2(n) - sum(c log2 c)/n, another way to write the same.
+    // The same entropy in another form: log2(n) - sum(c log2 c)/n.
     const sorted =
       [...text]
         .sort()
@@ -156,7 +156,7 @@ describe("reliability and confidence", () => {
     expect(confidenceOf(80, [])).toBe(0.5);
     expect(confidenceOf(80, [valid(80), valid(80)])).toBe(1);
     expect(confidenceOf(80.01, [valid(80), valid(80)])).toBe(0.1);
-    // Mean 80, standard deviation 10: one away is a third off.
+    // Mean 80, standard deviation 10: one deviation costs a third.
     expect(confidenceOf(90, [valid(70), valid(90)])).toBeCloseTo(2 / 3, 12);
     expect(confidenceOf(95, [valid(70), valid(90)])).toBeCloseTo(0.5, 12);
     expect(confidenceOf(80, [valid(70), valid(90)])).toBe(1);

@@ -1,4 +1,4 @@
-// A node whose key is pinned, and proofs that it signs as the contract says.
+// A node whose key is pinned, and proofs that the node signs as the contract says.
 import { anIdentity, enroll, enrollmentToken } from "../support/clients/enroll.js";
 import type { World } from "../support/world/world.js";
 import { anActiveNode, type ProofRequest, sha256 } from "./proofs.js";
@@ -12,7 +12,7 @@ export async function aSignerFor(world: World): Promise<{ readonly nodeId: strin
   return { nodeId, sign: (message) => identity.sign(message) };
 }
 
-/** By the words of the contract, not by the code under test. */
+/** Written from the words of the contract, not with the code under test. */
 export function signed(request: ProofRequest, sign: Sign) {
   const { nodeId, outputData, timestamp, nonce } = request;
   const time = `${timestamp.seconds}.${String(timestamp.nanos).padStart(9, "0")}`;

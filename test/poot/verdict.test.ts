@@ -1,4 +1,4 @@
-// Rules and verdicts without a store.
+// Rules and verdicts of proofs, without a store.
 import { describe, expect, test } from "vitest";
 import { counted, newStanding, ranked, type StandingDocument, totalsOver } from "../../src/poot/standing.js";
 import {
@@ -133,11 +133,11 @@ describe("a standing", () => {
     }
     expect([standing.hours.length, standing.days.length]).toEqual([49, 32]);
     const over = (hours: number) => totalsOver([standing, standing], hours * 3_600_000, now);
-    // One an hour, and the running hour besides; both standings.
+    // One verdict per hour in both standings; the running hour counts besides the full one.
     expect(over(1)).toMatchObject({ valid: 4, rejected: 4, invalid: 0, score_sum: 4 * 8000 });
     expect(over(1).start).toEqual(new Date("2026-01-01T11:00:00Z"));
     expect(over(48)).toMatchObject({ valid: 98 });
-    // Days: 12:30 is in the 13th hour of the running day.
+    // Beyond 48 hours whole days count: 12:30 is in the 13th hour of the running day.
     expect(over(49).start).toEqual(new Date("2025-12-29T00:00:00Z"));
     expect(over(49)).toMatchObject({ valid: 2 * (3 * 24 + 13) });
     expect(over(720)).toMatchObject({ valid: 2 * (30 * 24 + 13) });
