@@ -1,4 +1,4 @@
-// How the fleet and its pools stand: counted from the nodes, and from their last samples.
+// The state of the fleet and its pools: counted from the nodes, and from their last samples.
 import { describe, expect, test } from "vitest";
 import { poolFigures } from "../../src/pools/figures.js";
 import { aNode, aPool } from "../support/world/builders.js";

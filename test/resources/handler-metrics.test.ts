@@ -1,4 +1,4 @@
-// What nodes used: told by beats, kept over outages and restarts, answered in buckets that a naive computation confirms.
+// Metrics of nodes: beats report them, outages and restarts keep them, and a naive computation confirms their buckets.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -31,7 +31,7 @@ afterAll(() => world[Symbol.asyncDispose]());
 const closeTo = (found: number | undefined, expected: number) =>
   expect(Math.abs((found ?? Number.NaN) - expected)).toBeLessThanOrEqual(Math.abs(expected) * 1e-9 + 1e-9);
 
-/** The same figures, averages up to the order in which floats were added. */
+/** Expects the same figures; averages may differ by the order in which floats were added. */
 function sameFigures(
   found: Pick<ResourceFigures, "min" | "avg" | "max" | "last"> | undefined,
   naive: ReturnType<typeof figuresOf>,
@@ -55,10 +55,10 @@ describe("a week of samples", () => {
   beforeAll(async () => {
     ({ nodeId } = await aNode(world.nodes));
     nowMs = world.clock.now().getTime();
-    // One a minute; where the stand-in for MongoDB takes minutes to write so many, a tenth of them.
+    // One point a minute, or a tenth of them where the stand-in for MongoDB would take minutes to write so many.
     points = aWeek(seed, world.clock.now(), onProductionEngines ? 10 : 1);
     const resources = await createResourceRepository(world.store, 120);
-    // An hour's points one after the other, as they come; hours side by side.
+    // The points of an hour are written one after the other, as beats bring them; the hours are written in parallel.
     const hours = Map.groupBy(points, ({ at }) => Math.floor(at / hour));
     await Promise.all(
       [...hours.values()].map(async (inHour) => {
@@ -351,7 +351,7 @@ describe("samples that wait", () => {
   test("cost the store nothing by themselves, and are written together", async () => {
     await using own = await openClockedWorld();
     const tellers = await Promise.all([aTeller(own), aTeller(own), aTeller(own)]);
-    // What opening their sessions brought with it is done by then.
+    // After this the writes that opened the sessions are done.
     await own.pass(2_000);
     const written: string[] = [];
     own.beforeStore(async (operation) => void written.push(operation));

@@ -1,4 +1,4 @@
-// Nodes that tell what they use.
+// Nodes that report what they use.
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Point } from "../../src/resources/samples/sample.js";
 import { connectNode, type NodeStream } from "../support/clients/node-stream.js";
@@ -26,7 +26,7 @@ export const metricsOf = ({ cpu = 10, memory = 20, disk = 30, rx = 0n, tx = 0n }
   networkTxBytes: tx,
 });
 
-/** In a clocked world a sample has been written when that much time went by. */
+/** Milliseconds of a clocked world after which a sample has been written. */
 export const flushedMs = 6_000;
 
 export interface Teller {
@@ -41,7 +41,7 @@ export async function aTeller(world: World, nodeId?: string): Promise<Teller> {
   return { nodeId: id, stream, tell: (told) => stream.beat(undefined, metricsOf(told)) };
 }
 
-/** Tells each of these, so far apart that each is kept, and waits until they are written. */
+/** Reports each of these samples, far enough apart that each is kept, and waits until they are written. */
 export async function tellAll(world: ClockedWorld, teller: Teller, all: readonly Told[]): Promise<void> {
   for (const told of all) {
     await teller.tell(told);
@@ -55,7 +55,7 @@ export const untilCount = (world: World, nodeId: string, count: number) =>
 export const timeOf = (at: Parameters<typeof timestampDate>[0] | undefined): number =>
   at === undefined ? Number.NaN : timestampDate(at).getTime();
 
-/** One each so many minutes up to then, oldest first, some left out and some without rates. */
+/** A week of points up to `end`, one every `everyMinutes`, oldest first; some are left out, some have no rates. */
 export function aWeek(seed: number, end: Date, everyMinutes = 1): Point[] {
   const random = randomFrom(seed);
   const count = (7 * 24 * 60) / everyMinutes;

@@ -1,4 +1,4 @@
-// Alerts of use: raised and cleared by samples, one at a time, over restarts and other replicas.
+// Alerts: samples raise and clear them, one at a time, across restarts and other replicas.
 
 import { describe, expect, test } from "vitest";
 import { AlertSeverity, MetricType, type ResourceAlert } from "../../../gen/lucid/node/v1/node_service_pb.js";
@@ -233,7 +233,7 @@ describe("two replicas", () => {
     expect(await tell(two, moved, 99)).toEqual(["CPU CRITICAL active"]);
     await tell(two, moved, 10);
     expect(await tell(two, moved, 10)).toEqual(["CPU CRITICAL cleared"]);
-    // Thresholds set on one replica hold on the other.
+    // Thresholds that were set on one replica hold on the other.
     await one.nodes.setResourceThresholds({ nodeId, thresholds: { cpuWarnPercent: 5 } });
     await fleet.pass(2_000);
     await tell(two, moved, 10);

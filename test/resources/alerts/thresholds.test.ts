@@ -10,7 +10,7 @@ import {
 
 const pair = { warn: 80, critical: 95 };
 
-/** The severities after each of these values. */
+/** The severity after each of these values; "-" is none. */
 function course(values: readonly number[], began?: Severity): string[] {
   let severity = began;
   return values.map((value, place) => {

@@ -1,4 +1,4 @@
-// Resources set aside: never more than there is, whoever asks at once, and once a key.
+// Allocations: never more than the node has, however many callers ask at once, and one for each idempotency key.
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Node, ResourceAllocation } from "../../../gen/lucid/node/v1/node_service_pb.js";
@@ -85,7 +85,7 @@ describe("an allocation", () => {
     await expectRefusal(ask({ diskBytes: 1n }), "ResourceExhausted 5004");
     await expectRefusal(ask({ networkMbps: 1 }), "ResourceExhausted 5004");
     await ask({ cpuPercent: 10, memoryBytes: 1_000n });
-    // A ceiling lowered below what stands takes nothing away, and lets nothing more in.
+    // A ceiling below what is already allocated takes nothing away, and admits nothing more.
     await world.nodes.updateNode({
       node: { nodeId, configuration: { resourceLimits: { cpuPercent: 20 } } },
       updateMask: { paths: ["configuration"] },
@@ -190,7 +190,7 @@ describe("an idempotency key", () => {
     expect(await standingOn(world, nodeId)).toHaveLength(1);
   });
 
-  // Calls of the store in an allocation: pointer, node, confirmation. After each of them the process may die.
+  // An allocation calls the store for pointer, node and confirmation. The process may die after each of these calls.
   test.each([0, 1, 2])(
     "finishes what an attempt left behind that died after %i writes, without doubling it",
     async (writes) => {
@@ -294,7 +294,7 @@ describe("the deletion of a node", () => {
       await own.nodes.releaseResources({ allocationId }),
     ];
     expect(again.allocation).toEqual(released);
-    // Not by the release, which came later.
+    // The deletion of the node released it, not the later call.
     expect(timeOf(released?.releasedAt)).toBeGreaterThanOrEqual(deletedAt.getTime());
     expect(timeOf(released?.releasedAt)).toBeLessThan(own.clock.now().getTime());
     await own.clock.stall(86_400_000);
@@ -309,7 +309,7 @@ describe("two replicas", () => {
     const { nodeId } = await anActiveNode(fast);
     const request = { nodeId, cpuPercent: 10, idempotencyKey: "key-1" };
     let overtaken = false;
-    // The slow one has written its pointer and is about to write into the node.
+    // The slow replica has written its pointer and is about to write into the node.
     slow.beforeStore(async (operation) => {
       if (operation !== "findOneAndUpdate" || overtaken) return;
       overtaken = true;
@@ -332,7 +332,7 @@ describe("two replicas", () => {
     const nodes = await fast.store.collection<NodeDocument>(nodesCollection);
     const before = await nodes.findOne({ _id: nodeId });
     const pointers = await fast.store.collection<{ _id: string; released_at?: Date }>(resourceAllocationsCollection);
-    // At each write of the release that finds the allocation on its node: whether it is marked by then.
+    // For each write of the release that finds the allocation on its node: whether the pointer is marked as released.
     const markedWhenTaken: boolean[] = [];
     slow.beforeStore(async (operation) => {
       if (operation !== "findOneAndUpdate") return;
@@ -340,7 +340,7 @@ describe("two replicas", () => {
       if (node?.allocations?.length === 1) markedWhenTaken.push(pointer?.released_at !== undefined);
     });
     await slow.nodes.releaseResources({ allocationId });
-    // Marked first, and only then taken off its node.
+    // The release marks the pointer first, and only then takes the allocation off its node.
     expect(markedWhenTaken).toEqual([false, true]);
     await nodes.updateOne({ _id: nodeId }, { $set: { allocations: before?.allocations ?? [] } });
     expect((await slow.nodes.allocateResources(request)).allocation?.releasedAt).toBeDefined();
@@ -359,7 +359,7 @@ describe("two replicas", () => {
 });
 
 describe("an allocation that a late replica writes into its node after it was released", () => {
-  /** One released allocation of 60 % that stands on its node again. */
+  /** A released allocation of 60 % that is on its node again. */
   async function revenant(key: string) {
     const { nodeId } = await anActiveNode(world);
     const request = { nodeId, cpuPercent: 60, idempotencyKey: key };
@@ -395,7 +395,7 @@ describe("an allocation that a late replica writes into its node after it was re
       if (how === "its pointer is gone") await pointers.deleteMany({ _id: allocationId }, { limit: 1 });
       const { allocation } = await world.nodes.allocateResources({ nodeId, cpuPercent: 50 });
       expect(await standingOn(world, nodeId)).toEqual([allocation]);
-      // What is held is held.
+      // The allocation of 50 % keeps its share.
       await expectRefusal(world.nodes.allocateResources({ nodeId, cpuPercent: 60 }), "ResourceExhausted 5004");
     },
   );

@@ -9,7 +9,7 @@ export interface NaiveBucket {
   of(name: Name): { count: number; min: number; avg: number; max: number; last: number } | undefined;
 }
 
-/** Of points in the order of time. */
+/** The points must be in the order of time. */
 export function naiveBuckets(points: readonly Point[], bucketMs: number): NaiveBucket[] {
   const groups = Map.groupBy(points, ({ at }) => at - (at % bucketMs));
   return [...groups].map(([at, inside]) => ({ at, points: inside, of: (name) => figuresOf(inside, name) }));

@@ -1,4 +1,4 @@
-// Buckets of points: what a naive computation over the same points says, whatever the gaps.
+// Buckets of points equal those of a naive computation over the same points, whatever gaps there are.
 import { describe, expect, test } from "vitest";
 import type { Sample } from "../../../src/nodes/sessions/session.js";
 import {
@@ -25,7 +25,7 @@ const aPoint = (at: number, tweaks: Partial<Point> = {}): Point => ({
   ...tweaks,
 });
 
-/** About a minute apart, with stretches of silence and now and then no rates. */
+/** Points about a minute apart, with stretches of silence, and some without rates. */
 function somePoints(seed: number, count: number): Point[] {
   const random = randomFrom(seed);
   let at = start + Math.floor(random() * hourMs);
