@@ -1,4 +1,4 @@
-// Tokens as text: what is accepted, and every way to be refused.
+// Tokens as text: which are accepted, and every reason to refuse one.
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { type Claims, type KeyRings, signToken, verifyToken } from "../../src/access/jwt.js";
@@ -22,7 +22,7 @@ const claims: Claims = {
 const nodeClaims: Claims = { ...claims, role: "worker", nodeId: "node_abc", tokenType: "node_access" };
 
 const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
-/** A token by hand: whatever header and payload, under whatever secret. */
+/** A token made by hand, with any header and payload, signed with any secret. */
 function forge(payload: object, header: object = {}, secret = key("a").secret, algorithm = "sha256"): string {
   const text = `${encode({ alg: "HS256", typ: "JWT", kid: "a", ...header })}.${encode({ ...plain, ...payload })}`;
   return `${text}.${createHmac(algorithm, secret).update(text).digest("base64url")}`;

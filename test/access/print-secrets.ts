@@ -1,4 +1,4 @@
-// Loads the secrets of the directory given and prints one of them.
+// Loads the secrets of the given directory and prints one of them.
 import { loadSecrets } from "../../src/access/secrets.js";
 
 const [dataDir = ""] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-// Keys that nobody set are made once and kept.
+// Keys that the settings do not give are made once and kept.
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

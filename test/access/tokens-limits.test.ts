@@ -1,4 +1,4 @@
-// Whom a call without a token counts against: its subject once its credential is proved, else the address it came from.
+// The limit of a call without a token: it counts for the subject once its credential is proved, else for its address.
 import { Code } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";

@@ -119,7 +119,7 @@ describe("a revoked token", () => {
     const token = await world.token("operator", { jti: "long-lived", expiresAt });
     await world.admin.revokeToken({ jti: "long-lived" });
     world.clock.stepWall(10 * 86_400_000);
-    // Long enough for whatever is over to be swept from the store.
+    // Long enough for the store to sweep everything that has expired.
     await world.pass(70_000, 10_000);
     await expectRefusal(world.as(token).nodes.listNodes({}), unauthenticated);
     await world.restart("stop");
