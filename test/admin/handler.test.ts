@@ -1,4 +1,4 @@
-// AdminService: whom it issues tokens to, and what the service says of itself.
+// AdminService: to whom it issues tokens, and what it says about the service.
 import { describe, expect, test } from "vitest";
 import { HealthStatus, Role, TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -27,7 +27,7 @@ describe("a token's life", () => {
   });
 });
 
-/** Seconds. */
+/** The life of the token in seconds. */
 function lifeOf(token: string): number {
   const { iat, exp } = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString());
   return exp - iat;

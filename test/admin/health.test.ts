@@ -1,4 +1,4 @@
-// Health checks by what they do to others.
+// Health checks and the dependencies that they ask: unread bodies, late answers, names.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { expect, test } from "vitest";

@@ -1,4 +1,4 @@
-// What anybody may read of the service's health: how each check stands, and none of its figures or messages.
+// What anybody may read of the service's health: the status of each check, and none of its figures or messages.
 import { expect, test } from "vitest";
 import type { Health } from "../../src/admin/health.js";
 import { healthReports } from "../../src/admin/reports.js";
@@ -9,7 +9,7 @@ const level = (status: "healthy" | "degraded" | "unhealthy") => ({
   status,
   ...{ message: "mongodb://inside:27017 answers", figures: { total_nodes: 7 } },
 });
-/** Reports of a service whose checks stand so. */
+/** The reports of a service with these checks. */
 const reportsOf = (checks: Readonly<Record<string, ReturnType<typeof level>>>, isReady: boolean) => {
   const health = { status: () => "degraded", isReady: () => isReady, checks: () => new Map(Object.entries(checks)) };
   return healthReports(health as unknown as Health, { service: "nodes", version: "1.2.3" }, createTestClock());
@@ -28,7 +28,7 @@ test("readiness says for each dependency whether it answers, one that is degrade
     checks: {
       database: { status: "ready" },
       redis: { status: "ready" },
-      // It has not been looked at yet.
+      // Not checked yet.
       resource_monitor: { status: "not_ready" },
     },
   });
