@@ -1,5 +1,5 @@
-// Agents of a service that has gone wrong, or of somebody who poses as it: the key signs nothing that it should not, and no
-// flood, sleep or waste of memory comes of what is said.
+// Agents of a service that has gone wrong or is an impostor: the node's key signs nothing that it should not, and no
+// answer makes the agent flood the service, sleep too long or waste memory.
 import { createServer as createHttp2Server, type Http2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
@@ -69,7 +69,7 @@ function startAgent(
   return { said };
 }
 
-/** Tokens that are good for a day. */
+/** Tokens that are valid for a day. */
 const withTokens = (clock: Clock): Credentials =>
   createMemoryCredentials(nodeId, {
     accessToken: "a",
@@ -142,7 +142,7 @@ const beatsAnswered =
     return Array.from({ length: times }, () => ackOf(sequence, nextMs));
   };
 
-/** Times between these, in milliseconds. */
+/** The milliseconds between one time and the next. */
 const gaps = (times: readonly number[]) => times.slice(1).map((time, place) => time - (times[place] ?? 0));
 
 describe("an agent", () => {
@@ -238,7 +238,7 @@ test.each([
 describe("a message of 400 MB", () => {
   const messageBytes = 400 * 1024 * 1024;
 
-  /** Answers each call with the beginning of such a message, as much of it as is taken. */
+  /** A server that answers each call with a message of that size, and sends as much of it as the client takes. */
   async function openFlood() {
     const sent = { bytes: 0 };
     const sessions = new Set<Http2Session>();

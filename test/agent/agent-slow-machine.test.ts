@@ -1,4 +1,4 @@
-// Agents of machines that cannot be read, or not soon: they connect and beat as others do.
+// Agents on machines whose figures cannot be read, or only slowly: they connect and beat as others do.
 import { afterEach, describe, expect, test } from "vitest";
 import { MetricType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { type AgentOptions, runAgent } from "../../src/agent/agent.js";

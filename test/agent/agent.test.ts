@@ -1,4 +1,4 @@
-// The node's side against a real service: enrolled once, back by itself after anything but a refusal.
+// The agent against a real service: it enrols once, and comes back by itself after anything but a refusal.
 import { afterEach, describe, expect, it } from "vitest";
 import { TokenType } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { Connectivity, NodeStatus } from "../../gen/lucid/node/v1/node_service_pb.js";

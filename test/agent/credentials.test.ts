@@ -1,4 +1,4 @@
-// The agent's folder and what others put into it: links, and links of others.
+// The agent's folder, and what other users put into it: links, also links that others own.
 import {
   chmodSync,
   lchownSync,

@@ -1,4 +1,4 @@
-// One passport for all that speaks for a node: what one of them learns of its tokens holds for the others.
+// All parts of an agent share one passport: what one part learns of the node's tokens holds for the others.
 import { createServer as createHttp2Server, type Http2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
@@ -20,11 +20,11 @@ const pairOf = (number: number) => ({
   refreshToken: `refresh-${number}`,
   expiresAt: inADay(),
 });
-/** The same as the service sends it. */
+/** The same pair in the form in which the service sends it. */
 const answerOf = (number: number) => ({ ...pairOf(number), expiresAt: timestampFromDate(inADay()) });
 const tokenOf = ({ requestHeader }: HandlerContext) => requestHeader.get("authorization")?.replace("Bearer ", "") ?? "";
 
-/** A passport of a service that gives a new pair for each refresh token. */
+/** A passport at a service that gives a new pair for each refresh token. */
 function openPassport() {
   const refreshed: string[] = [];
   const transport = createRouterTransport((router) => {
@@ -72,7 +72,7 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-/** A service that takes the first token for a stream and for no proof, and cuts the stream when it is asked for another. */
+/** A service that takes the first token for a stream but for no proof, and cuts the stream on the first refresh. */
 async function openService() {
   const shown = { streams: [] as string[], proofs: [] as string[], refreshes: [] as string[] };
   const cut = Promise.withResolvers<void>();

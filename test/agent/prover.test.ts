@@ -1,4 +1,4 @@
-// The node's proving side against a real service: what it produces is scored once, whatever becomes of the answers.
+// The node's prover against a real service: each output is scored once, even if answers are lost.
 import { createHash } from "node:crypto";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";

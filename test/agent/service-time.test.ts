@@ -1,4 +1,4 @@
-// Nodes whose clocks are off, or are set while they run: proofs and tokens go by the service's time.
+// Nodes whose clocks are off, or are set while they run: the agent uses the service's time for proofs and tokens.
 import { type Timestamp, timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { afterEach, describe, expect, test } from "vitest";
 import { createMemoryCredentials } from "../../src/agent/credentials.js";
@@ -85,7 +85,7 @@ describe("the service's time", () => {
     expect(time.isKnown()).toBe(false);
     time.hear(new Date(Number.NaN), 0);
     expect(time.isKnown()).toBe(false);
-    // The service's time has gone on meanwhile, and a slow line is no reason to wait for ever.
+    // While the time is unknown, a slow answer counts, too. It adds half of the round trip, at most 1 s.
     const told = new Date(clock.now().getTime());
     time.hear(told, 4_000);
     expect(time.isKnown()).toBe(true);
@@ -104,7 +104,7 @@ afterEach(async () => {
   for (const stop of running.splice(0)) await stop();
 });
 
-/** An agent of this machine whose wall clock is that far ahead. */
+/** An agent on a machine whose wall clock is ahead by this time. */
 async function startOff(world: World, offMs: () => number) {
   const { nodeId } = await aNode(world.nodes);
   const [skews, verdicts, problems]: [number[], boolean[], string[]] = [[], [], []];
@@ -200,7 +200,7 @@ describe("a machine that was suspended", () => {
         token: async () => "token",
         now: time.now,
         isTimeKnown: time.isKnown,
-        // The machine is suspended for eight hours while it produces.
+        // The machine is suspended for eight hours while it produces the output.
         produce: async () => {
           if (issued.length === 1) clock.stepWall(8 * hour);
           return new Uint8Array(32);
@@ -244,7 +244,7 @@ describe("a machine that was suspended", () => {
           yield { message: { case: "welcome", value: { serverTime } } };
         } else {
           sequence++;
-          // It goes to sleep between the service's answer and its reading.
+          // The machine sleeps after the service has answered and before the agent reads the answer.
           if (sequence === 2n) clock.stepWall(8 * hour);
           yield { message: { case: "ack", value: { sequence, serverTime } } };
         }
