@@ -1,4 +1,4 @@
-// Addresses as people write them, and where a service that listens on a host is reached.
+// Addresses as people write them, and the address at which a service that listens on a host is reached.
 import { describe, expect, test } from "vitest";
 import { localUrl, serviceUrl, sessionOptions } from "../../src/client/address.js";
 

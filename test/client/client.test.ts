@@ -1,4 +1,4 @@
-// What other services install: tokens kept fresh, deadlines, and repeated calls where repeating is safe.
+// The client that other services install: it keeps tokens fresh, sets deadlines, and repeats calls where this is safe.
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { afterEach, describe, expect, it } from "vitest";
@@ -63,7 +63,7 @@ describe("createLucidClient", () => {
   });
 
   it("waits as the service asks and repeats what is safe to repeat", async () => {
-    // No chance: the service asks for the rest of its window, and spreads nobody.
+    // Randomness is fixed at 0: the service asks to wait for the rest of its window, and adds no spread.
     world = await openWorld({
       settings: { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_PER_MINUTE: "2" },
       random: () => 0,
@@ -98,7 +98,7 @@ describe("createLucidClient", () => {
     await lucid.nodes.listNodes({});
     const answer = lucid.nodes.listNodes({}).catch((error: unknown) => error);
     await expect.poll(() => clock.sleepers).toBe(1);
-    // A fifth more than the minute, of which a little had gone by.
+    // The client waits a fifth longer than the rest of the minute, of which a little has passed.
     await clock.advance(70_000);
     expect(clock.sleepers).toBe(1);
     await clock.advance(3_000);

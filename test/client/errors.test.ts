@@ -1,4 +1,4 @@
-// Which errors are worth another try, and why.
+// Which errors the client retries, and why.
 import { Code, ConnectError } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { type RetryReason, retryReason } from "../../src/client/errors.js";

@@ -1,4 +1,4 @@
-// How long callers wait before they come again.
+// How long callers wait before they try again.
 import { expect, test } from "vitest";
 import { pauseMs } from "../../src/client/pause.js";
 

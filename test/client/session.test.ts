@@ -1,4 +1,4 @@
-// Connections that a service takes leave of: no word of theirs ends the process.
+// Connections that the service closes with GOAWAY: none of their errors ends the process.
 import { once } from "node:events";
 import { createServer, type ServerHttp2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -41,7 +41,7 @@ async function openServer() {
   };
 }
 
-/** A call that is over; answers its connection, which is idle now. */
+/** Makes a call, waits for its end, and returns its connection, which is idle then. */
 async function call(session: Http2SessionManager) {
   const stream = await session.request("POST", "/", {}, {});
   const connection = stream.session;
@@ -61,7 +61,7 @@ describe("a connection that the service takes leave of while it is idle", () => 
     const session = createSession(server.baseUrl);
     const connection = await call(session);
     if (connection === undefined) throw new Error("no connection");
-    // An event that is awaited is listened for by its errors, too: that would mend what is tried here.
+    // Not `events.once`: it listens for errors, too, and so would hide the fault that this test looks for.
     const gone = new Promise<void>((resolve) => void connection.once("close", () => resolve()));
     const done = Promise.withResolvers<void>();
     connection.once("goaway", () => {

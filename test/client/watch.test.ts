@@ -1,4 +1,4 @@
-// A watch that outlives what it is held by.
+// A watch that goes on when the connection and the server that serve it end.
 import { Code, ConnectError, createClient, createRouterTransport } from "@connectrpc/connect";
 import { afterEach, expect, test } from "vitest";
 import { NodeService, type WatchNodesResponse } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -44,7 +44,7 @@ test("left in the middle leaves nothing behind on the server", async () => {
   await using world = await openWorld();
   const lucid = createLucidClient({ baseUrl: world.baseUrl, accessToken: await world.token("operator") });
   ends.push(lucid);
-  // More than one subject may hold at once.
+  // More watches than one subject may hold at once.
   for (let turn = 0; turn < 60; turn++) for await (const _ of watchNodes(lucid.nodes)) break;
 });
 
