@@ -1,4 +1,4 @@
-// What a request means: the same for any way of writing it, another for any other request.
+// The meaning of a request: equal for every encoding of the same request, different for any other request.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { CreateNodeRequestSchema } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -34,7 +34,7 @@ describe("the meaning of a request", () => {
     expect(new Set(meanings).size).toBe(meanings.length);
     const pool = (maxNodes?: number) =>
       meaningOf(CreatePoolRequestSchema, create(CreatePoolRequestSchema, maxNodes === undefined ? {} : { maxNodes }));
-    // Defaults are not resolved: asking for the default is another wish than asking for none.
+    // Defaults are not filled in: a request for the default value differs from a request without a value.
     expect(pool(100)).not.toBe(pool());
     expect(pool(0)).not.toBe(pool());
   });

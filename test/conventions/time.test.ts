@@ -34,7 +34,7 @@ describe("a time that Timestamp does not allow", () => {
     const { nodeId } = await aNode(world.nodes);
     const first = { seconds: -62_135_596_800n };
     expect((await world.nodes.listNodeEvents({ nodeId, since: first })).events).toHaveLength(1);
-    // The server that stands in for MongoDB does not know the last second (docs/decisions/0004).
+    // The stand-in for MongoDB does not support the last second (docs/decisions/0004).
     if (onProductionEngines) return;
     const last = { seconds: 253_402_300_799n, nanos: 999_999_999 };
     expect((await world.nodes.listNodeEvents({ nodeId, since: last })).events).toHaveLength(0);
