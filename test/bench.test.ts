@@ -1,5 +1,5 @@
-// The benchmark's rows are those of its documentation, its programs load, and its cheapest one runs. The others run by
-// `npm run bench` alone, and no figure is judged here: figures depend on the machine.
+// The benchmark has the rows of its documentation, its programs load, and the cheapest one runs. The others run in
+// `npm run bench` only. No figure is judged here, because figures depend on the machine.
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

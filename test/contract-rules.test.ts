@@ -1,5 +1,5 @@
-// Who may call what, over a real port, RPC by RPC. The table says what the contract says, not what the code says: an RPC
-// that is missing here fails the walk.
+// Who may call what, over a real port, RPC by RPC. The table follows the contract, not the code. An RPC that is missing
+// here fails the test.
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
@@ -100,7 +100,7 @@ afterAll(async () => {
   await world[Symbol.asyncDispose]();
 });
 
-/** How the call ends; "through" when neither the gate nor the handler objects to who calls. */
+/** How the call ends: "through" if neither the gate nor the handler refuses this caller. */
 async function call(
   service: DescService,
   method: DescMethod,
@@ -108,7 +108,7 @@ async function call(
   nodeId = "",
 ): Promise<Pick<Refusal, "code" | "reason"> | "through"> {
   const transport = createGrpcTransport({ baseUrl: world.baseUrl, sessionManager: manager });
-  // The walk knows methods by description only.
+  // The test knows the methods only by their descriptors, so the client has no types.
   const client = createClient(service, transport) as Client<DescService> as unknown as Loose;
   const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
   const rpc = client[method.localName] ?? (() => undefined);
@@ -122,7 +122,7 @@ async function call(
   }
 }
 
-/** Empty, unless it names a node: then as little as its shape needs. */
+/** An empty request, or the least that is valid if the request names a node. */
 function requestOf(method: DescMethod, nodeId: string): object {
   const asksNode = method.input.fields.some(({ name }) => name === "node_id");
   if (!asksNode || nodeId === "") return {};

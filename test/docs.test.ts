@@ -1,4 +1,4 @@
-// The pages of the project say what is there: files that they name exist, and so do the words of the glossary.
+// The pages of the project match the project: the files that they name exist, and so do the words of the glossary.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { collections } from "../src/collections.js";
@@ -19,7 +19,7 @@ const pages = [
     .map((file) => `docs/${file}`),
 ];
 
-/** Paths in backticks that a page names; those with a star or braces stand for several. */
+/** Paths in backticks on a page. A path with a star or braces means several files. */
 const pathsIn = (text: string): string[] =>
   [...text.matchAll(/`((?:src|test|proto|gen|bench|docs|deploy|\.ci)\/[\w./-]*)`/g)].map(([, path = ""]) => path);
 

@@ -1,5 +1,5 @@
-// The rules of the house: who may import whom, no cycles, environment and clock only where they live, a permission for
-// every RPC, a test for every file, a lock file that installs anywhere.
+// The rules of the house: which room may import which, no cycles, environment and clock in few places, a permission
+// for every RPC, a test for every file, a lock file that installs anywhere.
 import { existsSync, globSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -21,7 +21,7 @@ interface Import {
 
 const source = new Map(files.map((file) => [file, readFileSync(join(root, file), "utf8")]));
 
-/** Imports of our own files; those of types alone vanish when compiled. */
+/** Imports of our own files. Imports of types only vanish when compiled. */
 const imports: Import[] = [...source].flatMap(([from, text]) =>
   [...text.matchAll(/(?:^|\n)(?:import|export)\s+(type\s+)?([^;]*?)\s+from\s+"(\.[^"]+)"/g)].map((match) => {
     const to = relative(root, normalize(join(root, dirname(from), match[3] ?? ""))).replace(/\.js$/, ".ts");
@@ -40,7 +40,7 @@ const wings = [
   ...["resources/samples", "resources/alerts", "resources/allocations"],
   ...["storage/mongo", "storage/sqlite", "coordination/redis", "rpc/body", "rpc/connect"],
 ];
-/** The room that a file is in; a file that stands above the rooms is a room of its own. */
+/** The room of a file. A file directly in src/ is a room of its own. */
 const room = (file: string): string => {
   if (file.startsWith("gen/")) return "gen";
   const inside = file.slice("src/".length);
@@ -63,9 +63,9 @@ const floor = [
   "version.ts",
 ];
 const feature = ["access", "conventions", "gen", "replicas", "rpc", "storage"];
-/** Who may import from where, types included; each room also from itself and from the floor. */
+/** The rooms that each room may import from, types included. Each may also import from itself and from the floor. */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
-  // What serves and what is served upon.
+  // The server, and the rooms that it is built on.
   "server.ts": ["*"],
   "engines.ts": ["*"],
   "collections.ts": ["*"],
@@ -87,7 +87,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   telemetry: [],
   machine: [],
   replicas: ["storage"],
-  // Features: those further down know nothing of those further up.
+  // Features: a feature further down knows nothing of the features further up.
   nodes: [...feature, "coordination", "nodes/history", "nodes/sessions", "nodes/silence"],
   "nodes/history": [...feature, "nodes"],
   "nodes/sessions": [...feature, "coordination", "nodes", "nodes/history"],
@@ -105,10 +105,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   agent: ["client", "gen", "machine", "nodes", "poot"],
   cli: ["*"],
 };
-/** What the agent shares with the service: how a challenge and a proof look, for both ends must agree. */
+/** What the agent shares with the service: the forms of a challenge and a proof, on which both ends must agree. */
 const agentMayImport = ["src/nodes/challenge-form.ts", "src/poot/verdict.ts"];
 
-/** Files whose first comment says "Pure.": they decide, and import types and each other only. */
+/** Files whose first comment says "Pure.": they make decisions, and import only types and each other. */
 const pure = new Set(
   [...source].filter(([, text]) => /\bPure\.(?:\s|$)/.test(/^(\/\/.*\n)+/.exec(text)?.[0] ?? "")).map(([file]) => file),
 );
@@ -121,7 +121,7 @@ const isTestOf = (test: string, file: string): boolean => {
   const name = `test/${file.slice("src/".length, -".ts".length)}`;
   return test === `${name}.test.ts` || test.startsWith(`${name}-`);
 };
-/** Of the files that no test bears the name of, and none imports: the test that fails when they break. */
+/** For files that no test imports or is named after: the test that fails when they break. */
 const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/admin/handler.test.ts": ["admin/admin"],
   "test/admin/health.test.ts": ["outbound"],
@@ -190,7 +190,7 @@ const ofMany = [
   ...["test/storage/indexes.test.ts", "test/storage/plans.test.ts"],
 ];
 
-/** Functions that hold more than one idea still, and their lines. A number here may only become smaller. */
+/** Functions that still hold more than one idea, with their lines. A number here may only become smaller. */
 const longest: Readonly<Record<string, number>> = {
   "src/access/tokens.ts createTokens": 208,
   "src/admin/health.ts createHealth": 149,
@@ -224,7 +224,7 @@ const longest: Readonly<Record<string, number>> = {
   "src/telemetry/sink.ts createSink": 121,
 };
 
-/** The functions that a file declares outside all others, by the one format that all files have. */
+/** The outermost functions of a file, found by the formatting that all files share. */
 const functionsOf = (text: string): { name: string; lines: number }[] => {
   const found: { name: string; lines: number }[] = [];
   const lines = text.split("\n");
@@ -275,7 +275,7 @@ describe("the house", () => {
     const wrong = imports.filter(({ from, to, typeOnly }) => pure.has(from) && !typeOnly && !pure.has(to));
     expect(wrong.map(({ from, to }) => `${from} -> ${to}`)).toEqual([]);
     expect(pure.size).toBeGreaterThan(20);
-    // Of packages: what computes, and touches nothing.
+    // Pure files may import packages that only compute and touch nothing outside.
     const computing = /^(node:(net|crypto|util)|valibot|@noble\/hashes\/.*)$/;
     const foreign = [...pure].flatMap((file) =>
       [...(source.get(file) ?? "").matchAll(/import (?!type )[^;]*? from "([^."][^"]*)"/g)]
@@ -292,7 +292,7 @@ describe("the house", () => {
   });
 
   it("no transport's words reach the gate, the errors or the observer", () => {
-    // A second transport would otherwise grow a second gate. The numbers of gRPC's codes are everybody's.
+    // Otherwise a second transport would need a second gate. Everybody may use the numbers of gRPC's codes.
     const judges = ["call", "gate", "errors", "observe", "policies", "validate"].map((name) => `src/rpc/${name}.ts`);
     const ofConnect = /import (?!type \{ Code \} |\{ Code \} )[^;]*"@connectrpc\/[^"]+"|\/connect\//;
     expect(judges.filter((file) => ofConnect.test(source.get(file) ?? "/connect/"))).toEqual([]);
@@ -323,7 +323,7 @@ describe("the house", () => {
 
   it("reads the clock in one file, and stopwatches where only figures come of it", () => {
     const clock = /\bDate\.now\(|new Date\(\)|performance\.now\(|\bset(Timeout|Interval)\(|\bAbortSignal\.timeout\(/;
-    // Commands and sockets live at the edge: their times and limits are the machine's own.
+    // Commands and sockets are at the edge: they use the machine's own times and limits.
     const edge =
       /^src\/(clock|cli\/.*|storage\/(observed|sqlite\/.*)|telemetry\/(log|sink)|port\/(answers|listener|connections|keepalive|sniff|tls)|rpc\/body\/reader)(\.ts)?$/;
     const wrong = [...source].filter(([file, text]) => !edge.test(file.replace(/\.ts$/, "")) && clock.test(text));
@@ -387,7 +387,7 @@ describe("the house", () => {
         .filter(({ lines }) => lines > 100)
         .map(({ name, lines }): [string, number] => [`${file} ${name}`, lines]),
     );
-    // Exactly: a function that has become shorter may not grow back.
+    // Exactly these numbers: a function that has become shorter may not grow again.
     expect(Object.fromEntries(long)).toEqual(longest);
   });
 
@@ -427,7 +427,7 @@ describe("the house", () => {
   });
 
   it("leaves out of the quick loop only files that exist", () => {
-    // A file that has moved would come back into the loop unseen, and make it slow.
+    // A file that has moved would return to the loop unnoticed, and make it slow.
     expect(notQuick.filter((pattern) => globSync(pattern, { cwd: root }).length === 0)).toEqual([]);
   });
 

@@ -1,4 +1,4 @@
-// `present` leaves out what is undefined, and nothing else.
+// `present` leaves out undefined values, and nothing else.
 import { expect, expectTypeOf, test } from "vitest";
 import { present } from "../src/present.js";
 

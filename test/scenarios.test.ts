@@ -1,4 +1,4 @@
-// The table of scenarios in test/README.md and the tests that bear their numbers say the same, and the page names no file
+// The table of scenarios in test/README.md and the numbers that tests bear agree, and the page names no file
 // that does not exist.
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -40,7 +40,7 @@ describe("the scenarios", () => {
     expect(numbers).toEqual([...new Set(numbers)].sort((a, b) => a - b));
     expect(rows.filter(([, , , where]) => !/`/.test(where ?? "")).map(([, number]) => number)).toEqual([]);
     const missing = Array.from({ length: 34 }, (_, place) => place + 1).filter((number) => !numbers.includes(number));
-    // Of payouts, which are not there yet.
+    // These two are about payouts, which do not exist yet.
     expect(missing).toEqual([28, 29]);
   });
 });

@@ -1,4 +1,4 @@
-// Writes one version after another of a small file, without an end; says on standard output which one is on disk.
+// Writes version after version of a small file, by default without end, and prints each version that is on disk.
 // Argument: the file.
 import { writeSync } from "node:fs";
 import { writeStateFile } from "../src/state-file.js";

@@ -1,4 +1,4 @@
-// Small files that the process lives by are whole at any moment, also after a kill, and on disk when the write returns.
+// The small state files of a process are whole at any moment, also after a kill, and on disk when the write returns.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";

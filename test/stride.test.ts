@@ -1,8 +1,8 @@
-// How many are written at once, write after write.
+// The adaptive batch size, write after write.
 import { expect, test } from "vitest";
 import { createStride } from "../src/stride.js";
 
-/** The sizes before each write and after the last; "x" is a write that fails, "o" one that works. */
+/** The size before each write and after the last. "x" is a write that fails, "o" a write that succeeds. */
 async function sizes(max: number, min: number, writes: string): Promise<number[]> {
   const stride = createStride(max, min);
   const found = [stride.size()];

@@ -1,4 +1,4 @@
-// How a loop goes on through an outage and ends by a mistake, and how long-lived work ends together.
+// A loop goes on through an outage and ends at a programming mistake, and tasks that run together end together.
 import { describe, expect, test } from "vitest";
 import { CoordinationUnavailableError } from "../src/coordination/coordination.js";
 import { nodeNotFound, unavailable } from "../src/failure.js";
@@ -9,7 +9,7 @@ import { until, within } from "./support/world/until.js";
 
 const everyMs = 1_000;
 
-/** A loop whose turns end as `outcomes` says, in order, and like the last of them from then on. */
+/** A loop whose turns end with `outcomes` in order. Later turns repeat the last outcome. */
 function aLoop(outcomes: readonly (Next | Error)[], last?: () => Promise<void>) {
   const clock = createTestClock();
   const control = new AbortController();
@@ -31,7 +31,7 @@ function aLoop(outcomes: readonly (Next | Error)[], last?: () => Promise<void>) 
   ended.catch(() => undefined);
   return {
     ...{ clock, told, turnsAtMs, ended, wake: loop.wake },
-    /** Lets so many more waits pass. */
+    /** Lets the time of this many more waits pass. */
     pass: (waits: number) => clock.advance(waits * everyMs),
     stop: async () => {
       control.abort();
@@ -165,7 +165,7 @@ describe("tasks that run together", () => {
     const mistake = new TypeError("a mistake");
     const failing = Promise.withResolvers<void>();
     const tasks = runTasks({
-      // What fails because the others end is not why they end.
+      // This task fails because the others end, so its error is not the reason for the end.
       follower: async (signal) => {
         await untilAborted(signal);
         throw new Error("cut off");

@@ -1,5 +1,5 @@
-// All long-lived work of a running service: none of it takes a mistake of this program for weather, and each piece tells of
-// an outage once when it begins and once when it is over.
+// All long-lived tasks of a running service: no task takes a mistake in this program for an outage, and each task logs
+// an outage once when it begins and once when it ends.
 import { afterEach, describe, expect, test } from "vitest";
 import type { Coordination } from "../src/coordination/coordination.js";
 import { StoreUnavailableError } from "../src/storage/collection.js";
@@ -13,13 +13,13 @@ import { type BeforeStore, openClockedFleet, openWorld, type World } from "./sup
 
 type Call = Parameters<BeforeStore>;
 
-/** A page of the collection by that index. */
+/** Matches a read of a page of this collection by this index. */
 const pageOf =
   (name: string, index: string) =>
   ([operation, given, collection]: Call): boolean =>
     operation === "page" && collection === name && (given[1] as { index?: string }).index === index;
 
-/** An update of this replica's record that writes that field. */
+/** Matches an update of the replica's record that writes this field. */
 const recordOf =
   (operator: "$set" | "$inc", field: string) =>
   ([operation, given, collection]: Call): boolean =>
@@ -27,7 +27,7 @@ const recordOf =
     collection === "replicas" &&
     field in ((given[1] as Record<string, object>)[operator] ?? {});
 
-/** By task that asks the store again and again: a call that no other task makes while nothing else happens. */
+/** For each task that keeps asking the store: a call that no other task makes while nothing else happens. */
 const callOf: Readonly<Record<string, (call: Call) => boolean>> = {
   lease: ([operation, , collection]) => operation === "findOne" && collection === "leases",
   roster: recordOf("$inc", "turns"),
@@ -37,7 +37,7 @@ const callOf: Readonly<Record<string, (call: Call) => boolean>> = {
   disruption: pageOf("node_pools", "idx_disrupted_since"),
   strays: pageOf("nodes", "idx_pool_slot"),
   log: pageOf("nodes", "idx_unlogged_since"),
-  // The log looks for its newest entry, the feed for what comes behind a place.
+  // The log reads its newest entry; only the feed reads entries after a place.
   feed: (call) => pageOf("node_log", "_id_")(call) && "_id" in (call[1][0] as object),
   counting: pageOf("poot_validations", "idx_uncounted"),
   tokens: pageOf("tokens", "idx_kind_at"),
@@ -67,7 +67,7 @@ async function aReplica(settings: Readonly<Record<string, string>> = {}) {
   return { world, lines, pass: fleet.pass, clock: fleet.clock };
 }
 
-/** What is left of a node that was deleted: alerts of it are looked for with the next flush of samples. */
+/** Deletes a node that leaves traces: the next flush of samples looks for its alerts. */
 async function leaveTraces({ nodes }: World): Promise<void> {
   const { nodeId } = await aNode(nodes);
   await nodes.deleteNode({ nodeId });
@@ -101,7 +101,7 @@ describe("a mistake of this program", () => {
     expect(world.server.tasks.running()).toEqual([]);
   });
 
-  /** Engines whose store or coordination a test has changed before the service opens them. */
+  /** Engines whose store or coordination the test changes before the service uses them. */
   const changed = (
     engines: Engines,
     change: (given: Awaited<ReturnType<Engines["open"]>>) => typeof given,
@@ -148,7 +148,7 @@ describe("a mistake of this program", () => {
   });
 });
 
-/** What each task says of an outage when it begins and when it is over. */
+/** What each task logs when an outage begins and when it ends. */
 const wordsOf: Readonly<Record<keyof typeof callOf, readonly [began: string, ended: string]>> = {
   lease: ["The leader's lease cannot be taken or renewed now", "The leader's lease can be taken or renewed again"],
   roster: ["This replica cannot write its sign of life", "This replica writes its sign of life again"],
@@ -181,7 +181,7 @@ const wordsOf: Readonly<Record<keyof typeof callOf, readonly [began: string, end
 test("an outage of the store is told once by each task when it begins, and once when it is over", async () => {
   const { world, lines, pass } = await aReplica({ RESOURCE_CLEANUP_INTERVAL: "1" });
   const timesTold = (words: string) => lines.filter((line) => line.split("\n")[0]?.includes(`: ${words}`)).length;
-  /** Tasks that have told it another number of times, each with that number. */
+  /** The tasks that did not log it exactly `times` times, each with its own count. */
   const notTold = (place: 0 | 1, times: number) =>
     Object.entries(wordsOf).flatMap(([name, words]) => {
       const told = timesTold(words[place]);
@@ -190,7 +190,7 @@ test("an outage of the store is told once by each task when it begins, and once 
   await pass(roundMs);
   await leaveTraces(world);
   world.storeAway(true);
-  // Longer than the lease lasts: this replica leads no more when the store comes back.
+  // Longer than the lease: this replica no longer leads when the store comes back.
   await pass(roundMs);
   expect([notTold(0, 1), notTold(1, 0)]).toEqual([[], []]);
   world.storeAway(false);

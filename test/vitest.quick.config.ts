@@ -1,4 +1,4 @@
-// The loop between two changes, for `make quick`: the embedded engine, and files that need no build and no other program.
+// For `make quick`, between two changes: the embedded engine, and files that need no build and no other program.
 import { defineConfig } from "vitest/config";
 import { quick, root } from "./vitest.config.js";
 
