@@ -5,7 +5,7 @@ export default class Summary implements Reporter {
   onTestRunEnd(modules: readonly TestModule[]): void {
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     const count = (state: string) => tests.filter((test) => test.result().state === state).length;
-    // A file that could not be read has no tests to fail: it counts as one.
+    // A file that could not be read has no tests that could fail: the file counts as one failure.
     const broken = modules.filter((module) => module.state() === "failed" && module.errors().length > 0).length;
     const again = tests.filter((test) => (test.diagnostic()?.retryCount ?? 0) > 0);
     for (const { fullName, project } of again) process.stdout.write(`tried twice (${project.name}): ${fullName}\n`);

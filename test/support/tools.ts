@@ -1,5 +1,5 @@
-// Programs of other makers that tests drive. One that is missing is named in capitals and its tests are left out; in CI
-// that is a failure.
+// Programs of other makers that tests drive. Without a program its tests are left out, and a line in capitals names it;
+// in CI that is a failure.
 import { accessSync, constants } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -9,7 +9,7 @@ const root = new URL("../..", import.meta.url).pathname;
 export const toolsDirectory =
   process.env.LUCID_TOOLS ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "lucid-tools");
 
-/** What pip brings stands in its environment only: another one would lack the clients. */
+/** Programs from pip are taken from our environment only: any other Python would lack the clients. */
 const pythonIn = join(toolsDirectory, "python", "bin");
 const programsIn = [
   join(root, "node_modules", ".bin"),

@@ -1,4 +1,4 @@
-// A flood against a port, from a process of its own so that it does not use up the time of the one that is measured:
+// Floods a port, from a process of its own so that the flood takes no CPU time from the process that is measured:
 // node flooder.ts '{"kind": "resets", "port": 1, ...}'. Ends by itself.
 import { connect, type Socket } from "node:net";
 import { gzipSync } from "node:zlib";
@@ -9,23 +9,23 @@ export interface Flood {
   readonly port: number;
   readonly path: string;
   readonly connections: number;
-  /** Streams, calls or pieces of each connection. */
+  /** How many streams, calls or pieces each connection sends. */
   readonly each: number;
   /** Whether resets wait until the server has answered. */
   readonly late?: boolean;
   /** How often connections of resets are dialled again. */
   readonly rounds?: number;
-  /** What is sent, by its content type; gzip is by an envelope's flag. */
+  /** What is sent, with its content type. Gzip is announced by the envelope's flag. */
   readonly body?: {
     readonly type: string;
     readonly token?: string;
     readonly gzip?: boolean;
-    /** What stands before the repeated bytes. */
+    /** Sent before the repeated bytes. */
     readonly prefix?: string;
     readonly base64: string;
     readonly repeat: number;
   };
-  /** It ends after this long at the latest. */
+  /** The flood ends after this long at the latest. */
   readonly limitMs: number;
 }
 
@@ -34,7 +34,7 @@ const end = performance.now() + flood.limitMs;
 const going = () => performance.now() < end;
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const opened: Socket[] = [];
-/** Resolves however it ends. */
+/** Resolves when the socket closes, for whatever reason. */
 const closing = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
 
 const kinds: Readonly<Record<Flood["kind"], (index: number) => Promise<void>>> = {
@@ -49,11 +49,11 @@ const kinds: Readonly<Record<Flood["kind"], (index: number) => Promise<void>>> =
     }
     const all = Buffer.concat(frames);
     for (let round = 0; round < (flood.rounds ?? 1) && going(); round++) {
-      // The server may close it before it stands.
+      // The server may close the connection before it is set up.
       const client = await rawHttp2(flood.port).catch(() => undefined);
       if (!client) continue;
       opened.push(client.socket);
-      // Once the server speaks HTTP/2 with it, or before.
+      // Late resets wait until the server speaks HTTP/2; the others do not wait.
       while (flood.late && client.seen.size === 0 && !client.closed()) await turn();
       client.socket.write(all);
       await Promise.race([closing(client.socket), new Promise((resolve) => setTimeout(resolve, 1_000))]);
@@ -120,7 +120,7 @@ function headersOf(): Record<string, string> {
   };
 }
 
-/** The envelope that is sent: so many times the given bytes. */
+/** The envelope that is sent: the given bytes, repeated. */
 function bodyBytes(): Buffer {
   const { base64 = "", repeat = 1, gzip = false } = flood.body ?? {};
   const unit = Buffer.from(base64, "base64");

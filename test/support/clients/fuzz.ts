@@ -1,5 +1,5 @@
-// Requests that no client should send, made from the descriptors by chance that replays: whole messages hurt in one way or
-// another, in each format and encoding. Pure but for compression.
+// Requests that no client should send: whole messages made from the descriptors, then damaged in one way or another, in
+// each format and encoding. A seed replays the run. Pure but for compression.
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { create, type DescMethod, toBinary } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
@@ -14,7 +14,7 @@ export interface Attempt {
   readonly method: DescMethod;
   readonly protocol: "grpc" | "grpc-web" | "connect" | "get";
   readonly json: boolean;
-  /** As it goes on the wire, before any envelope. */
+  /** The bytes for the wire, before any envelope. */
   readonly message: Buffer;
   readonly encoding: "gzip" | "br" | undefined;
   /** Whether the envelope or header says that the message is compressed. */

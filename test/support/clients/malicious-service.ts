@@ -1,4 +1,4 @@
-// A server that poses as the service and does what a test says: it speaks the contract, and means no good.
+// A server that poses as the service: it speaks the contract, and does the harm that a test tells it to do.
 import { createServer as createHttp2Server, type Http2Session } from "node:http2";
 import type { AddressInfo } from "node:net";
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -20,9 +20,9 @@ export interface MaliciousService extends AsyncDisposable {
   readonly streamsAtMs: number[];
   /** When each beat came. */
   readonly beatsAtMs: number[];
-  /** Signatures that were given to it. */
+  /** Signatures that agents gave to it. */
   readonly signatures: Uint8Array[];
-  /** Clients of it, as an agent has them. */
+  /** Clients that call this server, as an agent has them. */
   readonly clients: ReturnType<typeof clientsOf>;
 }
 

@@ -1,4 +1,4 @@
-// Messages made from descriptors: full ones, as large as the contract allows, and ones with too much of something.
+// Messages made from descriptors: full ones, as large as the contract allows, and some with too much of something.
 import { create, type DescField, type DescMessage, type Message, toBinary, toJson } from "@bufbuild/protobuf";
 import { reflect } from "@bufbuild/protobuf/reflect";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";

@@ -1,4 +1,4 @@
-// A node at the other end of a heartbeat stream, that does what the test says, when it says so.
+// A node at the other end of a heartbeat stream. It does what the test says, when the test says so.
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, ConnectError } from "@connectrpc/connect";
@@ -25,25 +25,25 @@ type Case = Received["case"];
 type ValueOf<Name extends Case> = Extract<Received, { case: Name }>["value"];
 
 export interface NodeStream {
-  /** All that has come. */
+  /** All messages that the node has received. */
   readonly received: readonly Received[];
-  /** Undefined while it is open; then how it ended. */
+  /** Undefined while the stream is open; then how it ended. */
   readonly end: { readonly error: ConnectError | undefined } | undefined;
   send(message: Sent): void;
   /** Says Hello and waits for Welcome. */
   hello(tweaks?: Hello): Promise<Welcome>;
-  /** Beats and waits for that beat's Ack; the next sequence if none is named. */
+  /** Beats and waits for that beat's Ack. Without a sequence it takes the next one. */
   beat(sequence?: bigint, metrics?: Metrics): Promise<Ack>;
   result(commandId: string, status: CommandStatus, error?: string): void;
   /** Says Leave and waits for the end. */
   leave(reason?: string): Promise<ConnectError | undefined>;
-  /** The next message of that kind that was not taken before. */
+  /** The next message of that kind, past those that were taken before. */
   next<Name extends Case>(name: Name, limitMs?: number): Promise<ValueOf<Name>>;
   /** Ends its own half only. */
   halfClose(): void;
-  /** Takes itself away with a word to the transport. */
+  /** Cancels the call, and the transport tells the server. */
   cancel(): void;
-  /** Waits for the end; undefined when it was OK. */
+  /** Waits for the end; undefined when the stream ended with OK. */
   ended(limitMs?: number): Promise<ConnectError | undefined>;
 }
 
@@ -119,7 +119,7 @@ export function openNodeStream(
   };
 }
 
-/** A stream of that node that has been welcomed, over the world's connection or one of its own. */
+/** A stream on which that node has been welcomed, over the world's connection or a connection of its own. */
 export async function connectNode(
   world: World,
   nodeId: string,

@@ -1,4 +1,4 @@
-// HTTP/2 by the frame, for what no client library would send: tiny DATA frames, resets at once, streams left half open.
+// HTTP/2 frame by frame, for what no client library sends: tiny DATA frames, resets at once, streams left half open.
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 
@@ -11,9 +11,9 @@ export interface RawHttp2 extends Disposable {
   /** Opens a stream; answers its number. */
   open(headers: Readonly<Record<string, string>>, end?: boolean): number;
   reset(stream: number): void;
-  /** Answered once the server has read all that was sent before; the answers count as frames of type 6. */
+  /** The server answers once it has read all that was sent before; its answers count as frames of type 6. */
   ping(): void;
-  /** Sends the bytes in DATA frames of this size, as flow control lets them through, until they are out or the server ends. */
+  /** Sends the bytes in DATA frames of this size, as flow control allows, until all are sent or the server ends. */
   data(stream: number, bytes: Uint8Array, pieceBytes: number, end?: boolean): Promise<void>;
   /** Frames so far, by type. */
   readonly seen: ReadonlyMap<number, number>;

@@ -1,5 +1,5 @@
-// The embedded store with a counter in each statement: how many rows of its table, or of an index, it looks at, those that
-// its conditions then refuse among them.
+// The embedded store with a counter in each statement: how many rows of its table, or of an index, the statement looks
+// at. Rows that its conditions then refuse are counted, too.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../../src/storage/collection.js";
@@ -9,7 +9,7 @@ import { createStatements, type Database, openDatabase, type Statements } from "
 import { createIndex, createTable } from "../../../src/storage/sqlite/query.js";
 
 export interface CountingStore extends Store {
-  /** Since it was opened. */
+  /** Rows looked at since the store was opened. */
   visited(): number;
 }
 
@@ -17,8 +17,8 @@ export function openCountingStore(dir: string): CountingStore {
   mkdirSync(dir, { recursive: true });
   const database = openDatabase(dir);
   let rows = 0;
-  // Changes with each call, as far as SQLite knows: so it is asked for each row, before any condition that the index does
-  // not answer by itself.
+  // SQLite believes that the result changes with each call. So it calls the function for each row, before any condition
+  // that the index does not answer by itself.
   database.function("visited", { deterministic: false }, () => {
     rows++;
     return 1;

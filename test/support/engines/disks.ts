@@ -1,4 +1,4 @@
-// Disks of a test's own, which can be filled and made read-only: file systems in memory, which only root may mount.
+// Disks that a test can fill and make read-only: file systems in memory, which only root may mount.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -36,7 +36,7 @@ export function mountDisk(directory: string, megabytes: number): Disk {
   };
 }
 
-/** Whether this process may mount; says in capitals what is left out where it may not. */
+/** Whether this process may mount. If not, it says in capitals which tests are left out. */
 export function canMount(what: string): boolean {
   const directory = mkdtempSync(join(tmpdir(), "lucid-mount-"));
   try {

@@ -1,4 +1,4 @@
-// What a world stands on: the embedded engines, or MongoDB and Redis when LUCID_TEST_ENGINES=production.
+// The engines under a world: the embedded ones, or MongoDB and Redis when LUCID_TEST_ENGINES=production.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import { ownPrefix, sharedRedis } from "./redis.js";
 export interface Engines {
   /** Opens them on the same data each time. */
   open(): Promise<{ readonly store: Store; readonly coordination: Coordination }>;
-  /** Sleepers of their own on the clock. */
+  /** How many sleepers the engines themselves have on the clock. */
   readonly sleepers: number;
   /** Removes the data. */
   remove(): void;
@@ -36,13 +36,13 @@ export function embeddedEngines(clock: Clock): Engines {
       store: await openSqliteStore({ dir, clock }),
       coordination: createLocalCoordination({ clock }),
     }),
-    // The sweep of what has expired.
+    // The sweep that deletes expired documents.
     sleepers: 1,
     remove: () => rmSync(dir, { recursive: true, force: true }),
   };
 }
 
-/** Under a clock that a test moves, windows and leases follow it: Redis and MongoDB's own clock stay outside then. */
+/** When a test moves the clock, windows and leases follow it. So Redis and MongoDB's own clock are left out then. */
 async function productionEngines(clock: Clock): Promise<Engines> {
   const mongo = await sharedMongo();
   const redis = await sharedRedis();
@@ -51,7 +51,7 @@ async function productionEngines(clock: Clock): Promise<Engines> {
   const moved = clock !== systemClock;
   return {
     open: async () => {
-      // The MongoDB of the tests may be one that is slow; what happens then has tests of its own.
+      // The MongoDB of the tests may be slow. Other tests cover what the service does with a slow one.
       const store = await openMongoStore({ url: mongo.url, database, operationMs: 60_000 });
       return {
         store: moved ? { ...store, now: async () => clock.now() } : store,
@@ -67,7 +67,7 @@ async function productionEngines(clock: Clock): Promise<Engines> {
 
 /**
  * One store and one coordination for several replicas in this process, under a clock that the test moves. The embedded
- * store serves them all, which it could not across processes, and says that it is another.
+ * store serves them all, which it could not do across processes. Both carry the names of the production engines.
  */
 export async function sharedEngines(clock: Clock): Promise<Engines & AsyncDisposable> {
   const inner = embeddedEngines(clock);

@@ -1,5 +1,5 @@
-// A server that speaks just enough of MongoDB's wire protocol to shake hands: for versions and refusals that no server of the
-// tests has.
+// A server that speaks just enough of MongoDB's wire protocol to shake hands. It is for versions and refusals that the
+// real servers of the tests do not have.
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { BSON, type Document } from "mongodb";
@@ -13,7 +13,7 @@ const opQuery = 2004;
 const opMessage = 2013;
 const headerBytes = 16;
 
-/** `answer` is asked for each command; undefined stands for an answer of `ok`. The handshake tells of that wire version. */
+/** `answer` is called for each command; undefined means an answer of `ok`. The handshake names that wire version. */
 export async function startFakeMongod(
   maxWireVersion: number,
   answer: (command: Document) => Document | undefined = () => undefined,

@@ -1,4 +1,4 @@
-// A server that speaks just enough of Redis's protocol to say what it is: for kinds that the tests cannot start.
+// A server that speaks just enough of Redis's protocol to say what it is, for kinds of Redis that tests cannot start.
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 

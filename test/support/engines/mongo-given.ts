@@ -1,4 +1,5 @@
-// The MongoDB that MONGODB_TEST_URL names, for what no stand-in can settle: elections, its planner, builds of minutes.
+// The MongoDB that MONGODB_TEST_URL names, for what no stand-in can prove: elections, MongoDB's planner, index builds
+// that take minutes.
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Db, type Document, MongoClient } from "mongodb";
@@ -11,11 +12,11 @@ export interface GivenMongo extends AsyncDisposable {
   readonly name: string;
   /** Dropped at the end. */
   readonly database: Db;
-  /** Makes the primary step down; resolves when there is one again. */
+  /** Makes the primary step down; resolves when there is a primary again. */
   stepDown(): Promise<void>;
 }
 
-/** Whether there is one; says SKIPPED otherwise. */
+/** Whether MONGODB_TEST_URL names a server; says SKIPPED otherwise. */
 export function isMongoGiven(tests: string): boolean {
   if (url !== undefined) return true;
   process.stderr.write(
@@ -55,7 +56,7 @@ async function stepDown(admin: Db): Promise<void> {
     return isWritablePrimary === true ? String(electionId) : "";
   };
   const before = await electionOf();
-  // It may close its connections before it answers. A set of one elects the same member again.
+  // The primary may close its connections before it answers. A set of one member elects the same member again.
   await admin.command({ replSetStepDown: 1, secondaryCatchUpPeriodSecs: 0, force: true }).catch(() => undefined);
   const isElected = async () => {
     const now = await electionOf().catch(() => "");
@@ -64,7 +65,7 @@ async function stepDown(admin: Db): Promise<void> {
   await until(isElected, "a new primary", 60_000);
 }
 
-/** What a store sees of an election, in a stand-in that holds none. */
+/** Shows the store what it would see of an election, on a stand-in that holds no elections. */
 async function refuseForAWhile(admin: Db): Promise<void> {
   const fail = (mode: string, data: Document = {}) =>
     admin.command({ configureFailPoint: "failCommand", mode, ...data });

@@ -4,7 +4,7 @@ import type { MongoUnderTest } from "./mongo.js";
 
 const queries = new Set(["find", "aggregate", "findAndModify", "update", "delete"]);
 
-/** Keeps the commands that a store sends, of each shape the first that is not in `seen` yet. */
+/** Keeps commands that a store sends: the first of each shape that is not in `seen` yet. */
 export function collectStatements(seen = new Set<string>()) {
   const commands: Document[] = [];
   const onCommand = (command: Document): void => {
@@ -15,7 +15,7 @@ export function collectStatements(seen = new Set<string>()) {
   return { commands, onCommand };
 }
 
-/** Every kind of statement once: values do not make another plan. */
+/** The kind of statement, without its values: other values do not make another plan. */
 function shapeOf(command: Document): string {
   const { filter, query, pipeline, hint, sort, updates, deletes } = command;
   const statement = { filter, query, pipeline, hint, sort, updates, deletes };
@@ -38,7 +38,7 @@ function explainable(command: Document, isSurrogate: boolean): Document[] {
   return inside.map((one) => ({ [kind[0] ?? ""]: collection, [kind[1] ?? ""]: [one] }));
 }
 
-/** The stages of the plan that won, wherever a server puts them. */
+/** The stages of the winning plan, wherever a server puts them. */
 function stagesOf(value: unknown): string[] {
   if (typeof value !== "object" || value === null) return [];
   return Object.entries(value).flatMap(([name, inner]) => {

@@ -19,7 +19,7 @@ export interface MongoOptions {
   readonly testCommands?: boolean;
   /** An acknowledged write is on disk, whatever the write concern. */
   readonly durable?: boolean;
-  /** Not a replica set: the driver then repeats no write. */
+  /** Not a replica set. The driver does not repeat writes there. */
   readonly standalone?: boolean;
 }
 
@@ -27,11 +27,11 @@ export interface MongoUnderTest extends AsyncDisposable {
   readonly url: string;
   /** What ran, such as "SecantusDB 0.7.0b3". */
   readonly name: string;
-  /** Not MongoDB Inc.'s: its plans and a few of its answers differ. */
+  /** Whether it is another maker's server: its plans and a few of its answers differ from MongoDB's. */
   readonly isSurrogate: boolean;
-  /** Undefined where the server is not ours, and while it is down. */
+  /** Undefined when the tests did not start the server, and while it is down. */
   readonly pid: number | undefined;
-  /** A database that no other test has; dropped at the end where the server stays. */
+  /** A database that no other test has. If the server runs on after the tests, the database is dropped at the end. */
   freshDatabase(): string;
   /** A client beside the one under test. */
   client(): MongoClient;
@@ -52,17 +52,17 @@ interface Program {
   readonly file: string;
 }
 
-/** Starts SecantusDB such that it seeks where MongoDB seeks. */
+/** Starts SecantusDB so that it seeks where MongoDB seeks. */
 const seekingSurrogate = new URL("surrogate.py", import.meta.url).pathname;
 const startLimitMs = 30_000;
 const replicaSet = "lucid";
 /** As the engine names itself; fail points are bound to it. */
 const appName = "lucid-node";
 
-/** The variable that names the servers of a run, apart by spaces. */
+/** The variable that names the servers of a run, separated by spaces. */
 export const givenUrls = "LUCID_TEST_MONGODB_URLS";
 
-/** A server that is there already: the only one, or that of this worker. */
+/** A server that runs already: the only one, or this worker's. */
 function givenUrl(): string | undefined {
   const ofRun = process.env[givenUrls]?.split(" ") ?? [];
   return process.env.MONGODB_TEST_URL ?? ofRun[(Number(process.env.VITEST_POOL_ID ?? 1) - 1) % ofRun.length];
@@ -91,8 +91,9 @@ export function hasMongoProgram(tests: string): boolean {
 }
 
 /**
- * The server that the whole run shares, or else one for all tests of a file, started when first asked for. Ask `hasMongo`
- * first, and dispose of it after the tests: that ends what was started here, and drops the databases of one that stays.
+ * The server that the whole run shares, or else a server for all tests of a file, started when first asked for. Ask
+ * `hasMongo` first, and dispose of the server after the tests: that ends a server that was started here, and drops the
+ * test's databases on any other.
  */
 export function sharedMongo(): Promise<MongoUnderTest> {
   const url = givenUrl();
@@ -100,7 +101,10 @@ export function sharedMongo(): Promise<MongoUnderTest> {
   return shared;
 }
 
-/** Starts a server of its own on a spare port of 127.0.0.1. Ask `hasMongoProgram` first. @throws Error when it does not come up */
+/**
+ * Starts another server on a spare port of 127.0.0.1. Ask `hasMongoProgram` first.
+ * @throws Error when it does not come up
+ */
 export async function startMongo(options: MongoOptions = {}): Promise<MongoUnderTest> {
   const program = findProgram("tests that start a MongoDB");
   if (program === undefined) throw new Error("no MongoDB to start");
@@ -113,7 +117,7 @@ export async function startMongo(options: MongoOptions = {}): Promise<MongoUnder
         return await underTest(home, server, options);
       } catch (error) {
         await server.end("SIGKILL");
-        // Whoever took the port between our asking and its start does so rarely.
+        // Now and then another process takes the port before the server does; three failures have another cause.
         if (attempt === 3) throw error;
       }
     }
@@ -215,7 +219,7 @@ function createProcess(program: Program, home: string, port: number, options: Mo
   let child: ReturnType<typeof spawn> | undefined;
   let ended: Promise<void> = Promise.resolve();
 
-  // For whoever forgets to dispose of it.
+  // A test may forget to dispose of the server.
   const killAtExit = () => {
     child?.kill("SIGKILL");
     rmSync(home, { recursive: true, force: true, maxRetries: 3 });
@@ -266,11 +270,11 @@ function createProcess(program: Program, home: string, port: number, options: Mo
   };
 }
 
-/** A mongod that is a replica set and asks for passwords would need a key file as well. */
+/** A mongod with passwords is no replica set here: both together need a key file as well. */
 const isReplicaSet = ({ standalone, auth }: MongoOptions) => !standalone && auth === undefined;
 
 interface Certificate {
-  /** Its own authority, and with the key behind it what mongod wants. */
+  /** The certificate, which is its own authority, and behind it the key, as mongod wants them. */
   readonly certificateFile: string;
   readonly keyFile: string;
   readonly bothFile: string;
@@ -365,7 +369,7 @@ function lastLines(home: string): string {
   return readFileSync(join(home, "server.log"), "utf8").split("\n").slice(-5).join("\n");
 }
 
-/** A surrogate says so beside the version that it stands in for. */
+/** A surrogate says that it is one, beside the MongoDB version that it imitates. */
 async function kindOf(client: MongoClient): Promise<Pick<MongoUnderTest, "name" | "isSurrogate">> {
   const { version, secantusVersion } = await client.db("admin").command({ buildInfo: 1 });
   const isSurrogate = secantusVersion !== undefined;

@@ -1,4 +1,4 @@
-// A Redis server of a test's own, to be killed, frozen and talked to behind the service's back.
+// A Redis server that a test can kill, freeze, and talk to behind the service's back.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ import { until, within } from "../world/until.js";
 
 export interface RedisUnderTestOptions {
   readonly password?: string;
-  /** Serves TLS only, with a certificate for 127.0.0.1 of an authority that the URL names. */
+  /** Serves TLS only. Its certificate is for 127.0.0.1, by an authority that the URL names. */
   readonly tls?: boolean;
   /** A spare one when absent. */
   readonly port?: number;
@@ -21,19 +21,19 @@ export interface RedisUnderTestOptions {
 }
 
 export interface RedisUnderTest extends AsyncDisposable {
-  /** With the password and the file of the authority, if there are such. */
+  /** With the password and the authority's file, if the server has them. */
   readonly url: string;
   readonly port: number;
-  /** Of the process that runs; it changes with a restart. */
+  /** The pid of the running process; it changes with a restart. */
   readonly pid: number;
-  /** By SIGKILL; resolves when it has ended. */
+  /** Kills the server by SIGKILL; resolves when it has ended. */
   kill(): Promise<void>;
-  /** Comes up on the same port, empty, once the one before has ended. */
+  /** Starts it again on the same port, empty, once the process before has ended. */
   restart(): Promise<void>;
-  /** Stops all of its work and keeps its connections, as a machine that hangs. */
+  /** Halts the process, which keeps its connections, as a machine does that hangs. */
   pause(): Promise<void>;
   resume(): void;
-  /** Through a connection of its own; such as `command("config", "set", "maxmemory", "1")`. */
+  /** Sends a command through a connection of its own, such as `command("config", "set", "maxmemory", "1")`. */
   command(...given: readonly string[]): Promise<unknown>;
   /** Ends it for good. */
   stop(): Promise<void>;
@@ -142,13 +142,13 @@ export async function startRedis(options: RedisUnderTestOptions = {}): Promise<R
   };
 }
 
-/** Ends the server when this process ends, by SIGKILL as well: the watcher's standard input closes then. */
+/** Ends the server when this process ends, even by SIGKILL: the watcher's standard input closes then. */
 function watch(child: ChildProcess): void {
   const watcher = spawn("/bin/sh", ["-c", 'read -r _; kill -9 "$1"', "sh", String(child.pid)], {
     stdio: ["pipe", "ignore", "ignore"],
   });
   watcher.stdin.on("error", () => undefined);
-  // Before the server's pid can be another's.
+  // The watcher goes at once: soon the server's pid may belong to another process.
   child.once("exit", () => watcher.kill("SIGKILL"));
 }
 
@@ -209,7 +209,7 @@ function issueCertificate(directory: string): Certificate {
   return { caFile: at("ca.crt"), certFile: at("redis.crt"), keyFile: at("redis.key") };
 }
 
-/** By the process table where there is one; elsewhere the signal is taken at its word. */
+/** Reads the process table. Where there is none, it trusts that the signal worked. */
 function isStopped(pid: number | undefined): boolean {
   const file = `/proc/${pid}/stat`;
   return !existsSync(file) || / T /.test(readFileSync(file, "utf8"));

@@ -1,4 +1,4 @@
-// Every statement of every repository once or more, for tests of how stores find documents.
+// Makes every statement of every repository at least once, for tests of how stores find documents.
 import assert from "node:assert/strict";
 import { createTokens, tokensCollection } from "../../../src/access/tokens.js";
 import type { NodeId } from "../../../src/ids.js";
@@ -47,7 +47,7 @@ const aNode = (place: number): NodeDocument => ({
   banned: false,
   transition: { operation_id: "op", operation: "start", deadline: now },
   maintenance_until: now,
-  // A few of any number: each replica knows all of them.
+  // Only a few nodes have these, however many there are: each replica keeps all of them in memory.
   ...(place <= 5 ? { enrollment_reset_at: now, enrollment_epoch_at: now } : {}),
   session_epoch: 1,
   live: true,
@@ -64,8 +64,8 @@ const aNode = (place: number): NodeDocument => ({
 const asksNothing: ReadonlySet<string> = new Set(["allocator.unexpired", "lease.leadership", "tokens.isRevoked"]);
 
 /**
- * Calls each method of each repository with each kind of query that it knows, one after the other. `onCall` is told which
- * one begins, such as "nodes.unlogged [5]".
+ * Calls each method of each repository with each kind of query that it knows, one after the other. `onCall` hears of
+ * each call before it begins, such as "nodes.unlogged [5]".
  */
 export async function everyStatement(store: Store, onCall: (name: string) => void = () => undefined): Promise<void> {
   const clock = createTestClock(now);
@@ -312,7 +312,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   assert.deepEqual(unasked, [], "every method of every repository is called here");
 }
 
-/** So many further documents in each collection, alike those that everyStatement asks for as far as nothing names these. */
+/** Adds documents to each collection. They resemble what everyStatement asks for, but no statement names them. */
 export async function putOthers(store: Store, count: number): Promise<void> {
   const put = async (definition: CollectionDefinition, documentOf: (place: number) => object): Promise<void> => {
     const all = await store.collection(definition);
@@ -326,7 +326,7 @@ export async function putOthers(store: Store, count: number): Promise<void> {
     ...aNode(place),
     ...{ _id: nodeOf(place), name: `other-${place}`, name_scope: "other", idempotency_id: `other-${place}` },
     ...{ pool_id: "other", session_replica: "one", fence: 1 },
-    // The log's task settles all that wait, which are as many in each store.
+    // The log's task settles all nodes that wait, so each store has equally many of them.
     unlogged_since: place < 50 ? now : undefined,
   }));
   const at = now;

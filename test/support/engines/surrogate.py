@@ -35,7 +35,7 @@ def try_index_id_keys(self, db, coll, filter, *, collation=None):
         if keys is not None:
             found = [self._doc_recordid(db, coll, key) for key in keys]
             return [one for one in found if one is not None]
-        # Conditions that are left out leave more candidates, never fewer.
+        # Leaving conditions out can only add candidates, never lose one.
         filter = {name: value for name, value in filter.items() if not name.startswith("$")} or filter
     return keys_by_index(self, db, coll, filter, collation=collation)
 
@@ -81,7 +81,7 @@ def walk_by_id(self, db, coll, filter, sort, skip, limit):
 
 
 def is_page_by_id(filter, sort, limit, rest):
-    # What is in `let` only expressions can name, and such a filter has none.
+    # Only expressions can name what is in `let`, and such a filter has none.
     asks_more = any(value is not None for name, value in rest.items() if name != "let")
     if limit <= 0 or not sort or list(sort) != ["_id"] or asks_more:
         return False

@@ -1,22 +1,22 @@
-// A TCP balancer before several replicas: nodes dial one address and spread over those that stand.
+// A TCP balancer before several replicas: nodes dial one address and spread over the replicas that are up.
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export interface Balancer extends AsyncDisposable {
   readonly port: number;
   readonly baseUrl: string;
-  /** Connections that stand. */
+  /** How many connections are open. */
   readonly connections: number;
   /**
-   * Resets that share of the connections, all unless told otherwise, as a network does that fails in part. `random` is in
-   * [0, 1). Answers how many.
+   * Resets that share of the connections, all by default, as a network does that fails in part. `random` is in [0, 1).
+   * Answers how many it reset.
    */
   cut(share?: number, random?: () => number): number;
 }
 
 /**
- * New connections go to the ports in turn, past those that refuse; one that nobody takes is reset. `ports` is asked for
- * each connection. Like a balancer without health checks it takes a process that stands still for one that serves, as
- * long as the kernel accepts for it.
+ * New connections go to the ports in turn, past ports that refuse. A connection that no port takes is reset. `ports` is
+ * called for each connection. There are no health checks: a frozen process still gets connections, as long as the
+ * kernel accepts for it.
  */
 export async function openBalancer(ports: () => readonly number[]): Promise<Balancer> {
   const pairs = new Set<Pair>();
@@ -78,7 +78,7 @@ function dial(port: number): Promise<Socket | undefined> {
   });
 }
 
-/** What one side says the other one hears, its end and its death too. */
+/** Passes all that one side sends to the other, and its end and its reset, too. */
 function join(near: Socket, far: Socket): void {
   near.setNoDelay(true);
   near.pipe(far).pipe(near);

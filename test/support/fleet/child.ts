@@ -1,4 +1,4 @@
-// Starts a TypeScript file as a process of its own, to be talked to by lines and killed.
+// Starts a TypeScript file as a process of its own. A test talks to it by lines, and can kill it.
 import { spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ export interface Child {
   readonly pid: number | undefined;
   /** Lines of its standard output so far. */
   readonly lines: readonly string[];
-  /** The first line that fits, past or to come. @throws Error when the child ends or the time is over first */
+  /** The first line that fits, printed already or later. @throws Error when the child ends or the limit passes first */
   line(fits: (line: string) => boolean, limitMs?: number): Promise<string>;
   write(line: string): void;
   /** Sends the signal, SIGKILL if none is named, and waits for the end. */
@@ -25,7 +25,7 @@ export interface ChildOptions {
   readonly under?: readonly string[];
 }
 
-// Node strips types by itself; our sources import "./x.js", as the compiler wants, so that has to lead to "./x.ts".
+// Node.js strips types by itself. Our sources import "./x.js", as the compiler wants; this leads it to "./x.ts".
 const resolveTypeScript = `data:text/javascript,${encodeURIComponent(`
 import { registerHooks } from "node:module";
 registerHooks({
@@ -40,7 +40,7 @@ registerHooks({
 });
 `)}`;
 
-/** Standard error is passed on; it ends with this process at the latest when its standard input closes, if it reads it. */
+/** Passes standard error on. A child that reads its standard input sees it close, and ends, when this process ends. */
 export function startChild(entry: URL, { args = [], env = {}, under = [] }: ChildOptions = {}): Child {
   const node = [process.execPath, "--import", resolveTypeScript, fileURLToPath(entry), ...args];
   const [command = process.execPath, ...rest] = [...under, ...node];

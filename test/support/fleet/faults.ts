@@ -1,4 +1,4 @@
-// The whole service over servers that a test breaks, and those who go on talking to it meanwhile: callers, nodes, probes.
+// The whole service over servers that a test breaks, with callers, nodes and probes that go on talking to it meanwhile.
 import { type AddressInfo, connect, createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { createClient } from "@connectrpc/connect";
@@ -19,7 +19,7 @@ import { openWorld, type World } from "../world/world.js";
 /** How long a server stays away under load. */
 export const faultMs = Number(process.env.FAULT_SECONDS ?? 8) * 1000;
 
-/** What callers give a call; a machine that is busy takes a little of it. */
+/** The deadline of each call. It leaves room for a busy machine. */
 export const deadline = { timeoutMs: 5_000 } as const;
 
 export interface FaultyWorldOptions {
@@ -56,7 +56,7 @@ export async function openFaultyWorld({ mongo, redis, settings = {} }: FaultyWor
   return Object.defineProperties({ ...world, lines }, Object.getOwnPropertyDescriptors(world));
 }
 
-/** A store that does not serve, in the words of the contract: come again, and when. */
+/** Expects the contract's answer while the store does not serve: come again, and when. */
 export function expectAway(refusal: Refusal | undefined): void {
   expect(refusal).toMatchObject({ code: "Unavailable", reason: "5031" });
   expect(refusal?.retryAfterMs).toBeGreaterThan(0);
@@ -86,20 +86,20 @@ export const succeeds = (call: () => PromiseLike<unknown>): Promise<boolean> =>
     () => false,
   );
 
-/** A line for whoever writes the fault table of docs/operations.md. */
+/** Prints figures for the fault table of docs/operations.md. */
 export function measured(fault: string, figures: Readonly<Record<string, number>>): void {
   const words = Object.entries(figures).map(([name, value]) => `${name} ${Math.round(value)}`);
   console.log(`measured: ${fault}: ${words.join(", ")}`);
 }
 
-/** The report at /health, to see what operators see. */
+/** The report at /health, as operators see it. */
 export async function healthOf(world: World): Promise<{ status: string; checks: Record<string, { status: string }> }> {
   const response = await fetch(`http://127.0.0.1:${world.metricsPort}/health`);
   return (await response.json()) as Awaited<ReturnType<typeof healthOf>>;
 }
 
 export interface Probes {
-  /** What was answered last; undefined before. */
+  /** The last answer; undefined before the first. */
   readonly live: boolean | undefined;
   readonly ready: boolean | undefined;
   /** Each change of readiness from the first answer on. */
@@ -148,7 +148,7 @@ export function startProbes({ baseUrl }: World): Probes {
 export interface Beats {
   /** Beats acknowledged so far. */
   readonly count: number;
-  /** The longest that an Ack took since it was last asked. */
+  /** The longest time that an Ack took since the last call of this. */
   takeSlowestMs(): number;
   stop(): Promise<void>;
 }
@@ -189,7 +189,7 @@ export interface Called {
 
 export interface Calls {
   readonly all: readonly Called[];
-  /** Whether each kind of call has succeeded that began since. */
+  /** Whether a call of each kind has begun since that moment and succeeded. */
   allServedSince(beganMs: number): boolean;
   stop(): Promise<void>;
 }
@@ -216,7 +216,7 @@ export function startCalls(kinds: Readonly<Record<string, () => PromiseLike<unkn
   };
 }
 
-/** Does the work again and again until stopped; the end rejects with its first failure. */
+/** Repeats the work until it is stopped; stopping rejects with the work's first failure. */
 function repeatedly(work: () => Promise<void>, pauseMs: number): () => Promise<void> {
   const control = new AbortController();
   const run = async () => {
@@ -235,13 +235,13 @@ function repeatedly(work: () => Promise<void>, pauseMs: number): () => Promise<v
 
 export interface Relay extends AsyncDisposable {
   readonly port: number;
-  /** Cuts the next connection on which a message holds these bytes, once the answer to it has come, and keeps that answer. */
+  /** Waits for a message that holds these bytes, keeps the server's answer to itself, and cuts the connection. */
   eatAnswerTo(bytes: string): void;
-  /** How many answers were kept so far. */
+  /** How many answers the relay has kept so far. */
   readonly eaten: number;
 }
 
-/** Between the service and a server that does all it is told, but is not always heard. */
+/** A relay before a server: the server does all that it is told, but the service does not always hear its answer. */
 export async function openRelay(target: number): Promise<Relay> {
   let bait: string | undefined;
   let eaten = 0;

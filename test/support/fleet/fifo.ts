@@ -1,4 +1,4 @@
-// A pipe with both ends in the test's hand: full before anybody writes, read when the test wants it, or closed.
+// A pipe of which the test holds both ends: it can fill it before anybody writes, read it later, or close it.
 import { execFileSync } from "node:child_process";
 import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -10,14 +10,14 @@ export interface Fifo extends Disposable {
   fill(): void;
   /** What is in it now. */
   read(): string;
-  /** Nobody reads any more. */
+  /** Closes the reading end, so that nobody reads any more. */
   closeReader(): void;
 }
 
 export function openFifo(directory: string): Fifo {
   const path = join(directory, `fifo-${Math.trunc(performance.now() * 1000)}`);
   execFileSync("mkfifo", [path]);
-  // Opened to be read first, without waiting for a writer; then a writer need not wait for a reader.
+  // The reading end is opened first, without waiting for a writer. Then opening the writing end need not wait either.
   const readEnd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const writeEnd = openSync(path, constants.O_WRONLY);
   const filling = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);

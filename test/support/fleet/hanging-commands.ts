@@ -1,4 +1,4 @@
-// Helper commands of the operating system that hang and do not let themselves be ended, as on a dead network mount.
+// Helper commands of the operating system that hang and ignore signals to end, as on a dead network mount.
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -26,7 +26,7 @@ export function hangingCommands(directory: string, names: readonly string[]): Ha
   const begun = () => (existsSync(record) ? readFileSync(record, "utf8").split("\n").filter(Boolean).map(Number) : []);
   const isRunning = (pid: number): boolean => {
     try {
-      // One that has ended and that nobody has waited for yet is a zombie.
+      // A zombie has ended; nobody has waited for it yet.
       return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
     } catch {
       return false;

@@ -1,4 +1,4 @@
-// What a fleet of replicas has left behind: how its nodes stand, whether its history is whole, and what a watcher heard.
+// What a fleet of replicas has left behind: the state of its nodes, whether its history is whole, what a watcher heard.
 import { setTimeout as delay } from "node:timers/promises";
 import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { Db } from "mongodb";
@@ -67,7 +67,7 @@ export async function expectSoundHistory(database: Db): Promise<LogEntry[]> {
 export const reasonsOf = (log: readonly LogEntry[], nodeId: string): string[] =>
   log.filter(({ node_id }) => node_id === nodeId).map(({ reason }) => reason);
 
-/** As a watcher of all nodes words it. */
+/** The entry in the form in which a watcher keeps what it heard. */
 export const asHeard = ({ node_id, version, status, connectivity }: LogEntry): string =>
   `${node_id} ${version} ${status.toUpperCase()} ${connectivity.toUpperCase()}`;
 
@@ -78,7 +78,7 @@ export interface LastingWatch extends AsyncDisposable {
   readonly resumed: number;
 }
 
-/** Watches all nodes, and goes on by its last token with whoever takes the next connection whenever its stream ends. */
+/** Watches all nodes. Whenever its stream ends it goes on from its last token, at any replica. */
 export async function watchThroughout(baseUrl: string, token: string): Promise<LastingWatch> {
   const past: string[] = [];
   let resumed = 0;

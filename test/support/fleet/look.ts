@@ -1,4 +1,4 @@
-// How a node stands, in short words.
+// The state of a node or of the fleet, in short words.
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { Connectivity, type Node, NodeEventType, NodeStatus } from "../../../gen/lucid/node/v1/node_service_pb.js";
 import { until } from "../world/until.js";

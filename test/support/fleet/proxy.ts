@@ -6,7 +6,7 @@ export interface Proxy extends AsyncDisposable {
   readonly baseUrl: string;
   /** Keeps both sides open and passes nothing on any more, as a firewall that drops. */
   swallow(): void;
-  /** Resets what stands, as the death of a process does. New connections are welcome. */
+  /** Resets all open connections, as the death of a process does. New connections are welcome. */
   cut(): void;
 }
 

@@ -1,6 +1,6 @@
-// Real processes of `lucid-node serve` over one MongoDB and one Redis, behind a balancer: to be ended, killed, stopped in
-// their tracks and started again, and looked at from beside.
-// REPLICAS_OUTPUT: a directory where what they print is kept.
+// Real processes of `lucid-node serve` over one MongoDB and one Redis, behind a balancer. A test can end, kill, freeze
+// and restart them, and look at their database and metrics.
+// REPLICAS_OUTPUT: a directory in which their output is kept.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -25,24 +25,24 @@ type Environment = Readonly<Record<string, string>>;
 export interface ReplicaUnderTest {
   readonly name: string;
   readonly runs: boolean;
-  /** The following ones throw while it does not run. */
+  /** The pid, the ports and the replica id throw while the replica does not run. */
   readonly pid: number;
   readonly port: number;
   readonly metricsPort: number;
-  /** As it is known in the roster and the lease. */
+  /** Its name in the roster and the lease. */
   readonly replicaId: string;
   /** All that its processes have printed. */
   readonly output: string;
   /** Resolves when it serves. */
   start(): Promise<void>;
-  /** By SIGKILL; resolves when it is gone. */
+  /** Kills it by SIGKILL; resolves when it is gone. */
   kill(): Promise<void>;
-  /** By SIGTERM, and no longer counted among those that run from then on; answers its exit code. */
+  /** Ends it by SIGTERM, and counts it as not running from then on; answers its exit code. */
   end(limitMs?: number): Promise<number | NodeJS.Signals | null>;
-  /** Stands still with all its connections, as under a hypervisor that halts it. */
+  /** Halts it with all its connections open, as a hypervisor does that halts a machine. */
   freeze(): Promise<void>;
   thaw(): void;
-  /** A series of its metrics, summed over all labels; 0 when there is none. */
+  /** The value of one of its metrics, summed over all labels; 0 when there is none. */
   metric(name: string): Promise<number>;
 }
 
@@ -53,9 +53,9 @@ export interface Replicas extends AsyncDisposable {
   readonly mongo: MongoUnderTest;
   readonly database: Db;
   readonly adminToken: string;
-  /** Clients of an admin, by the balancer or straight to a replica. Closed with the fleet. */
+  /** Clients of an admin, through the balancer or straight to a replica. Closed with the fleet. */
   client(baseUrl?: string, retries?: number): LucidClient;
-  /** Simulated nodes in a process of their own, by the balancer. Killed with the fleet. */
+  /** Simulated nodes in a process of their own, through the balancer. Killed with the fleet. */
   simulate(nodes: number, prefix: string, streamsPerConnection: number): Program;
   replicaIds(): string[];
 }
@@ -80,7 +80,7 @@ const shared: Environment = {
 /** Whether such a fleet can be had; says SKIPPED otherwise. @throws Error in CI when it cannot */
 export const canStartReplicas = (tests: string): boolean => hasMongoProgram(tests) && canStartRedis(tests);
 
-/** Starts them all, and the two servers that they stand on. */
+/** Starts all replicas, and the two servers under them. */
 export async function openReplicas({ count, settings = {}, durable = false }: FleetOptions): Promise<Replicas> {
   await using undo = new AsyncDisposableStack();
   const mongo = undo.use(await startMongo({ durable }));
@@ -103,7 +103,7 @@ export async function openReplicas({ count, settings = {}, durable = false }: Fl
   };
 }
 
-/** One replica that stands on its own, on the embedded engines in that directory. */
+/** A single replica, on the embedded engines in that directory. */
 export async function openSingle(dataDir: string, settings: Environment = {}, nodeArguments: readonly string[] = []) {
   await using undo = new AsyncDisposableStack();
   const environment = { ...shared, DATA_DIR: dataDir, ...settings };
@@ -258,9 +258,9 @@ async function metricOf(port: number, series: string): Promise<number> {
 }
 
 /**
- * Looks a few times a second, and spends no more than a tenth of the time on looking: what is asked of a database costs it
- * something. Answers how long it took.
- * @throws Error naming what did not come about within the limit, with what was found instead
+ * Waits until the condition holds. It looks a few times a second, and spends at most a tenth of the time on looking,
+ * since each look costs the database something. Answers how long it took.
+ * @throws Error naming the condition that did not hold within the limit, and what was found instead
  */
 export async function eventually(
   condition: () => Promise<true | string>,

@@ -1,4 +1,4 @@
-// A watcher of nodes that keeps all it has heard, and can be cut off and resumed.
+// A watcher of nodes. It keeps all that it has heard; a test can cut it off and resume it.
 import { ConnectError } from "@connectrpc/connect";
 import type { WatchNodesResponse } from "../../../gen/lucid/node/v1/node_service_pb.js";
 import { until, within } from "../world/until.js";
@@ -7,7 +7,7 @@ import { connectivityName, statusName } from "./look.js";
 
 export interface Watcher extends Disposable {
   readonly received: readonly WatchNodesResponse[];
-  /** What came behind snapshot_end, or behind the token it was resumed with: "node_1 2 ACTIVE CONNECTED", "-node_1". */
+  /** What came after snapshot_end, or after the token of a resumed watch: "node_1 2 ACTIVE CONNECTED", "-node_1". */
   readonly changes: readonly string[];
   /** What came before snapshot_end. */
   readonly snapshot: readonly string[];
@@ -16,7 +16,7 @@ export interface Watcher extends Disposable {
   untilSnapshot(): Promise<void>;
   untilChanges(count: number): Promise<void>;
   cancel(): void;
-  /** Waits for the end; undefined when it was OK. */
+  /** Waits for the end; undefined when the stream ended with OK. */
   ended(limitMs?: number): Promise<ConnectError | undefined>;
 }
 

@@ -1,4 +1,4 @@
-// Writers that keep at it while the service comes and goes, and remember what they were told.
+// Writers that go on while the service comes and goes, and remember each answer.
 import { setTimeout as delay } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Node, NodeType } from "../../../gen/lucid/node/v1/node_service_pb.js";
@@ -11,7 +11,7 @@ import type { Replicas } from "./replicas.js";
 export interface Told {
   /** Creations that were acknowledged; each under a key of its own, which is the name. */
   readonly created: { readonly name: string; readonly nodeId: string }[];
-  /** Versions of nodes that an answer held, with the status it gave. */
+  /** Each version of a node that an answer named, with the status in that answer. */
   readonly versions: { readonly nodeId: string; readonly version: number; readonly status: string }[];
   /** Calls that had to be repeated. */
   retried: number;
@@ -66,7 +66,7 @@ async function write(writer: Writer, name: string): Promise<void> {
   const look = async (nodeId: string) => keep(told, (await attempt(writer, () => nodes.getNode({ nodeId })))?.node);
   for (let turn = 0; !writer.over.aborted; turn++) {
     const chance = random();
-    // A load that leaves the database time for the beats, whatever server it is.
+    // The pause leaves the database time for the beats, whichever server it is.
     await delay(paceMs);
     if (own.length === 0 || (chance < 0.25 && own.length < nodesMax)) {
       const made = await create(writer, `${name}-${turn}`);
@@ -92,7 +92,7 @@ async function write(writer: Writer, name: string): Promise<void> {
   }
 }
 
-/** Asks until it is answered, and sometimes once more: the key must make one node. */
+/** Repeats the call until it is answered, and sometimes once more: its key must make only one node. */
 async function create(writer: Writer, name: string): Promise<string | undefined> {
   const { client, told, random } = writer;
   const request = { name, nodeType: NodeType.WORKER, idempotencyKey: name };
@@ -112,7 +112,7 @@ function keep(told: Told, node: Node | undefined): void {
   told.versions.push({ nodeId, version: Number(version), status: statusName(status).toLowerCase() });
 }
 
-/** The answer; undefined when the service says no for a reason of its own, or the writers are to stop. */
+/** The answer; undefined when the service refuses for a reason of its own, or the writers are to stop. */
 async function attempt<Answer>(writer: Writer, call: () => Promise<Answer>): Promise<Answer | undefined> {
   const { told, over } = writer;
   while (!over.aborted) {
@@ -131,13 +131,13 @@ async function attempt<Answer>(writer: Writer, call: () => Promise<Answer>): Pro
   return undefined;
 }
 
-/** The wrong moment for it (5003), a pool that is full (5004), or not a member of it. */
+/** Refusals to expect: the wrong moment (5003), a full pool (5004), or a node that is not a member. */
 const isNo = (error: unknown): boolean =>
   ["LUCID_ERR_5003", "LUCID_ERR_5004", "LUCID_ERR_5005"].includes(lucidReason(error) ?? "");
 
 const isOutage = (error: unknown): boolean => {
   const { code } = ConnectError.from(error);
   const broken = [Code.Unavailable, Code.DeadlineExceeded].includes(code);
-  // A connection that breaks under a call has no reason of the service's.
+  // A call whose connection broke carries no reason from the service.
   return broken || (lucidReason(error) === undefined && [Code.Aborted, Code.Canceled, Code.Internal].includes(code));
 };

@@ -4,7 +4,7 @@ import type { Clock } from "../../../src/clock.js";
 export interface TestClock extends Clock {
   /** Moves both clocks on and wakes sleepers on the way. */
   advance(ms: number): Promise<void>;
-  /** Moves both at once, as a process that stood still sees it: whoever was to wake meanwhile wakes late. */
+  /** Moves both at once, as after a process stood still: sleepers that were due meanwhile wake late. */
   stall(ms: number): Promise<void>;
   /** Steps the wall clock alone, as an administrator or NTP would. */
   stepWall(ms: number): void;

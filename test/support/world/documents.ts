@@ -1,4 +1,4 @@
-// Stored documents to begin with, for what is decided in pure code.
+// Stored documents to begin with, for tests of pure decisions.
 import type { NodeDocument } from "../../../src/nodes/node.js";
 
 export const aNodeDocument = (tweaks: Partial<NodeDocument> = {}): NodeDocument => ({

@@ -1,4 +1,4 @@
-// Chance that replays: a test prints its seed, and the same seed gives the same run (Mulberry32).
+// Random numbers that replay: a test prints its seed, and the same seed gives the same run (Mulberry32).
 
 /** 0 to 1, the same for the same seed. */
 export function randomFrom(seed: number): () => number {

@@ -21,7 +21,7 @@ export function watchTurns(): Turns {
   return { worstMs: () => worst, [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-/** How often the event loop came to its other work. */
+/** How often the event loop turned to other work meanwhile. */
 export const turnsDuring = async (work: Promise<unknown>): Promise<number> => {
   let turns = 0;
   let working = true;

@@ -1,7 +1,7 @@
 // Waiting for a condition instead of for a time.
 import { setTimeout as delay } from "node:timers/promises";
 
-/** Looks until the condition holds. @throws Error naming what did not come about within the limit */
+/** Looks until the condition holds. @throws Error naming the condition that did not hold within the limit */
 export async function until(
   condition: () => boolean | Promise<boolean>,
   what: string,

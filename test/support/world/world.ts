@@ -32,11 +32,11 @@ export interface WorldOptions extends Omit<Overrides, "store" | "clock"> {
   /** By the names of the environment. */
   readonly settings?: Readonly<Record<string, string | undefined>>;
   readonly clock?: Clock;
-  /** What it stands on; its data is removed with it. */
+  /** The engines under the service; their data is removed with the world. */
   readonly engines?: Engines;
 }
 
-/** A call of the store: its operation, what it is given, and the collection; none for the store's own. */
+/** Given each call of the store: its operation, its arguments, its collection. Calls of the store itself have none. */
 export type BeforeStore = (
   operation: string,
   given: readonly unknown[],
@@ -60,15 +60,15 @@ export interface World extends Clients, AsyncDisposable {
   count(name: string, labels?: Readonly<Record<string, string | number>>): Promise<number>;
   /** The store under the service, for what no RPC shows or does. */
   readonly store: Store;
-  /** Runs before each call of the store, which waits for it and rejects with what it throws. */
+  /** The hook runs before each call of the store. The call waits for it, and rejects with what it throws. */
   beforeStore(hook: BeforeStore | undefined): void;
   /** While true the store refuses everything, as if it could not be reached. */
   storeAway(away: boolean): void;
-  /** `stop`: in order. `crash`: nothing more is written, nobody is told. Then the service comes up on the same data. */
+  /** `stop` ends in order; `crash` writes no more and tells nobody. Then the service comes up on the same data. */
   restart(how: "stop" | "crash"): Promise<void>;
 }
 
-/** Moves on together with its service: after `pass` everything that was due has been done. */
+/** A world whose clock the test moves: after `pass` the service has done everything that was due. */
 export interface ClockedWorld extends World {
   readonly clock: TestClock;
   /** Lets that much time go by, in steps after each of which the long-lived work comes to rest. */
@@ -86,7 +86,7 @@ const defaults: Readonly<Record<string, string>> = {
   ENCRYPTION_KEY: Buffer.alloc(32, "world").toString("base64"),
   RATE_LIMIT_ENABLED: "false",
   DRAIN_WINDOW: "0",
-  // The MongoDB of the tests may be so slow that five minutes of a moved clock take one; the default has its tests on the
+  // On the MongoDB of the tests, five minutes of a moved clock may take one real minute. The default is tested on the
   // embedded engine.
   ...(onProductionEngines ? { HEARTBEAT_LOST_AFTER: "120" } : {}),
 };
@@ -94,7 +94,7 @@ const defaults: Readonly<Record<string, string>> = {
 /** Silence after which a node is LOST. */
 export const lostAfterMs = onProductionEngines ? 120_000 : 300_000;
 
-/** Tells the same machine each time, at once. */
+/** Reports the same machine each time, at once. */
 export const stillCollector: Collector = {
   sample: async () => ({
     cpuPercent: 10,
@@ -256,7 +256,7 @@ export async function openClockedFleet(
   };
 }
 
-/** Lets time go by in steps, after each of which so many sleep as do when there is nothing left to be done. */
+/** Lets time go by in steps. Each step ends when as many tasks sleep as do when nothing is left to be done. */
 const passer =
   (clock: TestClock, atRest: () => number) =>
   async (ms: number, stepMs = 1000): Promise<void> => {
@@ -285,7 +285,7 @@ export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, 
   };
 }
 
-/** A store that a test can cut off: from then on nothing is read or written any more. */
+/** A store that a test can cut off: after that nothing is read or written any more. */
 function createSeverable(inner: Store) {
   let severed = false;
   let before: BeforeStore | undefined;
