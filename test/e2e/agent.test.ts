@@ -1,4 +1,4 @@
-// The agent as operators start it: how it reaches the service, and what it says of that.
+// The agent as operators start it: how it reaches the service, and what it reports about that.
 import { mkdtempSync, rmSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// What `make build` made: present, and no older than its sources.
+// Checks that what `make build` makes is there and no older than its sources.
 import { readdirSync, statSync } from "node:fs";
 
 const root = new URL("../..", import.meta.url).pathname;

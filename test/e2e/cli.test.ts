@@ -31,7 +31,7 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-/** Settings of a service that stands in the test's directory, on ports of its own. */
+/** Settings of a service that keeps its data in the test's directory and listens on ports of its own. */
 const settings = (): Environment => ({
   DATA_DIR: join(directory, "data"),
   PORT: "0",
@@ -506,7 +506,7 @@ describe("simulate", () => {
 
 const lastLine = ({ stdout }: Program): string => stdout.trimEnd().split("\n").at(-1) ?? "";
 
-/** A node's stream that is held here, to see how the service ends it. */
+/** Opens a node's stream and holds it, to see how the service ends it. */
 async function openWitness(admin: LucidClient): Promise<NodeStream> {
   const { nodeId } = await aNode(admin.nodes);
   const { accessToken } = await admin.admin.issueToken({ role: Role.WORKER, nodeId });

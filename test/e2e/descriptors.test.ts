@@ -1,4 +1,4 @@
-// A service with few file descriptors, and strangers who take all that they can get.
+// A service with few file descriptors, and strangers who take as many of them as they can.
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";

@@ -1,5 +1,5 @@
-// What callers, nodes and probes see of a MongoDB that answers, but late, with refusals, or not to be heard: more lines of
-// the table of faults in docs/operations.md.
+// What callers, nodes and probes see while MongoDB answers late, refuses, or its answers get lost: more lines of the
+// table of faults in docs/operations.md.
 import type { Document } from "mongodb";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
@@ -24,14 +24,14 @@ import type { World } from "../support/world/world.js";
 
 /** What one operation may take in these tests. */
 const operationMs = 2_000;
-/** A machine that is busy answers this much later. */
+/** A busy machine answers this much later. */
 const lateMs = 2_000;
 const returnMs = 30_000;
 
 const relabel = ({ nodes }: World, nodeId: string, value: string) =>
   nodes.updateNode({ node: { nodeId, labels: { value } }, updateMask: { paths: ["labels"] } }, deadline);
 
-/** How often the node's history tells of an update, and the label that it has. */
+/** How many updates the node's history holds, and the label that the node has now. */
 async function standing(world: World, nodeId: string): Promise<{ updates: number; value: string | undefined }> {
   const history = await historyOf(world, nodeId);
   const { labels } = await nodeOf(world, nodeId);
@@ -57,7 +57,7 @@ describe.skipIf(!hasMongoProgram("the service and the answers of MongoDB"))("Mon
 
   const fail = (failCommands: readonly string[], data: Document, times: number | "always" = 1) =>
     mongo.failCommand(times === "always" ? "alwaysOn" : { times }, { failCommands, ...data });
-  /** Calls by what they send that matters. */
+  /** Calls, each with the command that it sends and that the tests make fail. */
   const calls: readonly [name: string, command: string, call: () => PromiseLike<unknown>][] = [
     ["GetNode", "find", () => world.nodes.getNode({ nodeId }, deadline)],
     ["ListNodes", "find", () => world.nodes.listNodes({ limit: 5 }, deadline)],
@@ -67,7 +67,7 @@ describe.skipIf(!hasMongoProgram("the service and the answers of MongoDB"))("Mon
   ];
   const read = () => world.nodes.getNode({ nodeId }, deadline);
   const everyCommand = ["find", "aggregate", "insert", "update", "findAndModify"];
-  /** Until nothing but the test's own calls inserts or changes anything: a fault for one command must meet the right one. */
+  /** Waits until only the test's own calls write: a fault for one command must not meet another part's command. */
   const atRest = () =>
     until(
       async () => {
@@ -157,7 +157,7 @@ describe.skipIf(!hasMongoProgram("the service and the answers of MongoDB"))("Mon
       await using beyond = await openFaultyWorld({ mongo: { url, database: alone.freshDatabase() } });
       const node = await aNode(beyond.nodes);
       const beganMs = performance.now();
-      // No other write sets a label of that value.
+      // No other write holds this label.
       relay.eatAnswerTo("unheard-of");
       const { node: changed } = await relabel(beyond, node.nodeId, "unheard-of");
       const tookMs = performance.now() - beganMs;

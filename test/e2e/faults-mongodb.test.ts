@@ -1,5 +1,5 @@
-// What callers, nodes and probes see of a MongoDB that is away, dies, or comes back: the lines of the table of faults in
-// docs/operations.md. FAULT_SECONDS: how long it stays away under load.
+// What callers, nodes and probes see while MongoDB is away, dies, or comes back: the lines of the table of faults in
+// docs/operations.md. FAULT_SECONDS: how long MongoDB stays away under load.
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { connectNode, openNodeStream } from "../support/clients/node-stream.js";
@@ -26,15 +26,15 @@ import type { World } from "../support/world/world.js";
 
 const intervalMs = 1_000;
 const graceMs = 4_000;
-/** Silence that means something. */
+/** Silence after which a judge finds a node DISCONNECTED. */
 const silentMs = 1.1 * intervalMs + graceMs;
 const settings = { NODE_HEARTBEAT_INTERVAL: "1", HEARTBEAT_GRACE: "4" };
 const beating = 20;
 const kills = 3;
 const writesPerKill = 10;
-/** What the service's own client gives a call. */
+/** The deadline that the service's own client gives a call. */
 const clientsOwn = { timeoutMs: 10_000 } as const;
-/** A server of the tests comes back to work within seconds; a machine that is busy may need far longer. */
+/** A server of the tests works again within seconds; on a busy machine it may need far longer. */
 const returnMs = 30_000;
 
 describe.skipIf(!hasMongoProgram("the service under faults of MongoDB"))("MongoDB", () => {
@@ -122,7 +122,7 @@ describe.skipIf(!hasMongoProgram("the service under faults of MongoDB"))("MongoD
     await calls.stop();
     const versionsHeard = await heardToTheEnd(world, spare.nodeId, watcher);
     expect(versionsHeard).toEqual(versionsHeard.map((_, place) => (versionsHeard[0] ?? 0) + place));
-    // One that fell silent meanwhile has its whole time from the return on.
+    // A node that fell silent during the outage gets its full time, counted from the return.
     const judged = untilConnectivity(world, silent.nodeId, "DISCONNECTED", returnMs + silentMs).then(
       () => performance.now() - upMs,
     );
@@ -145,9 +145,9 @@ describe.skipIf(!hasMongoProgram("the service under faults of MongoDB"))("MongoD
     }
     const opened = during.filter(({ name }) => name === "Heartbeat");
     expect(opened.length).toBeGreaterThan(0);
-    // One that tries again and again meets the limit of sessions as well.
+    // A node that keeps trying also meets the limit of sessions.
     for (const { refusal } of opened) if (refusal?.reason !== "4291") expectAway(refusal);
-    // At no time, also around the kill and the return, does a caller wait longer than it meant to.
+    // No caller waits beyond its deadline, not even around the kill and the return.
     const refusals = [...calls.all, ...reports.all].flatMap(({ refusal }) => refusal ?? []);
     expect(refusals.filter(({ reason }) => reason !== "5031" && reason !== "4291")).toEqual([]);
     expect(streams.map(({ end }) => end)).toEqual(streams.map(() => undefined));
@@ -250,7 +250,7 @@ describe.skipIf(!hasMongoProgram("the service under faults of MongoDB"))("MongoD
 
     const found = new Set(await allNames(world));
     expect([...names].filter((name) => !found.has(name))).toEqual([]);
-    // Each version stands in the history once, and those that were acknowledged are among them.
+    // The history holds each version once, and every version that was acknowledged.
     const history = await allVersions(world, counted.nodeId);
     expect(history).toEqual(history.map((_, place) => BigInt(place + 1)));
     expect([...versions].filter((version) => !history.includes(version))).toEqual([]);
@@ -268,7 +268,7 @@ const relabelled = (nodeId: string, value: string) => ({
 const relabel = ({ nodes }: World, nodeId: string, value: string) =>
   nodes.updateNode(relabelled(nodeId, value), deadline);
 
-/** One caller for each way to reach the store; the node is theirs. */
+/** One caller for each way to reach the store; the callers share the node. */
 async function callersOf(world: World, nodeId: string): Promise<Record<string, () => Promise<unknown>>> {
   const own = world.as(await world.nodeToken(nodeId));
   let labels = 0;
@@ -296,7 +296,7 @@ async function reporterOf(world: World, nodeId: string): Promise<() => Promise<v
   };
 }
 
-/** The versions of a node that a watcher has heard, resumed where its watch was ended by the outage. */
+/** The versions of a node that a watcher has heard. If the outage ended its watch, the watch resumes there. */
 async function heardToTheEnd(world: World, nodeId: string, watcher: Watcher): Promise<number[]> {
   const heard = () => watcher.changes.map(versionOf);
   const last = Number((await nodeOf(world, nodeId)).version);
@@ -323,7 +323,7 @@ async function allNames({ nodes }: World): Promise<string[]> {
   return names;
 }
 
-/** The versions that a node's history tells of, oldest first. */
+/** The versions in a node's history, oldest first. */
 async function allVersions({ nodes }: World, nodeId: string): Promise<bigint[]> {
   const versions: bigint[] = [];
   let position: ReturnType<typeof nextOf> = { case: undefined };

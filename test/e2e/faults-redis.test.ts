@@ -1,5 +1,5 @@
-// What callers, nodes and probes see of a Redis that is away, forgets, refuses, or stands still: more lines of the table of
-// faults in docs/operations.md. Losing Redis costs limits and speed, never a call, a node's state, or a proof.
+// What callers, nodes and probes see while Redis is away, forgets, refuses, or hangs: more lines of the table of faults
+// in docs/operations.md. Losing Redis costs limits and speed, never a call, a node's state, or a proof.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { HealthStatus } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { anIdentity, enrollmentToken } from "../support/clients/enroll.js";
@@ -23,12 +23,12 @@ import { expectRefusal, refusalOf, toRefusal } from "../support/world/refusal.js
 import { until } from "../support/world/until.js";
 import type { Clients } from "../support/world/world.js";
 
-/** Calls of one subject a minute. */
+/** How many calls a subject may make in a minute. */
 const limit = 5;
 const settings = { RATE_LIMIT_ENABLED: "true", RATE_LIMIT_PER_MINUTE: String(limit), NODE_HEARTBEAT_INTERVAL: "1" };
-/** What a command may take before it is given up. */
+/** How long a command may take before the service gives it up. */
 const commandMs = 500;
-/** A machine that is busy answers this much later. */
+/** A busy machine answers this much later. */
 const lateMs = 1_500;
 const returnMs = 20_000;
 
@@ -43,7 +43,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
 
   const open = (): Promise<FaultyWorld> =>
     openFaultyWorld({ redis: { url: redis.url, keyPrefix: ownPrefix() }, settings });
-  /** A caller that no other test's calls count against. */
+  /** Each caller is a new subject, so that the calls of no other test count against it. */
   let subjects = 0;
   const caller = async (world: FaultyWorld): Promise<Clients> =>
     world.as(await world.token("operator", { subject: `caller-${++subjects}` }));
@@ -53,7 +53,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
       () => false,
       (error: unknown) => toRefusal(error).reason === "4291",
     );
-  /** More calls than the limit allows; answers the slowest. */
+  /** Makes more calls than the limit allows; answers the time of the slowest. */
   const callFreely = async (clients: Clients, count = 3 * limit): Promise<number> => {
     let slowestMs = 0;
     for (let n = 0; n < count; n++) {
@@ -71,7 +71,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
   const isDegraded = async (world: FaultyWorld): Promise<boolean> => (await healthOf(world)).status === "degraded";
   const untilDegraded = (world: FaultyWorld, degraded: boolean): Promise<number> =>
     timedUntil(async () => (await isDegraded(world)) === degraded, `degraded: ${degraded}`, returnMs);
-  /** Until calls count again; answers how long that took. */
+  /** Waits until calls count again; answers how long that took. */
   const untilLimited = async (world: FaultyWorld): Promise<number> => {
     const clients = await caller(world);
     return timedUntil(() => isLimited(clients), "limits count again", returnMs);
@@ -82,7 +82,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
   };
   const outages = (world: FaultyWorld) =>
     world.lines.filter((line) => /Redis (does not serve|serves again)/.test(line));
-  /** A line when it begins and one when it is over; a machine that is busy may lose a connection once more. */
+  /** Expects a line when the outage begins and a line when it ends. A busy machine may lose a connection once more. */
   const expectFewLines = async (world: FaultyWorld): Promise<void> => {
     await until(() => outages(world).at(-1)?.includes("serves again") === true, "the end of the outage", returnMs);
     const lines = outages(world);
@@ -122,7 +122,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
     const degradedMs = await untilDegraded(world, true);
     const before = beats.count;
     await until(() => beats.count > before + 3, "beats are acknowledged", returnMs);
-    // A stream is opened without its count.
+    // A stream opens although nobody can count it.
     const other = await aNode(world.nodes);
     await (await connectNode(world, other.nodeId)).beat();
 
@@ -228,7 +228,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
     expect(firstMs).toBeLessThan(commandMs + lateMs);
     const laterMs: number[] = [];
     for (let n = 0; n < 20; n++) laterMs.push(await callFreely(clients, 1));
-    // Now and then one meets the attempt to connect anew, which must not be waited for either.
+    // Now and then a call meets an attempt to reconnect. It must not wait for that either.
     const typicalMs = laterMs.toSorted((one, other) => one - other)[10] ?? 0;
     expect(typicalMs).toBeLessThan(commandMs / 5);
     const degradedMs = await untilDegraded(world, true);
@@ -327,7 +327,7 @@ describe.skipIf(!canStartRedis(tests))("Redis", () => {
   });
 });
 
-/** How long a stream outlives the one that its node opens elsewhere. */
+/** How long a stream lives on after its node has opened another one at the other replica. */
 async function takeoverMs(from: FaultyWorld, to: FaultyWorld, nodeId: string): Promise<number> {
   const stream = await connectNode(from, nodeId);
   const beats = startBeats([stream]);

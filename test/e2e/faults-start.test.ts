@@ -1,5 +1,5 @@
-// What whoever starts the service is told where it must not serve: in sentences, before anything listens. (That the embedded
-// store has one owner stands in cli.test.ts.)
+// Starts where the service must not serve: it tells the operator why, in a sentence, before anything listens. (That the
+// embedded store has one owner is tested in cli.test.ts.)
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -98,7 +98,7 @@ describe.skipIf(!hasMongoProgram("replicas that may not stand side by side"))("a
     const refusedMs = performance.now() - beganMs;
     expect(second).toMatchObject({ code: 1, stderr: expect.stringMatching(sentence) });
     expect(second.stdout).not.toContain("Serving");
-    // One that has Redis would not be heard by the one that has not.
+    // The first replica has no Redis, so it would not hear a replica that has.
     const redisUrl = `redis://127.0.0.1:${await sparePort()}`;
     const third = await serve({ ...settings, HOSTNAME: "third", REDIS_URL: redisUrl });
     expect(third).toMatchObject({ code: 1, stderr: expect.stringMatching(sentence) });

@@ -1,4 +1,4 @@
-// A fleet that beats while the service is flooded from other connections: every beat is acknowledged in time, and nobody is
+// A fleet beats while other connections flood the service: every beat is acknowledged in time, and no node becomes
 // DISCONNECTED. FLOOD_NODES: how many nodes beat.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ const channels: grpc.Client[] = [];
 
 interface BeatingNode {
   readonly nodeId: string;
-  /** Waits of the beats that were acknowledged since the last look, and of those that still wait. */
+  /** How long beats waited that were acknowledged since the last look, and how long the open ones have waited. */
   look(): number[];
   readonly ended: () => string | undefined;
   close(): void;
@@ -215,7 +215,7 @@ describe(`${size} nodes beat on`, () => {
         ...(body ? { body: { type: "application/grpc", ...(token ? { token } : {}), ...(sent as typeof body) } } : {}),
       };
       for (const node of fleet) node.look();
-      // Nice, so that it is the service that is measured and not the scheduler of two cores.
+      // The flooder runs at a low priority: the test measures the service, not the scheduler of two cores.
       const flooder = startChild(new URL("../support/clients/flooder.ts", import.meta.url), {
         args: [JSON.stringify(flood)],
         under: ["nice", "-n", "10"],

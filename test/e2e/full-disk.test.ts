@@ -1,5 +1,5 @@
-// The disk of DATA_DIR fills up under a service that runs: it says that it is not ready, loses nothing that it acknowledged,
-// and goes on by itself when there is room again.
+// The disk of DATA_DIR fills up under a running service. The service says that it is not ready, loses nothing that it
+// acknowledged, and goes on by itself when there is room again.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -54,12 +54,12 @@ test.skipIf(!canMount("a service whose disk is full"))(
           if (code !== undefined) expect(code).toBe(Code.Unavailable);
           return code !== undefined;
         };
-        // The log has pages of its own left, which may take some writes.
+        // The store's log may still have free pages, which take a few more writes.
         await until(refused, "writes are refused", 20_000);
         await until(async () => (await probe("ready")) === 503, "it is not ready");
         expect(await probe("live")).toBe(200);
         expect((await admin.nodes.listNodes({ limit: 1 })).nodes).toHaveLength(1);
-        // Not for a moment only: what can be read is no reason to be ready.
+        // The service stays unready, although it can still read.
         for (let look = 0; look < 3; look++) {
           await refused();
           expect(await probe("ready")).toBe(503);

@@ -1,5 +1,5 @@
-// Requests that no client should send, for FUZZ_SECONDS, on every RPC and protocol: the service answers each with a code
-// that is documented, goes on, is never long at one thing, and gives its memory back.
+// Requests that no client should send, for FUZZ_SECONDS, on every RPC and protocol: the service answers each with a
+// documented code, goes on, never keeps its event loop for long, and gives its memory back.
 import { mkdtempSync, rmSync } from "node:fs";
 import { Agent, request as httpRequest } from "node:http";
 import { type ClientHttp2Session, connect } from "node:http2";
@@ -20,11 +20,11 @@ import { commonSecret } from "../support/world/world.js";
 const seconds = Number(process.env.FUZZ_SECONDS ?? 120);
 const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1_000_000);
 const atOnce = 12;
-/** Turns of the event loop, in CPU time; on a machine that others use at the same time as well. */
+/** The longest turn of the event loop, in CPU time. It holds on a busy machine, too. */
 const turnMs = 100;
 /**
- * The library decodes JSON in one piece, so on a slow machine the longest turn is that of the largest request, with what
- * others do in it: so many times what the decoding alone costs here, measured in the same run.
+ * The library decodes JSON in one piece. So on a slow machine the longest turn decodes the largest request, and does
+ * some other work. It may cost this many times the decoding alone, which is measured in the same run.
  */
 const decodingsMax = 1.2;
 const decodingMs = (): number => {
@@ -38,11 +38,11 @@ const decodingMs = (): number => {
     fromJsonString(BatchValidatePoOTRequestSchema, json);
     return cpuMs() - beganMs;
   });
-  // The first one runs cold, as in a service that has not met one yet.
+  // The first decoding runs cold, as in a service that has not decoded such a request yet.
   return Math.max(...costs);
 };
 
-/** What a caller may be told. UNKNOWN, INTERNAL and DATA_LOSS would be faults of ours. */
+/** Codes that a caller may get. UNKNOWN, INTERNAL and DATA_LOSS would be our own mistakes. */
 const documented = new Set<number>(
   [
     0,
@@ -118,7 +118,7 @@ function overHttp2(session: ClientHttp2Session, attempt: Attempt, token: string 
     ":path": procedureOf(method),
     "content-type": type,
     te: "trailers",
-    // Streams that nothing ends are ended by their deadline.
+    // The deadline ends streams that nothing else ends.
     ...(protocol === "connect" || protocol === "get" ? { "connect-timeout-ms": "1500" } : { "grpc-timeout": "1500m" }),
     ...(encoding ? { [header]: encoding } : {}),
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
@@ -148,7 +148,7 @@ function overHttp2(session: ClientHttp2Session, attempt: Attempt, token: string 
         resolve({ http, grpc: grpc ?? (web === undefined ? undefined : Number(web)) });
       });
     const body = envelope(attempt);
-    // A few thousand pieces show what is to be seen.
+    // A few thousand pieces are enough; more only take time.
     const size = Math.max(pieceBytes, Math.ceil(body.length / 3_000));
     for (let at = 0; at < body.length; at += size) stream.write(body.subarray(at, at + size));
     stream.end();
@@ -200,7 +200,7 @@ function overHttp1(attempt: Attempt, token: string | undefined): Promise<Answer>
 test(
   `survives ${seconds} s of it, seed ${seed} (FUZZ_SEED, FUZZ_SECONDS)`,
   async () => {
-    // A client counts what it still has to send as memory of its session.
+    // Node's client counts what it has still to send against its session's memory.
     const dial = () => connect(`http://127.0.0.1:${port}`, { maxSessionMemory: 256 }).on("error", () => undefined);
     const sessions = Array.from({ length: 4 }, () => dial());
     const session = (index: number): ClientHttp2Session => {
@@ -236,7 +236,7 @@ test(
       }
     };
     const referenceMs = decodingMs();
-    // What is made at first use is made before memory is compared.
+    // Everything is used once before memory is compared, since some things are made at first use.
     await Promise.all(Array.from({ length: atOnce }, (_, worker) => fuzz(worker, performance.now() + 5_000)));
     await figures("collect");
     const before = await figures("before");
@@ -256,7 +256,7 @@ test(
     expect(faults).toEqual([]);
     expect(worstMs).toBeLessThan(Math.max(turnMs, decodingsMax * referenceMs));
     expect(grownMiB).toBeLessThan(64);
-    // Most are refused, yet some must get through, or nothing is tried behind the scans.
+    // Most requests are refused. Some must get through, or nothing behind the scans is tried.
     expect(calls).toBeGreaterThan(seconds * 10);
   },
   (seconds + 120) * 1_000,

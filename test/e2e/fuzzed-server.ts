@@ -1,4 +1,4 @@
-// The service in a process of its own, which tells on request how long its turns have been and how much memory it holds.
+// The service in a process of its own. On request it tells how long its turns were and how much memory it holds.
 import "../../src/base64.js";
 import { createInterface } from "node:readline";
 import { setFlagsFromString } from "node:v8";

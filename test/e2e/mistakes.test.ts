@@ -1,5 +1,5 @@
-// What operators do to files, folders and settings. Each mistake is answered by one sentence that names what is wrong and
-// the remedy, and exit code 1; nothing of a file's content is shown, and nothing that is there is changed.
+// Mistakes that operators make with files, folders and settings. The service answers each with exit code 1 and one
+// sentence that names the fault and the remedy. It shows nothing of a file's content, and changes no file.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -30,8 +30,8 @@ type Environment = Readonly<Record<string, string>>;
 
 const isRoot = process.geteuid?.() === 0;
 /**
- * Root without the rights that make it root. Another user could not even reach the program in a clone that its owner alone
- * may enter.
+ * Root without the rights that make it root. Another user could not even reach the program if only the owner may enter
+ * the clone.
  */
 const bounded = ["--bounding-set=-dac_override,-dac_read_search,-net_bind_service,-fowner"];
 const boundedLucid = (given: readonly string[], env: Environment = {}): Promise<Ending> =>
@@ -90,7 +90,7 @@ const makeDisk = (megabytes: number): Disk => {
   return disk;
 };
 
-/** Names, kinds, modes and contents below the directory, to see that nothing has changed. */
+/** Names, kinds, modes and contents of all below the directory, to see that nothing has changed. */
 function inventory(path: string, name = ""): string[] {
   const stats = lstatSync(path);
   const entry = `${name} ${stats.mode.toString(8)}`;
@@ -99,24 +99,24 @@ function inventory(path: string, name = ""): string[] {
   return [stats.isFile() ? `${entry} ${readFileSync(path).toString("base64")}` : entry];
 }
 
-/** Eight characters in a row are enough to know a key again. */
+/** Eight characters in a row are enough to recognise a key. */
 function expectNothingOf(secrets: readonly string[], text: string): void {
   for (const secret of secrets) {
     for (let at = 0; at + 8 <= secret.length; at++) expect(text).not.toContain(secret.slice(at, at + 8));
   }
 }
 
-/** One sentence on standard error, exit code 1, nothing on standard output but perhaps log lines, and no stack. */
+/** Expects exit code 1, one sentence on standard error without a stack, and at most log lines on standard output. */
 function expectSentence({ code, stdout, stderr }: Ending, ...says: readonly (string | RegExp)[]): void {
   expect({ code, lines: stderr.trimEnd().split("\n").length, stderr }).toMatchObject({ code: 1, lines: 1 });
   expect(stderr).not.toMatch(/^\s+at |Error:|node:internal/m);
   expect(stdout).not.toContain("Serving");
   for (const text of says) expect(stderr).toMatch(text);
-  // What is wrong, then what to do.
+  // The sentence says what is wrong, then what to do.
   expect(stderr).toMatch(/[:;] .*\b(restore|set|save|run|give|name|move|remove|mount|make|free|stop|start)\b/);
 }
 
-/** What may befall a small file with keys. `names` are its fields, the first of them a key. */
+/** A small file with keys, for all that may happen to it. `names` are its fields; the first is a key. */
 interface KeyFile {
   readonly path: string;
   readonly content: Readonly<Record<string, string>>;
@@ -243,7 +243,7 @@ const damages: readonly Damage[] = [
   ],
 ];
 
-/** Keys that the service made, and the tokens and texts that hang on them. */
+/** Keys that the service made, and tokens and texts that depend on them. */
 async function keptSecrets(): Promise<KeyFile> {
   expect(await lucid(["token", "--role", "admin"])).toMatchObject({ code: 0 });
   const path = join(dataDir, "secrets.json");
@@ -397,7 +397,7 @@ describe("agent.json", () => {
   });
 });
 
-/** A file of the test's directory that is not what somebody takes it for. */
+/** Makes a file in the test's directory that is not what the service expects. */
 function file(name: string, content: string | Buffer = "x", mode = 0o600): string {
   const path = join(directory, name);
   writeFileSync(path, content, { mode });
@@ -538,7 +538,7 @@ describe("addresses", () => {
 
   test.skipIf(!isRoot)("a port that needs rights is named", async () => {
     const ending = await boundedLucid(["serve"], { PORT: "80" });
-    // Some machines let everybody have port 80; then this one is taken or served, and nothing is to be named.
+    // Some machines give port 80 to everybody. Then it is in use or gets served, and there is no mistake to name.
     if (ending.stderr !== "") expectSentence(ending, /^PORT: 127\.0\.0\.1:80 /);
   });
 });

@@ -1,4 +1,4 @@
-// A mistake of this program in long-lived work, as whoever runs the service sees it.
+// A mistake of this program in long-lived work, as an operator sees it.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { startProgram } from "./process.js";
 
 beforeAll(requireBuilt);
 
-/** Has the embedded store's next read fail by a TypeError, once the process is told to. */
+/** Makes the embedded store's next read fail with a TypeError, once the process is told to. */
 const mistaken = `
   import { StatementSync } from "node:sqlite";
   const all = StatementSync.prototype.all;

@@ -1,4 +1,4 @@
-// Standard output as operators break it: a full disk, a reader that has stopped or gone. Nobody waits for a line.
+// Standard output as operators break it: a full disk, a reader that has stopped or gone. The service waits for no line.
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,7 +39,7 @@ function newPipe(): Fifo {
   return pipe;
 }
 
-/** Outputs that take nothing, from the first line on. */
+/** Outputs that take not even the first line. */
 const broken: readonly (readonly [string, () => number])[] = [
   ["a full disk", () => openSync("/dev/full", "w")],
   [
@@ -73,7 +73,7 @@ function start(given: readonly string[], env: Environment, outputs: { stdout?: n
   return program;
 }
 
-/** Up when it answers, for its output may say nothing. */
+/** Waits until the service answers, since its output may say nothing. */
 async function serving(command: string, outputs: { stdout?: number; stderr?: number } = {}): Promise<Service> {
   const [port, metricsPort] = [await sparePort(), await sparePort()];
   const env = {
@@ -243,7 +243,7 @@ test.skipIf(!canMount("a log file on a full disk"))(
 );
 
 describe("a process that writes more than may wait", () => {
-  /** Logs as many lines as asked for by each line of its input, and says on standard error what it has lost so far. */
+  /** Each line of its input says how many lines it logs next. Standard error then says how many are lost so far. */
   const writer = `
     import { createInterface } from "node:readline";
     import { createLogger } from "${root}dist/src/telemetry/log.js";

@@ -21,7 +21,7 @@ const reason = await client.nodes.getNode({ nodeId: "node_nowhere" }).catch(luci
 console.log(JSON.stringify({ name: got.node?.name, nodeType: got.node?.nodeType, reason }));
 `;
 
-/** How long a registry takes says nothing about the package; only a run that hangs is to end. */
+/** A slow registry is no fault of the package, so this limit ends only a run that hangs. */
 const registryMs = 3_600_000;
 
 const consumerSettings = {
@@ -46,7 +46,7 @@ const filesIn = (directory: string): string[] =>
 const npmRun = (cwd: string, ...given: string[]) =>
   runProgram(npm ?? "", given, { cwd, env: packageManagerEnvironment(), limitMs: registryMs });
 
-/** Packs what is built in the folder and installs it, with what it depends on and nothing else, into the empty project. */
+/** Packs what is built in the folder, and installs it into the empty project with its dependencies and nothing else. */
 async function install(folder: string, project: string, name: string): Promise<void> {
   const packed = await npmRun(folder, "pack", "--ignore-scripts", "--pack-destination", project);
   expect(packed, packed.stderr).toMatchObject({ code: 0 });
@@ -59,7 +59,7 @@ async function install(folder: string, project: string, name: string): Promise<v
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify(consumerSettings));
 }
 
-/** What holds for either package, which it packs from the folder and installs first; answers where it is installed. */
+/** Packs and installs the folder's package, tests what holds for both packages, and answers where it is installed. */
 function usable(name: string, folder: string): string {
   const project = mkdtempSync(join(tmpdir(), "lucid-package-"));
   let world: World;

@@ -1,4 +1,4 @@
-// Programs as child processes: what they print, how they end, and what is said to them meanwhile.
+// Programs as child processes: what they print, how they end, and what a test sends them meanwhile.
 import { spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,22 +23,22 @@ export interface Program extends AsyncDisposable {
   readonly ended: Promise<Ending>;
   /** Its exit code or signal, whether its output is read or not. */
   readonly exited: Promise<number | NodeJS.Signals | null>;
-  /** The first match in its standard output, past or to come. @throws Error when it ends or the time is over first */
+  /** The first match in its output, printed already or later. @throws Error when it ends or the limit passes first */
   printed(pattern: RegExp, limitMs?: number): Promise<RegExpExecArray>;
 }
 
 export interface ProgramOptions {
   readonly cwd?: string;
-  /** Beside PATH and HOME; nothing else of this process's environment is passed on. */
+  /** Variables beside PATH and HOME; nothing else of this process's environment is passed on. */
   readonly env?: Readonly<Record<string, string>>;
   /** File descriptors that take its outputs; what goes there is not collected here. */
   readonly stdout?: number;
   readonly stderr?: number;
-  /** Its standard output is a socket whose other end is open and not read; true of no program by default. */
+  /** Makes its standard output a socket whose other end is open but never read. Off by default. */
   readonly unread?: boolean;
 }
 
-/** Dispose kills it when it still runs. */
+/** Disposing kills the program if it still runs. */
 export function startProgram(
   command: string,
   arguments_: readonly string[],
@@ -110,8 +110,8 @@ export function startProgram(
 }
 
 /**
- * The environment of a package manager: it needs what says how this machine reaches its registry (certificates, proxies,
- * settings). What steers Node.js and the tests themselves stays behind.
+ * The environment of a package manager: the variables by which this machine reaches its registry (certificates,
+ * proxies, settings). Variables that steer Node.js or the tests are left out.
  */
 export const packageManagerEnvironment = (): Record<string, string> =>
   Object.fromEntries(

@@ -1,5 +1,5 @@
 // The README keeps its promises: every command and program in it is run, in order, against a service of its own. Blocks
-// marked `console` are run elsewhere: `make run` and the agent by test/e2e/cli.test.ts, `make test` by whoever runs this.
+// marked `console` are run elsewhere: test/e2e/cli.test.ts runs `make run` and the agent; `make test` runs this file.
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -23,7 +23,7 @@ const secret = "readme-test-secret-0123456789abcdef";
 
 const grpcurl = toolFor("README", "grpcurl");
 const python = toolFor("README", "python");
-/** Whether the block needs a program that this machine lacks; that was said above, and in CI it has failed. */
+/** Whether the block needs a program that this machine lacks. `toolFor` has named the program, and throws in CI. */
 const cannotRun = (code: string) =>
   (/grpcurl/.test(code) && grpcurl === undefined) || (/python3/.test(code) && python === undefined);
 
@@ -31,7 +31,7 @@ describe("README", () => {
   let directory: string;
   let server: RunningServer;
   let environment: NodeJS.ProcessEnv;
-  /** Ports in the README are the defaults; here they are those of the service of this test. */
+  /** Puts this test's ports in place of the README's, which are the defaults. */
   const here = (code: string) =>
     code
       .replaceAll("127.0.0.1:8083", `127.0.0.1:${server.port}`)

@@ -1,5 +1,5 @@
-// Replicas and the database are killed at random moments under load. Nothing that was acknowledged is lost, nothing was
-// done twice, and the fleet finds itself again.
+// Replicas and the database are killed at random moments under load. Nothing that was acknowledged is lost, nothing is
+// done twice, and all nodes connect again.
 // FLEET_KILLS: how often. FLEET_SEED: replays the choices. FLEET_NODES: how many nodes beat.
 import { setTimeout as delay } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -16,20 +16,19 @@ const seed = sizeOf("FLEET_SEED", Date.now() % 1_000_000);
 const nodes = sizeOf("FLEET_NODES", 40);
 const intervalMs = 2_000;
 const graceMs = 8_000;
-/** A node waits up to 8 s after its third attempt in vain; a refused one is told to wait up to 5 s more. */
+/** A node waits up to 8 s after its third failed attempt. If it is refused, it is told to wait up to 5 s more. */
 const backoffMs = 13_000;
-/** What some attempts in vain, a write to the store and the next flush take while everybody comes back at once. */
+/** Time for a few failed attempts, a write to the store and the next flush, while everybody comes back at once. */
 const storeMs = 30_000;
 /**
- * From the moment that all processes serve again: a node hears the death of its stream at once, or by its own patience
- * (interval + grace); it dials again after its backoff, and beats within an interval; the beat is written by the next
- * flush.
+ * Counted from the moment when all processes serve again. A node notices the death of its stream at once, or after
+ * interval + grace; it dials again after its backoff, and beats within an interval; the next flush writes the beat.
  */
 const boundMs = 1.1 * intervalMs + graceMs + backoffMs + intervalMs + storeMs;
 const lostAfterMs = 40_000;
 /**
- * The lease of a dead leader, the look of its successor, then a restart's grace for its nodes; one that was DISCONNECTED
- * then is waited for until it would be LOST. Twice for load.
+ * The lease of a dead leader, the first look of its successor, then a restart's grace for its nodes. A node that is
+ * DISCONNECTED after that has until it would be LOST. All of it twice, for load.
  */
 const forgottenMs = 2 * (10_000 + 10_000 + lostAfterMs);
 const poolMax = 12;
@@ -61,7 +60,7 @@ describe.skipIf(!canStartReplicas("random kills"))("random kills", () => {
       for (let kill = 0; kill < kills; kill++) {
         const before = writers.acknowledged;
         await eventually(async () => writers.acknowledged > before + 3 || "few", "writers are at work", 120_000);
-        // The moment is the point: anywhere in what the processes do.
+        // The test varies the moment of the kill: it may fall anywhere in the processes' work.
         await delay(random() * 1_000);
         await (kill % 2 === 0 ? killReplica(fleet, random) : killDatabase(fleet, random));
         const back = new Date();

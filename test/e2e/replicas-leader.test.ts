@@ -1,5 +1,5 @@
-// The leader stands still for longer than its lease and comes back to a fleet that another one leads: it does nothing that
-// is no longer its to do.
+// The leader freezes for longer than its lease, and comes back to a fleet that another replica leads: it does nothing
+// that only a leader may do.
 // PAUSE_SECONDS: how long. LEADER_NODES: how many nodes beat.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -17,16 +17,16 @@ import { aNode } from "../support/world/builders.js";
 import { until } from "../support/world/until.js";
 import { requireBuilt } from "./built.js";
 
-/** Longer than the lease (10 s) and than a replica is waited for (10 s). */
+/** Longer than the lease (10 s), and longer than the leader waits for a silent replica (10 s). */
 const pauseMs = sizeOf("PAUSE_SECONDS", 14) * 1000;
 const nodes = sizeOf("LEADER_NODES", 40);
 const intervalMs = 2_000;
 const graceMs = 5_000;
 const victims = 3;
 const idle = 6;
-/** The rest of a lease, a replica given up for dead, its nodes' grace, and the turns in between, twice for load. */
+/** The rest of a lease, the wait for a dead replica, its nodes' grace, and the turns between; twice, for load. */
 const orphanedMs = 2 * (10_000 + 10_000 + 1.1 * intervalMs + graceMs + 3_000);
-/** A node's patience, the wait for a Welcome that does not come, its backoff, twice for load. */
+/** A node's interval and grace, its wait for a Welcome that does not come, its backoff; twice, for load. */
 const backMs = 2 * (intervalMs + graceMs + 15_000 + 8_000);
 
 const settings = {
@@ -57,7 +57,7 @@ describe.skipIf(!canStartReplicas("a paused leader"))("a leader that stands stil
       const frozen = fleet.all.find(({ replicaId }) => replicaId === before.holder);
       const dying = fleet.all.find((replica) => replica !== frozen);
       if (frozen === undefined || dying === undefined) throw new Error("nobody leads");
-      // Maintenance that runs out, and orphans to be judged, while nobody or somebody else leads.
+      // Maintenance ends, and orphans are to be judged, while nobody leads or another replica does.
       const claims = claimsOf(frozen);
       const resting = await restInMaintenance(admin);
       victim.kill("SIGKILL");
@@ -86,7 +86,7 @@ describe.skipIf(!canStartReplicas("a paused leader"))("a leader that stands stil
       expect(during.token).toBeGreaterThan(before.token);
       expect(after.token).toBeGreaterThanOrEqual(during.token);
       expect(fleet.replicaIds()).toContain(after.holder);
-      // It has not taken itself for the leader since, unless it was given the lease again.
+      // The old leader has not acted as leader since, unless it got the lease again.
       if (after.holder !== before.holder) expect(claimsOf(frozen)).toBe(claims);
       for (const { _id } of await nodesNamed(fleet.database, "victim")) {
         expect(reasonsOf(log, _id)).toEqual(["created", "connected", "silent"]);
@@ -94,7 +94,7 @@ describe.skipIf(!canStartReplicas("a paused leader"))("a leader that stands stil
       for (const nodeId of resting) {
         expect(reasonsOf(log, nodeId).filter((reason) => reason === "maintenance deadline passed")).toHaveLength(1);
       }
-      // It serves again: a call straight to it, and nodes that dial it are taken.
+      // It serves again: it answers a direct call, and takes nodes that dial it.
       const direct = fleet.client(`http://127.0.0.1:${frozen.port}`);
       await aNode(direct.nodes);
       const sessions = await frozen.metric("lucid_node_management_heartbeat_sessions_total");
@@ -112,7 +112,7 @@ async function leaderOf({ database }: Replicas): Promise<Leader> {
   return { holder: lease.holder, token: lease.token };
 }
 
-/** How often it has said that it leads. */
+/** How often the replica has said that it leads. */
 const claimsOf = ({ output }: ReplicaUnderTest): number => output.split('"message":"This replica leads"').length - 1;
 
 const heldElsewhere = async ({ database }: Replicas, replicaId: string): Promise<number> => {

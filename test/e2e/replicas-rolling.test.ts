@@ -1,5 +1,5 @@
-// T4, T25 real: replicas are restarted one after the other under a fleet that beats. Nobody is disconnected, a watcher hears
-// each change once, and what only time ends is ended once.
+// T4, T25 real: replicas are restarted one after the other under a fleet that beats. No node is disconnected, a watcher
+// hears each change once, and what only time ends is ended once.
 // SIMULATED_NODES: how many nodes beat.
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -35,17 +35,17 @@ const intervalMs = Math.max(2, Math.ceil(nodes / 50)) * 1000;
 const graceMs = Math.max(intervalMs, 10_000);
 const drainMs = 2_000;
 const boundMs = 2 * intervalMs + graceMs + drainMs;
-/** Longer than a leader needs to find a silent node whose replica went away meanwhile. */
+/** Longer than a leader needs to notice a silent node whose replica went away meanwhile. */
 const silentMs = 2 * intervalMs + graceMs + 30_000;
 const victims = 3;
-/** Nodes that nobody runs, whose maintenance ends during each restart. */
+/** How many nodes without an agent have maintenance that ends during each restart. */
 const idle = 4;
 
 const settings = {
   NODE_HEARTBEAT_INTERVAL: String(intervalMs / 1000),
   HEARTBEAT_GRACE: String(graceMs / 1000),
   DRAIN_WINDOW: String(drainMs / 1000),
-  // Before silence is found, so that a start of a node that is gone ends by its deadline.
+  // Shorter than the time to notice silence, so that starting a node that is gone ends by the command's deadline.
   NODE_COMMAND_TIMEOUT: "4",
 };
 
@@ -110,7 +110,7 @@ describe.skipIf(!canStartReplicas("rolling restarts"))("T4 real: three replicas 
   );
 });
 
-/** What happened to nodes that beat beside their coming, and when. */
+/** What else than connecting happened to nodes that beat, and when. */
 const oddLives = (log: readonly LogEntry[], beating: readonly NodeDocument[]): string[] => {
   const ids = new Set(beating.map(({ _id }) => _id));
   const told = Map.groupBy(
@@ -122,9 +122,9 @@ const oddLives = (log: readonly LogEntry[], beating: readonly NodeDocument[]): s
     .map(([id, entries]) => `${id}: ${entries.map(({ reason, at }) => `${reason} ${at.toISOString()}`).join(", ")}`);
 };
 
-/** Milliseconds that it took. */
+/** Times of one restart, in milliseconds. */
 interface Spell {
-  /** From SIGTERM until all nodes are held by others. */
+  /** From SIGTERM until other replicas hold all nodes. */
   readonly movedMs: number;
   /** From SIGTERM until the process is gone. */
   readonly endedMs: number;
@@ -147,7 +147,7 @@ async function restart(fleet: Replicas, replica: ReplicaUnderTest): Promise<Spel
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 
-/** New nodes in maintenance that ends one after the other, from now on. */
+/** Creates nodes in maintenance, which ends for one node after the other, from now on. */
 async function restInMaintenance(admin: LucidClient): Promise<string[]> {
   return inParallel(Array.from({ length: idle }), 2, async (_, place) => {
     const { nodeId } = await aNode(admin.nodes);
@@ -170,7 +170,7 @@ const atWork = async ({ database }: Replicas, nodeIds: readonly string[]): Promi
   return waiting.length === 0 || waiting.join();
 };
 
-/** Each silence, start and maintenance ended exactly once. */
+/** Expects that each silence, start and maintenance ended exactly once. */
 async function expectEnds({ database }: Replicas, resting: readonly string[]): Promise<void> {
   const log = await historyIn(database);
   for (const nodeId of resting) {

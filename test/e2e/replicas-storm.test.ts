@@ -1,4 +1,4 @@
-// T5, T33 real: a fleet that is cut off all at once, and one that is cut off again and again for hours.
+// T5, T33 real: a fleet is cut off all at once, and another fleet is cut off again and again for hours.
 // STORM_NODES: how many nodes come back at once. SOAK_MINUTES: how long the churn goes on, which is left out without it.
 // CHURN_NODES: how many nodes take part.
 import { mkdtempSync, rmSync } from "node:fs";
@@ -73,7 +73,7 @@ describe("T33 real: churn", () => {
       const settings = {
         NODE_HEARTBEAT_INTERVAL: "5",
         HEARTBEAT_GRACE: "5",
-        // Sessions of nodes that are gone for good are given up within the test.
+        // The service gives up sessions of nodes that are gone for good within the test.
         HEARTBEAT_LOST_AFTER: "20",
       };
       await using service = await openSingle(directory, settings, ["--expose-gc", "--import", collectOnSignal]);
@@ -103,7 +103,7 @@ describe("T33 real: churn", () => {
         120_000 + churnNodes * 50,
       );
       const empty = await heapOf(replica);
-      // What is compiled and cached grows at first.
+      // At first the heap grows by compiled code and caches.
       const settled = heaps.slice(Math.floor(heaps.length / 3));
       const slope = slopeOf(settled);
       const mean = settled.reduce((sum, { bytes }) => sum + bytes, 0) / settled.length;
@@ -114,7 +114,7 @@ describe("T33 real: churn", () => {
           `${mib(slope)} MiB a minute over ${settled.length} measures; ${mib(full)} MiB with all, ${mib(empty)} MiB with ` +
           `none; RSS ${mib(await replica.metric("process_resident_memory_bytes"))} MiB`,
       );
-      // Over the whole time it would not grow by a quarter of what it is.
+      // Over the whole run, the heap may grow by less than a quarter of its mean size, or by less than 4 MiB.
       expect(slope * soakMinutes).toBeLessThan(Math.max(mean / 4, 4 * 2 ** 20));
       expect(empty).toBeLessThan(full * 1.1);
     },
@@ -124,7 +124,7 @@ describe("T33 real: churn", () => {
 
 type Service = Awaited<ReturnType<typeof openSingle>>;
 
-/** Collects what nobody holds when it is told to, so that the heap shows what is held. */
+/** Runs the garbage collector on a signal, so that the heap shows only what is still held. */
 const collectOnSignal = `data:text/javascript,${encodeURIComponent(
   'process.on("SIGUSR2", () => { globalThis.gc(); globalThis.gc(); process.stdout.write("collected\\n"); });',
 )}`;
@@ -163,7 +163,7 @@ const scoped = (client: ReturnType<Service["client"]>) => ({
   [Symbol.asyncDispose]: async () => client[Symbol.dispose](),
 });
 
-/** Asks for health and figures several times a second until it is stopped. */
+/** Asks for health and metrics several times a second until it is stopped. */
 function watchGauges(replica: ReplicaUnderTest) {
   const over = new AbortController();
   const baseUrl = `http://127.0.0.1:${replica.metricsPort}`;

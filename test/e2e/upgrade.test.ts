@@ -1,5 +1,5 @@
-// An upgrade as it happens: the version before this one, built from its commit, and this one serve from one store at the same
-// time, are restarted in any order, and hand a store to each other.
+// An upgrade as it happens. The previous version, built from its commit, and this version serve from one store at the
+// same time, are restarted in any order, and hand a store to each other.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ import { commonSecret } from "../support/world/world.js";
 import { commandLine, requireBuilt } from "./built.js";
 import { type Program, startProgram } from "./process.js";
 
-/** What served before this version. */
+/** The commit of the previous version. */
 const before = "c0da7b431122b061315ce8c6792a4cb24b3d6a54";
 const root = new URL("../..", import.meta.url).pathname;
 
@@ -82,7 +82,7 @@ async function end({ program }: Version): Promise<void> {
 
 const create = ({ client }: Version, name: string) => client.nodes.createNode({ name, nodeType: NodeType.WORKER });
 
-/** Both are asked for a node of the same name at the same time. */
+/** Asks both for a node of the same name at the same time; only one may create it. */
 async function oneWins(left: Version, right: Version, name: string): Promise<void> {
   const results = await Promise.allSettled([create(left, name), create(right, name)]);
   const refused = results.flatMap((result) =>
@@ -112,7 +112,7 @@ describe.skipIf(!hasBefore)("an upgrade", () => {
       expect(await listed(fresh)).toEqual(await listed(old));
       expect(await listed(fresh)).toHaveLength(10);
 
-      // The old one comes back: what it builds must not take away what the new one stands on.
+      // The old version comes back: the indexes that it builds must not take away what the new version needs.
       await end(old);
       const again = await serve(oldCommandLine, env);
       for (let round = 5; round < 10; round++) await oneWins(again, fresh, `both-${round}`);

@@ -9,9 +9,9 @@ export type Headers = Readonly<Record<string, string>>;
 
 export interface Kind {
   readonly name: string;
-  /** Whether it and its protocol can talk both ways at once. */
+  /** Whether the client and its protocol can send and receive at the same time. */
   readonly streams: boolean;
-  /** Ready to call the service at that port of this machine. */
+  /** Answers a client that is ready to call the service at that port of this machine. */
   open(port: number): Promise<ForeignClient>;
 }
 
@@ -41,7 +41,7 @@ export interface Conversation {
   end(): Promise<void>;
 }
 
-/** A detail as JSON; BadRequest's list is named as the client's printer likes it. */
+/** A detail as JSON. The client's printer decides how the name of BadRequest's list is spelt. */
 export interface Detail {
   readonly "@type": string;
   readonly reason?: string;
@@ -97,7 +97,7 @@ export function unpack({ type, bytes }: PackedDetail): Detail {
   return { "@type": type, ...(schema && (toJson(schema, fromBinary(schema, bytes)) as object)) };
 }
 
-/** What has come and waits to be taken, in order. */
+/** Messages that have come and wait to be taken, in order. */
 export function createInbox<T>() {
   const waiting: T[] = [];
   let takers: (() => void)[] = [];
@@ -121,7 +121,7 @@ export function createInbox<T>() {
       waiting.push(item);
       wake();
     },
-    /** Nothing more will come; without an error that was OK. */
+    /** Says that nothing more will come. Without an error the stream ended with OK. */
     finish: (error?: unknown): void => {
       over ??= { error };
       wake();
@@ -161,7 +161,7 @@ export function converse(program: Program): Conversation {
 
 /** Characters up to the end of the first JSON object; undefined while it is not complete. */
 function sizeOfObject(text: string): number | undefined {
-  // Objects are told apart by their braces; no string in them holds one.
+  // Braces show where an object ends: no string in these objects holds a brace.
   let depth = 0;
   for (const match of text.matchAll(/[{}]/g)) {
     depth += match[0] === "{" ? 1 : -1;

@@ -1,4 +1,4 @@
-// Programs that people call the service with: curl, buf curl and grpcurl.
+// Programs with which people call the service: curl, buf curl and grpcurl.
 import { runProgram, startProgram } from "../process.js";
 import {
   codeNames,

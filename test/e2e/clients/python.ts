@@ -1,4 +1,4 @@
-// PyPI's grpcio, in one Python process that is told by lines of JSON what to call.
+// PyPI's grpcio, in one Python process. Lines of JSON tell it what to call.
 import { startProgram } from "../process.js";
 import { createInbox, type Detail, type ForeignClient, type Json, type Kind, refusalOf } from "./client.js";
 
