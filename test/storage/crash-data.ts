@@ -1,4 +1,4 @@
-// What the writer that is killed and the test that looks afterwards share.
+// What two processes share: the writer that is killed, and the test that looks afterwards.
 import type { CollectionDefinition, StoredDocument } from "../../src/storage/collection.js";
 
 export interface Written extends StoredDocument {

@@ -1,4 +1,4 @@
-// A process that writes until it is killed, and says of each write on its standard output that it was acknowledged.
+// A process that writes until it is killed. It reports each acknowledged write on its standard output.
 // Arguments: the directory, and a name that no other run has.
 import { writeSync } from "node:fs";
 import { openSqliteStore } from "../../src/storage/sqlite/store.js";
@@ -7,7 +7,7 @@ import { counterIds, crashing, type Written } from "./crash-data.js";
 const [dir = "", run = ""] = process.argv.slice(2);
 const store = await openSqliteStore({ dir });
 const all = await store.collection<Written>(crashing);
-// Straight to the pipe: what is written is read even if the process dies in the next instant.
+// Writes straight to the pipe: the test reads the line even if this process dies in the next instant.
 const say = (...words: (string | number)[]) => writeSync(1, `${words.join(" ")}\n`);
 
 async function insert(writer: number): Promise<void> {
@@ -26,7 +26,7 @@ async function insertBatches(writer: number): Promise<void> {
   }
 }
 
-/** Two fields that move together, by compare-and-set. */
+/** Moves two fields together, by compare-and-set. */
 async function count(counter: string): Promise<void> {
   for (;;) {
     const found = await all.findOne({ _id: counter });

@@ -1,6 +1,6 @@
-// Operations on a store, made at random over a small universe of ids, fields and values, so that they meet.
-// Left out is what the port leaves open: which of several matches findOne takes, and indexed fields that an update makes
-// something else than a scalar.
+// Random operations on a store. Ids, fields and values come from small sets, so that operations often meet.
+// What the port leaves open is left out: which of several matches findOne takes, and updates that put something other
+// than a scalar into an indexed field.
 import type {
   Collection,
   CollectionDefinition,
@@ -71,7 +71,7 @@ export function createGenerator(random: () => number) {
     ...(chance(0.1) && { left: undefined }),
   });
 
-  /** Values that a condition on the path is made with. */
+  /** Values for a condition on the path. */
   const valuesOf: Record<string, () => Scalar> = {
     kind,
     rank,
@@ -116,7 +116,7 @@ export function createGenerator(random: () => number) {
     ...(depth < 2 && chance(0.1) && { $and: several(1 + below(2), () => filter(depth + 1)) }),
   });
 
-  /** An index, and what a filter has to hold for it to answer. */
+  /** An index, and what a filter must hold so that the index can answer it. */
   const indexed = (): { index: string; needs: Filter } =>
     pick([
       () => ({ index: "_id_", needs: chance(0.3) ? { _id: { $gte: id() } } : {} }),
@@ -179,9 +179,9 @@ export function createGenerator(random: () => number) {
     });
     return Object.fromEntries(made) as Update;
   };
-  /** By _id, with further demands now and then. */
+  /** A filter by _id, now and then with further conditions. */
   const one = (): Filter => ({ ...(chance(0.3) ? conditions(1) : {}), _id: id() });
-  /** What an upsert may start from, mostly. */
+  /** A filter for an upsert, in most cases one that an upsert may start from. */
   const upserted = (): Filter => ({
     ...(chance(0.2) && { n: below(3) }),
     ...(chance(0.1) && { "inner.label": { $eq: kind() } }),
@@ -222,7 +222,7 @@ export function createGenerator(random: () => number) {
       3,
       () => {
         const { filter, index } = query();
-        // Which of several is found is left open; whether any is, is not.
+        // The port leaves open which of several is found. Both engines must agree on whether there is any.
         return make("findOne of many", [filter, index], async (all) => (await all.findOne(filter, { index })) !== null);
       },
     ],
@@ -249,7 +249,7 @@ export function createGenerator(random: () => number) {
     [
       8,
       () => {
-        // Unordered: what one operation does must not depend on another of the batch, but for duplicates.
+        // A batch is unordered: except for duplicates, no operation may depend on another one of the batch.
         const operations = some(ids, 0.2).map((_id) => {
           const { $or, ...start } = upserted();
           return { filter: { ...start, _id } as Filter, update: update(), ...(chance(0.4) && { upsert: true }) };
@@ -262,7 +262,7 @@ export function createGenerator(random: () => number) {
       () => {
         const { filter, index } = query();
         const limit = 1 + below(4);
-        // Which ones go first is left open, so all of them go in the end.
+        // The port leaves open which documents are deleted first, so all of them are deleted in the end.
         return make("deleteMany", [filter, index, limit], async (all) => {
           const first = await all.deleteMany(filter, { index, limit });
           return [first, await all.deleteMany(filter, { index, limit: 1000 })];

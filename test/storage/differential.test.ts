@@ -1,5 +1,5 @@
-// T24: the same operations on both engines at once: every answer, every kind of error and at the end every document is the same.
-// DIFFERENTIAL_OPERATIONS: how many. DIFFERENTIAL_SEED: replays them.
+// T24: runs the same operations on both engines at once. Every answer, every kind of error, and at the end every
+// document must be the same. DIFFERENTIAL_OPERATIONS: how many. DIFFERENTIAL_SEED: replays them.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ import { createGenerator, type Made, type Operation, universe } from "./differen
 
 const operationCount = Number(process.env.DIFFERENTIAL_OPERATIONS ?? 20_000);
 const seed = Number(process.env.DIFFERENTIAL_SEED ?? Date.now() % 1_000_000);
-/** Collections that are worked on at once, each one operation at a time. */
+/** How many collections are worked on at once. Each takes one operation at a time. */
 const lanes = 8;
 const directory = mkdtempSync(join(tmpdir(), "lucid-differential-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -52,7 +52,7 @@ describe.skipIf(!hasMongo("test/storage/differential.test.ts"))("both engines", 
       await compare(both, everything, `lane ${lane}, all documents at the end`);
     });
     await Promise.all(work);
-    // Made as they are, operations must have come to every kind of end.
+    // Enough random operations come to every kind of end.
     for (const kind of [
       "an answer",
       "AssertionError",
@@ -71,7 +71,7 @@ const everything: Operation = {
   run: (all) => all.page({}, { index: "_id_", limit: 1000 }),
 };
 
-/** Answers what kind of end it came to. @throws Error that tells both answers when they differ */
+/** Answers what kind of end the operation came to. @throws Error with both answers when they differ */
 async function compare({ embedded, mongodb }: Both, operation: Operation, place: string): Promise<string> {
   const [one, other] = await Promise.all([outcomeOf(operation, embedded), outcomeOf(operation, mongodb)]);
   if (isDeepStrictEqual(one, other)) return one.kind;
@@ -86,7 +86,7 @@ async function compare({ embedded, mongodb }: Both, operation: Operation, place:
   );
 }
 
-/** The path to it, and both values. */
+/** The path to the first difference, and both values there. */
 function firstDifference(one: unknown, other: unknown, path = "answer"): [string, unknown, unknown] {
   const [left, right] = [fieldsOf(one), fieldsOf(other)];
   const name = Object.keys({ ...left, ...right }).find((name) => !isDeepStrictEqual(left[name], right[name]));

@@ -25,7 +25,7 @@ const document: fc.Arbitrary<Record<string, unknown>> = fc.record(
 );
 const path = fc.constantFrom("a", "b", "c", "a.b", "a.c", "b.c");
 
-/** What a path leads to, said once more and otherwise: every way through arrays is spelled out first. */
+/** What a path leads to, computed otherwise than by the code under test: it first lists every way through arrays. */
 function ways(value: unknown, names: readonly string[]): unknown[] {
   if (names.length === 0) return Array.isArray(value) ? [value, ...value] : [value];
   if (Array.isArray(value)) {

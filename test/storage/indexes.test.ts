@@ -1,5 +1,5 @@
-// Replicas of two versions share one database during an upgrade: an index keeps its definition for as long as it has its
-// name. released-indexes.json holds those that versions in use have built.
+// Replicas of two versions share one database during an upgrade, so an index keeps its definition as long as it keeps
+// its name. released-indexes.json holds the indexes that versions in use have built.
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { collections } from "../../src/collections.js";
@@ -10,7 +10,7 @@ type Released = Readonly<Record<string, readonly IndexDefinition[]>>;
 
 const released: Released = JSON.parse(readFileSync(new URL("released-indexes.json", import.meta.url), "utf8"));
 
-/** What would be refused at a database that the released version has served from. */
+/** What a database would refuse from which the released version has served. */
 function faultsOf({ name, indexes }: Pick<CollectionDefinition, "name" | "indexes">, before: Released): string[] {
   const known = before[name] ?? [];
   const keyAndCondition = (index: IndexDefinition) => JSON.stringify([keyOf(index), index.partial]);

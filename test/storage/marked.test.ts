@@ -1,4 +1,5 @@
-// Compare-and-set over a store that falls silent: a write that took place is found by its mark, and no other is taken for it.
+// Compare-and-set over a store that falls silent: a write that took place is found by its mark, and no other write is
+// mistaken for it.
 import { afterEach, beforeEach, expect, test } from "vitest";
 import {
   type Collection,

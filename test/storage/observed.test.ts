@@ -1,4 +1,4 @@
-// What is told of each operation of the store.
+// What observers of the store are told about each operation.
 import { expect, test } from "vitest";
 import { type CollectionDefinition, DuplicateKeyError } from "../../src/storage/collection.js";
 import { observeStore } from "../../src/storage/observed.js";

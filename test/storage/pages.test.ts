@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import type { Cursor } from "../../src/storage/collection.js";
 import { pages } from "../../src/storage/pages.js";
 
-/** A query of so many pages of one item each, and what was asked of it. */
+/** A query that has this many pages of one item each, and what it was asked for. */
 function query(count: number) {
   const asked: (Cursor | undefined)[] = [];
   const read = async (after?: Cursor) => {

@@ -1,5 +1,5 @@
-// Every query of the stores finds its documents by an index: no scan where an equality could seek, no sort of its own, and
-// none whose cost grows with the store.
+// Every query of the stores finds its documents by an index. No query scans where an equality could seek, sorts by
+// itself, or costs more as the store grows.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -108,13 +108,13 @@ describe("rows that are visited", () => {
     expect(await visitedBy(() => all.count(even, { index, max: 3 }))).toBe(3);
     expect(await visitedBy(() => all.findOne(even, { index }))).toBe(1);
     expect(await visitedBy(() => all.page(even, { index, limit: 4 }))).toBe(5);
-    // The document that is found, and the same one when it is written.
+    // The statement visits the document twice: when it finds it, and when it writes it.
     expect(await visitedBy(() => all.updateOne(even, { $set: { y: 1 } }, { index }))).toBe(2);
     expect(await visitedBy(() => all.deleteMany(even, { index, limit: 3 }))).toBe(6);
   });
 });
 
-/** What counts, or answers in an order that none of its filter's indexes has, reads as much as there is. */
+/** Statements that count, or answer in an order that no index of their filter has, read more as the store grows. */
 const growing =
   /^(nodes\.(countOf|countByStatus)|(pools|alerts|poot)\.count\w*|nodes\.list \[\{.*("order":"(name|poot_score|last_heartbeat)"|"labels"))/;
 
@@ -137,7 +137,7 @@ it("no statement of any repository visits more rows because the store holds more
     ended();
     return calls;
   };
-  // More than any page holds in both, so that a page is full in both.
+  // Both stores hold more than any page does, so that pages are full in both.
   const small = await visits(1500);
   const large = await visits(7500);
   expect(large.length).toBe(small.length);

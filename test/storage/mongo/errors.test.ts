@@ -1,4 +1,4 @@
-// Which errors of a MongoDB server mean that a caller may come again, by the server's own list of codes.
+// Which errors of a MongoDB server mean that a caller may try again, by the server's own list of codes.
 import { MongoBulkWriteError, MongoServerError, MongoWriteConcernError } from "mongodb";
 import { describe, expect, it } from "vitest";
 import { StoreUnavailableError } from "../../../src/storage/collection.js";
@@ -7,7 +7,7 @@ import { isUnavailable, translateError, translateUpdateError } from "../../../sr
 const context = { hosts: "db.example:27017" };
 const serverError = (code: number) => new MongoServerError({ message: `error ${code}`, code });
 
-/** From src/mongo/base/error_codes.yml, by its categories; the last group has none there. */
+/** Codes from src/mongo/base/error_codes.yml, by its categories. The last group has no category there. */
 const temporary: Readonly<Record<string, readonly number[]>> = {
   NotPrimaryError: [189, 10107, 11602, 13435, 13436],
   ShutdownError: [91, 333, 11600],
@@ -27,7 +27,7 @@ const temporary: Readonly<Record<string, readonly number[]>> = {
     46, 112, 117, 249, 365, 371, 14031, 276, 285, 12586, 12587, 217, 64, 100,
   ],
 };
-/** Mistakes of ours or of the caller: asked again they come again. */
+/** Our mistakes, or the caller's: a second try gets the same error. */
 const lasting = [2, 9, 13, 14, 20, 26, 27, 28, 40, 48, 59, 66, 67, 72, 73, 85, 86, 121, 10334, 11000];
 
 describe("an error of the server", () => {

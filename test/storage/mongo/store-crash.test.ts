@@ -1,5 +1,5 @@
-// A MongoDB server is killed again and again under writes; whatever it acknowledged is there when it is back, and no document
-// is there in part. CRASH_KILLS: how often. SEED: replays the moments of the kills.
+// A MongoDB server is killed again and again under writes. All that it acknowledged is there when it is back, and no
+// document is there in part. CRASH_KILLS: how often. SEED: replays the moments of the kills.
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { type Collection, DuplicateKeyError, StoreUnavailableError } from "../../../src/storage/collection.js";
@@ -9,22 +9,22 @@ import { randomFrom } from "../../support/world/random.js";
 import { until } from "../../support/world/until.js";
 import { counterIds, crashing, type Written } from "../crash-data.js";
 
-/** A start of the server takes seconds, so that fewer kills are affordable than of a process of ours. */
+/** The server takes seconds to start, so there is time for fewer kills than with a process of ours. */
 const kills = Math.min(25, Number(process.env.CRASH_KILLS ?? 5));
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const batchSize = 20;
 
-/** What writers were told, as they were told it. */
+/** What the server acknowledged to the writers. */
 interface Acknowledged {
   readonly inserts: string[];
   readonly batches: string[];
-  /** The highest version each counter was told, and every one, to see that none was won twice. */
+  /** All versions that each counter was told, to find the highest, and to see that none was won twice. */
   readonly versions: Map<string, number[]>;
 }
 
 const bodyOf = (_id: string) => _id.repeat(10);
 
-/** Writes until the server is gone: the last write of each writer is neither known to be there nor not to be. */
+/** Writes until the server is gone. Nobody knows whether the last write of each writer took place. */
 async function untilGone(write: (n: number) => Promise<void>): Promise<void> {
   for (let n = 0; ; n++) {
     try {
@@ -66,7 +66,7 @@ async function checkInserts(all: Collection<Written>, run: number, ids: readonly
   for (const [_id, { body, at }] of found) expect([body, at instanceof Date]).toEqual([bodyOf(_id), true]);
 }
 
-/** Unlike on the embedded store a batch may be there in part, unless it was acknowledged. */
+/** An acknowledged batch is there whole. Any other may be there in part, and here not always from its start. */
 async function checkBatches(all: Collection<Written>, run: number, batches: readonly string[]): Promise<void> {
   const found = await documentsOf(all, `b-${run}-`);
   for (const { _id, batch, body } of found.values()) expect(body, _id).toBe(batch);
@@ -89,7 +89,7 @@ async function checkCounters(all: Collection<Written>, before: Map<string, numbe
   }
 }
 
-/** All whose _id begins so. */
+/** All documents whose _id begins with that prefix. */
 async function documentsOf(all: Collection<Written>, prefix: string): Promise<Map<string, Written>> {
   const filter = { _id: { $gte: prefix, $lt: `${prefix}~` } };
   const found = new Map<string, Written>();
@@ -119,7 +119,7 @@ describe.skipIf(!hasMongoProgram("test/storage/mongo/crash.test.ts"))("a MongoDB
         versions: new Map(counterIds.map((id): [string, number[]] => [id, []])),
       };
       const writing = startWriters(all, run, told);
-      // The moment of death is what is being varied, not something waited for.
+      // The test varies the moment of the kill; this does not wait for a condition.
       await delay(100 + Math.floor(random() * 900));
       await mongo.kill();
       await writing;

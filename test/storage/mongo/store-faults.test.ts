@@ -1,4 +1,4 @@
-// What the store at a MongoDB server says when the server fails, is slow, steps down, stands still or dies.
+// What the store at a MongoDB server says when the server fails, is slow, steps down, hangs or dies.
 import type { Document } from "mongodb";
 import { MongoServerError } from "mongodb";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -71,7 +71,7 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
   };
   const fail = (command: string, data: Document, times: number | "always" = 1) =>
     mongo.failCommand(times === "always" ? "alwaysOn" : { times }, { failCommands: [command], ...data });
-  /** Within the limit of an operation, and a little for a machine that is busy. */
+  /** Expects a refusal within the limit of an operation, and a little more for a busy machine. */
   const refused = async (promise: Promise<unknown>, limitMs = 6000) =>
     expect(await within(caught(promise), "a refusal", limitMs)).toBeInstanceOf(StoreUnavailableError);
   const counted = async () => (await all.findOne(byId))?.x;
@@ -88,7 +88,7 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
     it.each([...writes.slice(0, 1), ...writes.slice(2)])(
       "does %s once, though its answer was lost",
       async (_, command, call) => {
-        // It takes place, and the answer tells the driver to ask again.
+        // The write takes place, but its answer tells the driver to try again.
         await fail(command, {
           writeConcernError: { code: 91, errmsg: "going down" },
           errorLabels: ["RetryableWriteError"],
@@ -177,7 +177,7 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
       const commands: string[] = [];
       const onCommand = (command: Document) => void commands.push(Object.keys(command)[0] ?? "");
       await store[Symbol.asyncDispose]();
-      // One attempt outlasts the operation, and there are more writes than connections, so that some wait for one.
+      // One attempt outlasts the operation. There are more writes than connections, so some wait for a connection.
       store = await openMongoStore({ url: mongo.url, database: mongo.freshDatabase(), operationMs: 1500, onCommand });
       all = await store.collection<Thing>(things);
       await all.insertOne({ _id: "a", x: 0 });
@@ -193,7 +193,7 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
       const begun = commands.filter(isWrite).length;
       expect(begun).toBeLessThanOrEqual(60);
       await mongo.failCommand("off");
-      // The server is done with what it had, and the driver has had its turns to send more.
+      // Once these inserts succeed, the server is done with what it had, and the driver has had time to send more.
       await until(() => all.insertOne({ _id: `n${commands.length}` }).then(() => true), "an insert", 10_000);
       for (let n = 0; n < 60; n++) await all.findOne(byId);
       expect(commands.filter(isWrite)).toHaveLength(begun);
@@ -212,7 +212,7 @@ describe.skipIf(!hasMongoProgram(tests))("MongoDB with faults", () => {
       await fail("createIndexes", { blockConnection: true, blockTimeMS: 1500 });
       sent.length = 0;
       all = await store.collection<Thing>(things);
-      // Asked for once: to hang up and ask again might call the build off.
+      // The store asks for the build once: to hang up and ask again might cancel it.
       expect(sent.filter((name) => name === "createIndexes")).toHaveLength(1);
       await all.insertOne({ _id: "a", code: "x" });
       await expect(all.insertOne({ _id: "b", code: "x" })).rejects.toMatchObject({ index: "idx_code" });

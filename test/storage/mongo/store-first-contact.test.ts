@@ -1,4 +1,4 @@
-// What the store at a MongoDB server says of a server that it may not serve from, or not yet.
+// What the store says of a MongoDB server from which it may not serve, or not yet.
 import { expect, it } from "vitest";
 import { StoreRefusedError, StoreUnavailableError } from "../../../src/storage/collection.js";
 import { openMongoStore } from "../../../src/storage/mongo/store.js";
@@ -6,7 +6,7 @@ import { startFakeMongod } from "../../support/engines/fake-mongod.js";
 
 const refusal = /^MongoDB at 127\.0\.0\.1:\d+ is too old: MongoDB 5\.0 or later is needed \(.*wire version.*\)$/;
 
-// 3.6 to 4.2, which the driver refuses, and 4.4, which it does not.
+// Versions 3.6 to 4.2, which the driver refuses, and 4.4, which the driver accepts.
 it.each([6, 7, 8, 9, 12])("a server of wire version %i is refused at start, in a sentence", async (version) => {
   await using server = await startFakeMongod(version);
   const opened = openMongoStore({ url: server.url, database: "lucid", serverSelectionMs: 1000 });

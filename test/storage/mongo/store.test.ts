@@ -27,7 +27,7 @@ type Thing = StoredDocument & Record<string, unknown>;
 
 const tests = "test/storage/mongo/store.test.ts";
 
-/** What was logged, line by line. */
+/** Keeps what was logged, line by line. */
 function lineLog() {
   const lines: string[] = [];
   return { lines, info: (line: string) => void lines.push(line), warn: (line: string) => void lines.push(line) };
@@ -76,7 +76,7 @@ describe.skipIf(!hasMongo(tests))("MongoDB", () => {
       for (const store of opened) await store[Symbol.asyncDispose]();
     });
     const open = async (options: Partial<MongoStoreOptions> = {}) => {
-      // A server that other tests use as well may be slow.
+      // The server may be slow, since other tests use it as well.
       const store = await openMongoStore({ url: mongo.url, database, operationMs: 30_000, ...options });
       opened.push(store);
       return store;

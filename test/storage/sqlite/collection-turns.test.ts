@@ -1,4 +1,4 @@
-// No call of the embedded store keeps the event loop for longer than a turn may last, whatever it is asked for.
+// No call of the embedded store keeps the event loop for longer than a turn may last, whatever the call asks for.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,13 +15,13 @@ import { turnsDuring } from "../../support/world/turns.js";
 
 type Document = StoredDocument & Record<string, unknown>;
 
-/** A turn may last 8 ms; with a statement of a millisecond it has room for so many, and for the one that ends it. */
+/** A turn may last 8 ms. At a millisecond a statement it runs eight, and then the statement that ends the turn. */
 const perTurnMax = 9;
 
 let directory: string;
 let database: Database;
 let queue: CommitQueue;
-/** Statements that the writes of each piece of work ran. */
+/** How many statements the writes of each piece of work ran. */
 let pieces: number[];
 let before: (sql: string, values: readonly SqlValue[]) => void;
 let all: Collection<Document>;
@@ -106,7 +106,7 @@ it("a deletion of a thousand takes as many turns as it needs", async () => {
   pieces.length = 0;
   before = aMillisecond;
   expect(await all.deleteMany({ kind: "k" }, { index: "idx_kind_rank", limit: 250 })).toBe(250);
-  // It looks after each step of 16 documents.
+  // The store looks at the time after each step of 16 documents.
   expect(Math.max(...pieces)).toBeLessThanOrEqual(16);
   expect(await all.count({}, { index: "_id_" })).toBe(50);
 });

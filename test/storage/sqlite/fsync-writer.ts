@@ -1,5 +1,5 @@
-// A process that writes one document after another and says on its standard output when it begins and when it was told
-// that the document is stored. Argument: the directory.
+// A process that writes one document after another. It says on its standard output when it begins a write, and when the
+// store has acknowledged it. Argument: the directory.
 import { writeSync } from "node:fs";
 import { openSqliteStore } from "../../../src/storage/sqlite/store.js";
 import { counterIds, crashing, type Written } from "../crash-data.js";

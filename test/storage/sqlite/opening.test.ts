@@ -1,4 +1,5 @@
-// The files of the embedded store as an operator or a disk leaves them: served whole, or refused and left as they are.
+// The embedded store's files as an operator or a disk leaves them: the store serves all of them, or refuses and changes
+// none.
 import { hash } from "node:crypto";
 import {
   appendFileSync,
@@ -55,7 +56,7 @@ async function countOf(options: Partial<SqliteStoreOptions> = {}): Promise<numbe
   return await (await store.collection<Document>(things)).count({}, { index: "_id_" });
 }
 
-/** The directory as a kill leaves it: with a log that holds what was written last. */
+/** Leaves the directory as a kill does: with a log that holds the last writes. */
 async function killed(): Promise<void> {
   await filled();
   const store = await open();
@@ -88,14 +89,14 @@ async function expectRefused(says: RegExp, options: Partial<SqliteStoreOptions> 
   expect(String(refusal)).toMatch(says);
   expect(String(refusal)).toContain(dir);
   expect(contents()).toEqual(before);
-  // The lock went with the refusal.
+  // The refusal has released the lock.
   await open(options).then(
     (store) => store[Symbol.asyncDispose](),
     (error: unknown) => expect(String(error)).not.toContain("Another process"),
   );
 }
 
-/** Bytes of the file overwritten from there on. */
+/** Overwrites so many bytes of the file, from that place on. */
 function overwrite(name: string, at: number, length: number): void {
   const bytes = readFileSync(path(name));
   bytes.fill(0xa5, at, at + length);
@@ -154,7 +155,7 @@ describe("a store that is gone is not begun again without a word", () => {
     if (isFolder) return void (await expect(open()).rejects.toThrow(says));
     await expectRefused(says);
     expect(await countOf({ emptyAllowed: true })).toBe(0);
-    // Begun on purpose, it is a store like any other.
+    // A store that was begun on purpose is like any other.
     expect(await countOf()).toBe(0);
   });
 

@@ -1,4 +1,4 @@
-// A process that writes is killed again and again; whatever it was told is stored, is stored.
+// A process that writes is killed again and again; every write that was acknowledged to it is there.
 // CRASH_KILLS: how often. SEED: replays the moments of the kills.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -40,11 +40,11 @@ it(
   60_000 + kills * 2000,
 );
 
-/** Lives a while once it is ready; answers the acknowledgements that came through the pipe. */
+/** Lets the writer live for a while once it is ready, then kills it; answers the acknowledgements from the pipe. */
 async function writeAndKill(run: number, lifeMs: number): Promise<readonly string[]> {
   const child = startChild(new URL("../crash-writer.ts", import.meta.url), { args: [dir, String(run)] });
   await child.line((line) => line === "ready");
-  // The moment of death is what is being varied, not something waited for.
+  // The test varies the moment of the kill; this does not wait for a condition.
   await delay(lifeMs);
   await child.kill();
   return child.lines;
@@ -79,7 +79,7 @@ async function checkBatches(all: Collection<Written>, run: number, acknowledged:
   }
 }
 
-/** No version was won twice, none acknowledged is lost, and both fields moved together. */
+/** Checks that no version was won twice, no acknowledged version is lost, and both fields moved together. */
 async function checkCounters(
   all: Collection<Written>,
   versions: Map<string, number>,

@@ -1,4 +1,4 @@
-// Shows with the kernel's own record that each write is on disk before it is acknowledged.
+// Shows by a trace of system calls that each write is on disk before it is acknowledged.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

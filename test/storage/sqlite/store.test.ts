@@ -138,7 +138,7 @@ describe("the embedded store", () => {
       indexes: [{ name: "idx_until", key: ["until"], ttlSeconds: 60 }],
     };
     const at = (ms: number) => new Date(clock.now().getTime() + ms);
-    /** The sweep takes real turns of the event loop between those of the clock. */
+    /** Waits on real turns of the event loop, since the sweep needs them between moves of the clock. */
     const countBecomes = async (all: Collection<Document>, wanted: number) =>
       expect.poll(() => all.count({}, { index: "_id_" }), { timeout: 5000, interval: 1 }).toBe(wanted);
 
