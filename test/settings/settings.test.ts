@@ -359,7 +359,7 @@ describe("TOR_ONLY", () => {
     "http://localhost.example",
   ])("refuses %s", (url) => {
     expect(tor(url)[0]).toContain("TOR_ONLY");
-    // Nothing goes through the proxy yet.
+    // The service sends nothing through the proxy yet.
     expect(tor(url, { TOR_PROXY_URL: "socks5h://tor:9050" })).toEqual(tor(url));
   });
 
