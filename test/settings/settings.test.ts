@@ -1,4 +1,4 @@
-// Settings: each variable with its default, a good value and bad ones; where values come from; what production asks for.
+// Settings: each variable with its default, a good value and bad ones; where values come from; what production needs.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
