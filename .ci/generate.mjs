@@ -11,7 +11,7 @@ const standard = [
   ["@grpc/reflection/build/proto/grpc/reflection/v1alpha/reflection.proto", "grpc/reflection/v1alpha/reflection.proto"],
 ];
 
-/** Writes `gen/` below the directory, after emptying it. */
+/** Empties `gen/` below the directory, then writes it. */
 function generate(directory) {
   rmSync("build/proto", { recursive: true, force: true });
   for (const [from, to] of standard) {

@@ -1,5 +1,5 @@
-// Makes the tables in docs/operations.md that the code knows better: settings from the rows in src/settings/settings.ts,
-// metrics from the registry of src/telemetry/metrics.ts. With --check it only says whether they differ.
+// Makes the tables in docs/operations.md from the code: settings from the rows in src/settings/settings.ts, metrics
+// from the registry of src/telemetry/metrics.ts. With --check it only says whether they differ.
 import { readFileSync, writeFileSync } from "node:fs";
 import { settingRows } from "../src/settings/settings.ts";
 import { createMetrics } from "../src/telemetry/metrics.ts";
@@ -41,7 +41,7 @@ const settingTables = () =>
     )
     .join("\n");
 
-/** What prom-client measures of the process itself, under names of its own, is left out. */
+/** Metrics of the process itself are left out: prom-client measures and names them. */
 const metricTable = () => {
   const metrics = createMetrics({ service: "", version: "", environment: "" });
   const own = metrics.registry
@@ -56,7 +56,7 @@ const metricTable = () => {
   return `| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n${lines.join("\n")}\n`;
 };
 
-/** The page with that part, between its marks, replaced by the text. */
+/** The page, with the text in place of what is between the part's marks. */
 const withPart = (page, name, text) => {
   const [begin, end] = [`<!-- ${name}: made by \`make generate\` -->`, `<!-- end of ${name} -->`];
   const [before, rest, ...more] = page.split(begin);

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 
 const file = "package-lock.json";
 const lock = JSON.parse(readFileSync(file, "utf8"));
-/** The platform that a binary's package name tells, as npm's fields name it. */
+/** The platform in the name of a binary's package, as npm's fields spell it. */
 const platforms = { darwin: "darwin", linux: "linux", win32: "win32", freebsd: "freebsd" };
 const processors = { x64: "x64", arm64: "arm64", aarch64: "arm64", armv7: "arm", ia32: "ia32" };
 

@@ -1,4 +1,4 @@
-// The commands as they are defined, and what is said of them elsewhere.
+// The commands as they are defined, compared with what is said about them elsewhere.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { createProgram, sourceOf } from "../../src/cli/commands.js";

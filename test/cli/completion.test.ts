@@ -1,4 +1,4 @@
-// Completion as a shell asks for it: the script is sourced, and its function is called with the words so far.
+// Completion as a shell asks for it: the test sources the script and calls its function with the words so far.
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,7 @@ const scriptOf = (shell: "bash" | "zsh"): string => {
   return path;
 };
 
-/** What bash suggests for the last of the words, as bash itself cuts the line into words. */
+/** What bash suggests for the last word. The words are split as bash splits a line. */
 function suggested(...words: string[]): string[] {
   const asked = `source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lucid_node; printf "%s\\n" "\${COMPREPLY[@]}"`;
   const given = ["-u", "-c", asked, scriptOf("bash"), "lucid-node", ...words];
@@ -72,7 +72,7 @@ describe("completion in bash", () => {
   });
 });
 
-/** Undefined where there is none. */
+/** Undefined when this machine has no zsh. */
 function zsh(): string | undefined {
   try {
     return execFileSync("sh", ["-c", "command -v zsh"], { encoding: "utf8" }).trim();
@@ -103,7 +103,7 @@ describe("completion in zsh", () => {
 
   test("opens and closes its quotes, brackets and blocks", () => {
     const script = completionOf("zsh", program);
-    // What bash reads without a complaint has these in pairs; it runs nothing of it.
+    // If bash parses the script without an error, these come in pairs. `-n` runs nothing.
     execFileSync("bash", ["-n", scriptOf("zsh")]);
     expect(script.match(/\bcase /g)?.length).toBe(script.match(/\besac\b/g)?.length);
   });

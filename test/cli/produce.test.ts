@@ -1,4 +1,4 @@
-// Commands that produce what a node proves: their output, and their end when they hang.
+// Commands that produce the output that a node proves: what they print, and how they are ended when they hang.
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -5,7 +5,7 @@ import { SettingsError } from "../../src/settings/environment.js";
 import { DuplicateKeyError, StoreUnavailableError } from "../../src/storage/collection.js";
 import { type Log, silentLog } from "../../src/telemetry/log.js";
 
-/** A server that says when it is stopped, and what it logs as an error. Its work ends in order with its stop. */
+/** A server that records its stop and the errors that it logs. When it is stopped, its work ends in order. */
 function openServer({ fails, failsLast }: { fails?: Error; failsLast?: Error } = {}) {
   const said: string[] = [];
   const log: Log = { ...silentLog, error: (message, fields) => said.push(`${message}: ${fields?.error}`) };

@@ -4,9 +4,9 @@ import type { Coordination } from "../../src/coordination/coordination.js";
 
 export interface OpenCoordination {
   readonly coordination: Coordination;
-  /** The same coordination as another replica sees it; the same object where there is one replica only. */
+  /** The same coordination as another replica sees it; the same object if there is only one replica. */
   readonly other: Coordination;
-  /** Lets the time pass, by the engine's clock. */
+  /** Lets time pass by the engine's clock. */
   pass(ms: number): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-// What every engine of the document store promises: filters, and what is refused of them.
+// What every engine of the document store promises: filters, and which filters it refuses.
 import { AssertionError } from "node:assert";
 import { describe, expect, it } from "vitest";
 import type { Filter } from "../../src/storage/collection.js";

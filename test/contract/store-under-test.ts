@@ -1,4 +1,4 @@
-// The collection that the contract of the document store is tried on.
+// The collection on which the contract of the document store is tested.
 import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../src/storage/collection.js";
 
 export interface OpenStore {
@@ -37,7 +37,7 @@ export const things: CollectionDefinition = {
 export const day = (number: number) => new Date(Date.UTC(2026, 0, number));
 export const ids = (documents: readonly StoredDocument[]) => documents.map(({ _id }) => _id);
 
-/** Made anew for each test. */
+/** Each test gets a new one. */
 export interface StoreUnderTest {
   readonly opened: OpenStore;
   readonly all: Collection<Thing>;

@@ -1,4 +1,4 @@
-// Coordination within one process: the contract, and that its memory is bounded.
+// Coordination within one process: it keeps the contract, and its memory is bounded.
 import { expect, it } from "vitest";
 import { createLocalCoordination } from "../../src/coordination/local.js";
 import { describeCoordination } from "../contract/coordination.js";
@@ -28,7 +28,7 @@ it("forgets the oldest when more keys come than it keeps, and no others", async 
 it("lets go of what is over as other calls come", async () => {
   const clock = createTestClock();
   const coordination = createLocalCoordination({ clock });
-  // What is over would fill the memory and push out what is not, if it were kept.
+  // If windows that are over were kept, they would fill the memory and push out those that still count.
   await coordination.hit("lasting", 1, 1_000_000);
   for (let round = 0; round < 20; round++) {
     for (let n = 0; n < 10_000; n++) await coordination.hit(`${round} ${n}`, 1, 1000);

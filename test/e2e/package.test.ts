@@ -1,4 +1,5 @@
-// The packages as another Lucid service installs them: each packed, installed into an empty project, type-checked, used.
+// The packages as another Lucid service installs them: each is packed, installed into an empty project, type-checked
+// and used.
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";

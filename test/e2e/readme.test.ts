@@ -1,5 +1,5 @@
 // The README keeps its promises: every command and program in it is run, in order, against a service of its own. Blocks
-// marked `console` are run elsewhere: test/e2e/cli.test.ts runs `make run` and the agent, and `make test` runs this file.
+// marked `console` are run elsewhere: test/e2e/cli.test.ts runs `make run` and the agent; `make test` runs this file.
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

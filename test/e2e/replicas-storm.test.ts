@@ -1,5 +1,5 @@
 // T5, T33 real: a fleet is cut off all at once, and another fleet is cut off again and again for hours.
-// STORM_NODES: how many nodes come back at once. SOAK_MINUTES: how long the churn goes on, which is left out without it.
+// STORM_NODES: how many nodes come back at once. SOAK_MINUTES: how long the churn lasts; without it, none.
 // CHURN_NODES: how many nodes take part.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

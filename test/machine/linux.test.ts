@@ -1,4 +1,4 @@
-// What is read of /proc and of control groups, by files as machines and containers have them.
+// What the service reads from /proc and control groups, tried on files from machines and containers.
 import { describe, expect, test } from "vitest";
 import { groupPath, memoryOf, processorOf } from "../../src/machine/cgroup.js";
 import {
@@ -131,7 +131,7 @@ describe("the local file systems", () => {
     ],
   ])("of a machine with 5,000 %s are found within a tenth of a second of processor time", (_, lines, count) => {
     const mountinfo = [root, ...lines].join("\n");
-    // The best of three, for the first one also pays for what is compiled.
+    // The best of three runs, since the first one also pays for compiling.
     const tookMs = [1, 2, 3].map(() => {
       const before = process.cpuUsage();
       expect(localFileSystems(mountinfo)).toHaveLength(count);

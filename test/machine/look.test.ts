@@ -1,4 +1,4 @@
-// Looks at the machine whose commands hang: real processes, ended with everything they have begun.
+// Looks at a machine whose commands hang: real processes, which are ended together with all that they started.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -51,7 +51,7 @@ describe("a look at the machine", () => {
   test("at a disk that may not be asked has the answers of the others", async () => {
     const look = createLook({ clock: systemClock, limitMs: 5_000 });
     const gone = `${directory}/none`;
-    // A file as a directory is refused to every user, root included.
+    // The path leads through a file as if it were a directory, which fails for every user, even root.
     writeFileSync(`${directory}/file`, "");
     const closed = `${directory}/file/below`;
     const answers = await look("fileSystems", JSON.stringify([gone, "/", closed]));

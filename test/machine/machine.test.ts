@@ -1,4 +1,4 @@
-// A whole machine as a directory of files: what is reported of it.
+// What is reported about a machine. A directory of files plays the whole machine.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -39,7 +39,7 @@ const host = {
     "603 600 0:70 / /mnt/nfs rw - nfs4 server:/models rw\n",
 };
 
-/** Answers a disk of 84 GB, and nothing else; `asked` are the paths it was asked for. */
+/** Answers with a disk of 84 GB, and with nothing else; `asked` collects the paths it was asked for. */
 function aDisk(asked: unknown[]): Look {
   const answer = (name: string, argument = "") => {
     if (name !== "fileSystems") return undefined;
@@ -72,7 +72,7 @@ test("a container with limits reports what it may use, not its host", async () =
     "sys/fs/cgroup/cpu.max": "100000 100000\n",
     "sys/fs/cgroup/cpu.stat": "usage_usec 1000000\n",
   });
-  // A quarter of its one processor within 10 s.
+  // The container used a quarter of its one processor for 10 s.
   const change = () => write({ "sys/fs/cgroup/cpu.stat": "usage_usec 3500000\n" });
   const { sample, asked, collector } = await sampleOf(change, 10_000);
   expect(sample.cpuPercent).toBeCloseTo(25, 1);

@@ -1,4 +1,4 @@
-// What is told of the machine of this process: percent for the report, ratios for the metrics.
+// How the use of this process's machine is told: in percent in the report, as ratios in the metrics.
 import { expect, test } from "vitest";
 import { machineUsage } from "../../src/machine/usage.js";
 import { createMetrics } from "../../src/telemetry/metrics.js";
@@ -15,7 +15,7 @@ test.each([
   ["without a total", { ...read, memoryTotalBytes: 0, diskTotalBytes: undefined }, [25, undefined, undefined]],
 ])("a machine %s", async (_, sample, [cpu, memory, disk]) => {
   const metrics = createMetrics({ service: "s", version: "1", environment: "test" });
-  // What was told before does not stay when it can no longer be read.
+  // A value that can no longer be read goes away; the last one does not stay.
   machineUsage(read, metrics);
   expect(machineUsage(sample, metrics)).toEqual({ cpuPercent: cpu, memoryPercent: memory, diskPercent: disk });
   const { values } = await metrics.resourceUsage.get();

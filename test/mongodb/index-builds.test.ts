@@ -42,7 +42,7 @@ describe.skipIf(!isMongoGiven(tests))("MongoDB that builds an index", () => {
     const server = { url: mongo.url, database: mongo.database.databaseName };
     await using old = await openMongoStore(server);
     const serving = await old.collection<Thing>(bare);
-    // The build outlasts many a limit of these.
+    // The build takes many times this limit.
     const options = { ...server, operationMs: 1_000 };
     await using young = await openMongoStore(options);
     await using other = await openMongoStore(options);
@@ -59,7 +59,7 @@ describe.skipIf(!isMongoGiven(tests))("MongoDB that builds an index", () => {
     };
     while (!isBuilt) {
       await serve(served % documents).catch((error: unknown) => {
-        // A disk that is busy with the build may be late for once.
+        // Now and then the disk may be too late, since the build keeps it busy.
         if (!(error instanceof StoreUnavailableError)) throw error;
         refused++;
       });

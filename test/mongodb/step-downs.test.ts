@@ -27,14 +27,14 @@ const stepDowns = Number(process.env.STEP_DOWNS ?? 5);
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const nodeIds = Array.from({ length: 12 }, (_, place) => `node_${String(place).padStart(26, "0")}`);
 
-/** What the replicas were told, to be found in the end. */
+/** What the store acknowledged to the replicas; all of it must be there in the end. */
 interface Told {
   /** The highest version of each node whose change was acknowledged. */
   readonly versions: Map<string, number>;
   readonly verdicts: string[];
   /** Epochs that were given, "node epoch". */
   readonly epochs: string[];
-  /** Who has led in each term. */
+  /** Which replicas led in each term. */
   readonly leaders: Map<number, Set<string>>;
   readonly faults: string[];
 }
@@ -63,7 +63,7 @@ async function openReplica(mongo: GivenMongo, name: string) {
 
 type Replica = Awaited<ReturnType<typeof openReplica>>;
 
-/** Undefined where the store was away, so that nobody knows whether it took place. */
+/** The result of the work; undefined if the store was away, since then nobody knows whether the work took place. */
 async function attempt<Result>(work: () => Promise<Result>): Promise<Result | undefined> {
   try {
     return await work();
@@ -93,7 +93,7 @@ function startLoad(replica: Replica, told: Told, random: () => number, signal: A
       log.wake(id);
       told.versions.set(id, Math.max(told.versions.get(id) ?? 0, changed.version));
       const found = await attempt(() => repository.get(id));
-      // It reads its own writes, also from the next primary.
+      // The replica reads its own writes, also from the next primary.
       if (found && found.version < changed.version)
         told.faults.push(`${id}: wrote ${changed.version}, read ${found.version}`);
     });

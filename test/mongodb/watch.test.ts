@@ -34,7 +34,7 @@ describe.skipIf(!isMongoGiven(tests))("a watcher of nodes", () => {
     for (let round = 0; round < 3; round++) {
       for (let n = 0; n < 10; n++, made++) await aNode(world.nodes);
       const stepping = mongo.stepDown();
-      // Whether one took place is unknown where it is refused; the history says.
+      // If a creation is refused, only the history tells whether it took place.
       const isMade = () =>
         aNode(world.nodes).then(
           () => true,

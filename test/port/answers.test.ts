@@ -1,5 +1,5 @@
-// A refusal is given before the body is read. It must reach the client all the same: a reset that overtakes the answer
-// shows in curl, while Node's own client happens to hide it.
+// The service refuses a call before it reads the body. The refusal must still reach the client. curl shows a reset that
+// overtakes the answer; Node's own client happens to hide it.
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
@@ -10,7 +10,7 @@ import { toolFor } from "../support/tools.js";
 const curl = toolFor("refusals over HTTP/2", "curl");
 const run = promisify(execFile);
 
-/** The status a POST is answered with, or how curl ended. */
+/** The status of the answer to a POST, or how curl ended. */
 function post(port: number, path: string): Promise<string> {
   const request = ["-H", "content-type: application/json", "-d", '{"node_id":"node_12345"}'];
   const show = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", "--http2-prior-knowledge"];

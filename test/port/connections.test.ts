@@ -1,4 +1,4 @@
-// T31 and other floods against the port: a flood pays with its own connections, and others are served meanwhile.
+// T31 and other floods against the port: a flood loses its own connections, and others are served meanwhile.
 import { EventEmitter } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
@@ -44,7 +44,7 @@ async function probe(server: TestServer): Promise<number> {
   return performance.now() - started;
 }
 
-/** Asks again and again while the flood lasts; the slowest answer, the fastest half left out of account. */
+/** Probes again and again while the flood lasts; answers the times, fastest first. */
 async function probesDuring(server: TestServer, ended: Promise<unknown>): Promise<number[]> {
   let over = false;
   void ended.finally(() => {
@@ -111,7 +111,7 @@ describe("resets", () => {
     await using server = await startTestServer();
     using client = await rawHttp2(server.port);
     for (let round = 0; round < 20 && !client.closed(); round++) {
-      // Streams that wait for messages: what is answered at once is no work for nothing.
+      // The streams wait for messages. A call that is answered at once is no wasted work when it is reset.
       const streams = Array.from({ length: 10 }, () =>
         client.open(
           requestHeaders(heartbeatPath, { authorization: "Bearer admin", "content-type": "application/grpc" }),
@@ -136,7 +136,7 @@ describe("calls without good credentials", () => {
     using client = await rawHttp2(server.port);
     for (let call = 0; call < 20_000 && !client.closed(); call++) {
       client.open(requestHeaders(getNodePath, { "content-type": "application/grpc" }), true);
-      // As many at once as a client may have.
+      // Keeps as many calls open as a client may have.
       while (call - client.ended() > 500 && !client.closed()) {
         await new Promise((resolve) => setImmediate(resolve));
       }
@@ -220,7 +220,7 @@ test("a budget gives back what time brings, and forgets whom it has not seen", (
   expect(budget.take("a", 0)).toBe(500);
   expect(budget.take("a", 499)).toBeGreaterThan(0);
   expect(budget.take("a", 1_000)).toBe(0);
-  // A clock that steps back gives nothing back.
+  // A clock that steps back refills no budget.
   expect(budget.take("b", 1_000)).toBe(0);
   expect(budget.take("b", 0)).toBe(0);
   for (let key = 0; key < 10_001; key++) budget.take(`key ${key}`, 1_000);
@@ -258,7 +258,7 @@ describe("what has not shown who it is", () => {
       "those beyond are refused",
     );
     for (const client of clients) client.socket.destroy();
-    // Streams whose deadline has passed before they begin hold no place, either.
+    // Streams whose deadline passes before they begin hold no place, either.
     using brief = await rawHttp2(server.port);
     for (let index = 0; index < 250; index++) {
       const headers = { "content-type": "application/grpc", "grpc-timeout": "0m" };
@@ -345,7 +345,7 @@ test("an address without a connection to give up keeps no other's from giving wa
   expect(connections.add(from("192.0.2.1"))).toBe(true);
   expect(connections.add(from("192.0.2.2"))).toBe(true);
   now = 1_000;
-  // It is young: nothing of its address can give way.
+  // This connection is young, and no connection of its address can give way to it.
   expect(connections.add(from("192.0.2.3"))).toBe(true);
   expect(connections.add(from("192.0.2.3"))).toBe(false);
   expect(connections.add(from("192.0.2.4"))).toBe(true);

@@ -42,7 +42,7 @@ const post = (path: string) =>
   `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer admin\r\nConnection: close\r\n`;
 const body = `{"node_id":"${nodeId}"}`;
 
-/** One HTTP/2 request; resolves with its status and trailers, or what ended it. */
+/** Sends one HTTP/2 request; resolves with its status and trailers, or with what ended it. */
 function request(
   session: ReturnType<typeof connectHttp2>,
   headers: Record<string, string>,
@@ -89,7 +89,7 @@ describe("one port", () => {
     for (const byte of Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u0004\0\0\0\0\0", "latin1")) {
       await new Promise<void>((resolve) => socket.write(Uint8Array.of(byte), () => setImmediate(resolve)));
     }
-    // A SETTINGS frame: the answer of an HTTP/2 server.
+    // An HTTP/2 server answers with a SETTINGS frame.
     await until(() => text().length >= 9, "the server's settings");
     expect(text().charCodeAt(3)).toBe(4);
     socket.destroy();
@@ -191,7 +191,7 @@ describe("hostile bytes", () => {
       requestHeaders(getNodePath, { authorization: "Bearer admin", "content-type": "application/grpc" }),
     );
     const id = Buffer.from(nodeId);
-    // The window of 65,535 bytes is never opened any further.
+    // The server never opens the window beyond 65,535 bytes.
     await client.data(stream, Buffer.concat([Buffer.from([0, 0, 0, 0, id.length + 2, 10, id.length]), id]), 100);
     await until(() => client.seen.has(3), "a reset", 5_000);
     await unread.counted("Canceled");
@@ -256,7 +256,7 @@ describe("slow clients are closed", () => {
 });
 
 test("T31 a rapid reset attack ends its own connection alone", async () => {
-  // Attacker, victim and others share this process, so pings get the time they have in production.
+  // Attacker, victim and others share this process, so pings get as much time as in production.
   await using target = await startTestServer();
   const others = clientOf(target.port);
   const attack = withSession(async (session) => {

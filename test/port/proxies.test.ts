@@ -1,4 +1,4 @@
-// Who calls, where a proxy stands in between: its word counts only when the operator has named it.
+// Who calls when there is a proxy in between: the service believes a proxy only if the operator has named it.
 import { createClient } from "@connectrpc/connect";
 import { expect, test } from "vitest";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.js";
@@ -56,7 +56,7 @@ test("a trusted proxy may hold as many connections as it needs", async () => {
 
 test("questions to reflection count against their address, one by one", async () => {
   const limits = { public: 2, authenticated: 100, admin: 100, poot: 100, payout: 100, windowMs: 60_000 };
-  // Time stands still: on a slow machine the budget would grow as fast as it is spent.
+  // The clock does not move: on a slow machine the budget would grow as fast as it is spent.
   await using server = await startTestServer({ limits, nowMs: () => 0 });
   const client = createClient(ServerReflection, transportOf(server.port, "grpc", undefined));
   const ask = async (count: number) => {

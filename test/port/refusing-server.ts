@@ -1,4 +1,4 @@
-// A server in a process of its own, idle but for the one call: tells its port, ends with its standard input.
+// A server in a process of its own, idle except for the one call. It prints its port, and ends when its input ends.
 import { startTestServer } from "../rpc/harness.js";
 
 const server = await startTestServer();

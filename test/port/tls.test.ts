@@ -99,7 +99,7 @@ function clientWith(port: number, nodeOptions: object) {
   );
 }
 
-/** The name in the certificate that new connections are shown. */
+/** The name in the certificate that the server shows to new connections. */
 function shownName(port: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connectTls({ port, host: "127.0.0.1", servername: "localhost", ca: read("ca.crt") }, () => {

@@ -1,4 +1,4 @@
-// Work in turns: nobody's work waits for all that another one has brought, and each turn of the event loop stays short.
+// Work in turns: no caller waits for all the work that another one brought, and each turn of the event loop is short.
 import { expect, test } from "vitest";
 import { createTurns } from "../../src/port/turns.js";
 

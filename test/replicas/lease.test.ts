@@ -1,4 +1,4 @@
-// Who leads: tokens grow whatever becomes of the lease, and what leaders write tells them apart.
+// Who leads: tokens grow whatever happens to the lease, and the fences in their writes tell leaders apart.
 
 import { beforeEach, describe, expect, it } from "vitest";
 import { createLease, notFenced } from "../../src/replicas/lease.js";
@@ -35,7 +35,7 @@ describe("a lease", () => {
       ?.fence ?? 0;
   const aReplica = (owner: string) =>
     createLease({ store, clock, name: "fleet", owner, exclusive: false, highestFence, log: silentLog });
-  /** Leads, and writes a document as its leader. */
+  /** Takes the lease, and writes a document as the leader. */
   const lead = async (lease: Awaited<ReturnType<typeof aReplica>>, _id: string): Promise<number> => {
     await lease.take();
     const token = lease.leadership()?.token ?? Number.NaN;
@@ -68,7 +68,7 @@ describe("a lease", () => {
     const other = await aReplica("other");
     const token = await lead(other, "b");
     expect(token).toBe(43);
-    // What the former leader has written is the new one's to change, and not the other way round.
+    // The new leader may change what the former leader wrote, but not the other way round.
     const fenced = (by: number) => led.updateOne({ _id: "a", ...notFenced(by) }, { $set: { fence: by } });
     expect(await fenced(token)).toMatchObject({ matched: 1 });
     expect(await fenced(42)).toMatchObject({ matched: 0 });
@@ -76,7 +76,7 @@ describe("a lease", () => {
 
   it("rises above what a leader of a lost lease writes after it was lost", async () => {
     const one = await aReplica("one");
-    // Three terms of one replica, of which nothing is written yet.
+    // One replica leads for three terms and has written nothing yet.
     for (let term = 1; term <= 3; term++) {
       await one.take();
       await clock.advance(20_000);

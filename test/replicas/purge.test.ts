@@ -1,4 +1,4 @@
-// What is old is old by the store's clock: a replica whose own clock is years ahead takes nothing away.
+// The store's clock decides what is old: a replica whose own clock is years ahead deletes nothing too early.
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { createNodeLog, type LogEntry, nodeLogCollection } from "../../src/nodes/history/log.js";
 import { createNodeRepository } from "../../src/nodes/repository.js";
@@ -17,7 +17,7 @@ const dayMs = 86_400_000;
 
 let engines: Engines;
 let store: Store;
-/** Of the machine: what each test moves. */
+/** The machine's clock, which each test moves. */
 let clock: TestClock;
 let storeTime: Date;
 beforeEach(async () => {
@@ -58,7 +58,7 @@ it("the history of nodes", async () => {
   storeTime = new Date(start.getTime() + 31 * dayMs);
   await clock.advance(3_700_000);
   await oneTurn(log.task);
-  // The newest stays for ever.
+  // The newest entry stays for ever.
   expect(await count()).toBe(1);
 });
 
@@ -67,7 +67,7 @@ it("the history of nodes, at the embedded engine, although the one clock there i
   const { store: steady } = await own.open();
   try {
     const repository = await createNodeRepository(steady);
-    // As a process that has just started, which looks for old entries at once.
+    // Acts as a process that has just started: it looks for old entries at once.
     const look = async () => {
       const parts = { store: steady, repository, clock, logger: silentLog };
       await oneTurn((await createNodeLog(parts)).task);
@@ -86,7 +86,7 @@ it("the history of nodes, at the embedded engine, although the one clock there i
     }
     expect(await count()).toBe(3);
     clock.stepWall(-730 * dayMs);
-    // Time that goes by counts.
+    // Time that really passes counts, unlike a step of the wall clock.
     await clock.stall(31 * dayMs);
     await look();
     expect(await count()).toBe(1);

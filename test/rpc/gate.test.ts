@@ -23,7 +23,7 @@ import {
 
 const otherNode = "node_01hzxk7v9c3r5t8w2y4a6b8zzz";
 
-/** Code of GetNode under a policy and token; undefined for success. */
+/** The code with which GetNode ends under a policy and token; undefined for success. */
 async function codeUnder(policy: Policy, token: string | undefined, asked = nodeId, protocol: ProtocolName = "grpc") {
   await using server = await startTestServer({ policies: { getNode: policy } });
   return await clientOf(server.port, protocol, token ?? "none")
@@ -34,7 +34,7 @@ async function codeUnder(policy: Policy, token: string | undefined, asked = node
     );
 }
 
-/** Counts in memory, and tells the keys. */
+/** Counts in memory, and shows the keys that were counted. */
 function counters() {
   const counts = new Map<string, number>();
   const hit = async (key: string, limit: number, windowMs: number): Promise<Hit> => {
@@ -48,7 +48,7 @@ function counters() {
 describe("credentials", () => {
   test.each(protocols)("without a token %s calls are refused before the body is read", async (protocol) => {
     await using server = await startTestServer();
-    // A malformed request: the gate answers first.
+    // The request is malformed, too: the gate answers before anything looks at it.
     const error = await failureOf(createClient(NodeService, transportOf(server.port, protocol, undefined)).getNode({}));
     expect([error.code, error.rawMessage]).toEqual([Code.Unauthenticated, "A token is required"]);
     expect(error.findDetails(ErrorInfoSchema)[0]?.reason).toBe("LUCID_ERR_4011");

@@ -48,7 +48,7 @@ export interface TestServerOptions {
   readonly policies?: Readonly<Record<string, Policy>>;
   readonly limits?: RateLimits;
   readonly hit?: (key: string, limit: number, windowMs: number) => Promise<Hit>;
-  /** What the limits of strangers are counted by; the machine's clock when absent. */
+  /** The clock for the limits of strangers; the machine's when absent. */
   readonly nowMs?: () => number;
   readonly listener?: Partial<ListenerLimits>;
   readonly tls?: TlsFiles;
@@ -165,7 +165,7 @@ const healthy: HealthReports = {
   live: () => ({ status: "alive", timestamp: "t", version: "1.2.3" }),
 };
 
-/** Every RPC of NodeService for any token, except where stated otherwise by the method's local name. */
+/** Allows every RPC of NodeService for any token, except for methods whose policy is stated under their local name. */
 function allowAll(stated: Readonly<Record<string, Policy>> = {}): Policies {
   const usual: Policy = { permission: "token", nodeToken: "handler" };
   return new Map(

@@ -89,7 +89,7 @@ describe.each(protocols)("over %s, counted once with its code", (protocol) => {
   });
 });
 
-/** One beat, its Ack, and then what the test does. */
+/** Opens a stream, sends one beat, waits for its Ack, and then does what the test says. */
 async function stream(server: TestServer, protocol: ProtocolName, then: () => Promise<void>, signal?: AbortSignal) {
   const acknowledged = Promise.withResolvers<void>();
   async function* beats() {

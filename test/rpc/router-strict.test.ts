@@ -1,4 +1,4 @@
-// What a caller gets wrong is said to the caller, in every protocol, and wakes nobody.
+// The service tells a caller of the caller's mistakes, in every protocol, and they alert no operator.
 import { Code, createClient } from "@connectrpc/connect";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { BadRequestSchema, ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
@@ -241,7 +241,7 @@ describe("strangers are limited by their address", () => {
 
   test("for probes beyond what probes need, without asking the shared counters", async () => {
     const broken = async () => Promise.reject(new Error("away"));
-    // Time stands still: on a slow machine the budget would grow as fast as it is spent.
+    // The clock does not move: on a slow machine the budget would grow as fast as it is spent.
     await using limited = await startTestServer({ limits, hit: broken, nowMs: () => 0 });
     const health = createClient(Health, transportOf(limited.port, "grpc", undefined));
     for (let call = 0; call < 800; call++) await health.check({});

@@ -1,4 +1,4 @@
-// The shape rules of the contract, each tried just inside and just outside.
+// The contract's rules of shape. Each is tried with a value just inside and a value just outside.
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";

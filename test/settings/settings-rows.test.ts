@@ -1,4 +1,4 @@
-// The rows of settings as data: what other programs and pages may rely on.
+// The rows of settings as data: what other programs and doc pages may rely on.
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
@@ -23,7 +23,7 @@ test("docs/operations.md says of them what they say", () => {
 });
 
 test("every field of Settings is read by the service", () => {
-  // Said to be so in their meaning.
+  // The meaning of these rows says that nothing reads them yet.
   const ahead = ["PAYOUT_BATCH_SIZE", "TOR_PROXY_URL"];
   const source = new URL("../../src/", import.meta.url);
   const text = readdirSync(source, { recursive: true, encoding: "utf8" })

@@ -1,4 +1,4 @@
-// Settings: each variable with its default, a good value and bad ones; where values come from; what production asks for.
+// Settings: each variable with its default, a good value and bad ones; where values come from; what production needs.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
@@ -359,7 +359,7 @@ describe("TOR_ONLY", () => {
     "http://localhost.example",
   ])("refuses %s", (url) => {
     expect(tor(url)[0]).toContain("TOR_ONLY");
-    // Nothing goes through the proxy yet.
+    // The service sends nothing through the proxy yet.
     expect(tor(url, { TOR_PROXY_URL: "socks5h://tor:9050" })).toEqual(tor(url));
   });
 

@@ -181,7 +181,7 @@ export function createGenerator(random: () => number) {
   };
   /** A filter by _id, now and then with further conditions. */
   const one = (): Filter => ({ ...(chance(0.3) ? conditions(1) : {}), _id: id() });
-  /** A filter for an upsert, in most cases one that an upsert may start from. */
+  /** A filter for an upsert; in most cases an upsert may start from it. */
   const upserted = (): Filter => ({
     ...(chance(0.2) && { n: below(3) }),
     ...(chance(0.1) && { "inner.label": { $eq: kind() } }),

@@ -1,8 +1,8 @@
-// The sink over a system that the test plays: full, failing, slow, or torn in the middle of a line.
+// The sink over an output that the test imitates: full, failing, slow, or cut in the middle of a line.
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createSink } from "../../src/telemetry/sink.js";
 
-/** Takes `room` bytes, then answers as told. */
+/** An output that takes `room` bytes, and after that answers as the test says. */
 function system(bytesMax = 1_000) {
   const state = { room: Number.POSITIVE_INFINITY, otherwise: "EAGAIN", taken: "", calls: 0 };
   const putNow = (bytes: Buffer): number => {

@@ -9,7 +9,7 @@ import { until, within } from "../../support/world/until.js";
 
 const commandMs = 300;
 const quietMs = 100;
-/** Timers and processes of a busy machine are late by as much. */
+/** On a busy machine, timers and processes are this much late. */
 const lateMs = 700;
 
 describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
@@ -45,7 +45,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       () => true,
       () => false,
     );
-  /** Whether a subscription is not confirmed at once. */
+  /** Whether a subscription has to wait for its confirmation. */
   const waits = async (coordination: Coordination, channel: string): Promise<boolean> => {
     const control = new AbortController();
     const subscribed = coordination.subscribe(channel, () => undefined, control.signal).then(() => false);
@@ -125,7 +125,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       const { slowestMs, errors } = await load.stop();
       expect(slowestMs).toBeLessThan(commandMs + lateMs);
       expect(errors.every((error) => error instanceof CoordinationUnavailableError)).toBe(true);
-      // One pair of lines an outage, whatever number of calls fell in.
+      // The log has one pair of lines for each outage, however many calls failed.
       expect(lines.map((text) => text.split(" ")[0])).toEqual(["warn", "info", "warn", "info", "warn", "info"]);
     });
 
@@ -139,7 +139,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       await until(async () => !(await answers(() => one.ping())), "gone");
       left.abort();
       const added = one.subscribe("added", (message) => heard.push(`added ${message}`), kept.signal);
-      // The connection of messages may be a moment late to notice.
+      // The connection for messages may notice the kill a moment later.
       await until(() => waits(one, "kept"), "a channel that stands waits for Redis as well");
       const again = one.subscribe("kept", (message) => heard.push(`again ${message}`), kept.signal);
       await server.restart();
@@ -189,7 +189,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       await server.command("replicaof", "127.0.0.1", String(await sparePort()));
       expect((await rejection(hit(one))).cause?.message).toContain("READONLY");
       await until(() => answers(() => one.ping()), "a ping", 2_000);
-      // A connection made anew may lead elsewhere. Here it leads to the same server, which is not stormed.
+      // A new connection may reach another server. Here it reaches the same one, which must not get a storm of them.
       const connections = async () => {
         const info = String(await server.command("info", "stats"));
         return Number(/total_connections_received:(\d+)/.exec(info)?.[1]);
@@ -264,7 +264,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
       expect(error.cause?.message).toContain("timed out");
       expect(tookMs).toBeGreaterThan(commandMs - 50);
       expect(tookMs).toBeLessThan(commandMs + lateMs);
-      // Soon the connection is given up, and callers do not wait at all.
+      // Soon the service gives the connection up, and callers do not wait at all.
       await until(async () => (await timed(rejection(hit(one))))[1] < 50, "calls that reject at once", 3_000);
       server.resume();
       await until(() => answers(() => hit(one)), "a hit counts", 2_500);
@@ -307,7 +307,7 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
     proxy.swallow();
     await rejection(hit(one));
     await until(() => answers(() => hit(one)), "a hit counts", 3_000);
-    // The pings of health checks are what a connection that only listens is tried by.
+    // A connection that only listens is tested by nothing but the pings of health checks.
     const heardAgain = async () => {
       await one.ping();
       await one.publish("news", "1");
@@ -382,12 +382,12 @@ describe.skipIf(!canStartRedis("Redis that fails"))("Redis", () => {
 interface Load {
   answered(): number;
   failed(): number;
-  /** Counts from nothing again; errors and the slowest call stay. */
+  /** Starts the counts at zero again; errors and the slowest call stay. */
   reset(): void;
   stop(): Promise<{ readonly slowestMs: number; readonly errors: readonly unknown[] }>;
 }
 
-/** Eight callers that call again as soon as they have an answer, or a turn later when they have a refusal. */
+/** Eight callers that call again as soon as they have an answer, or one turn after a refusal. */
 function startLoad(call: () => Promise<unknown>): Load {
   const errors: unknown[] = [];
   let [answered, failed, slowestMs, running] = [0, 0, 0, true];

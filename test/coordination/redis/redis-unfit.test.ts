@@ -1,4 +1,4 @@
-// Servers that the service cannot use, or not all of: a cluster, a Sentinel, a user without the rights that it needs.
+// Servers that the service cannot use, or only in part: a cluster, a Sentinel, a user without the rights that it needs.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(dataDir, { recursive: true, force: true }));
 
-/** The whole service, as the settings make it. */
+/** Starts the whole service from settings. */
 const serve = (redisUrl: string) => {
   const write = (text: string) => void lines.push(text);
   return startServer(parseSettings({ DATA_DIR: dataDir, PORT: "0", METRICS_PORT: "0", REDIS_URL: redisUrl }), {
@@ -34,7 +34,7 @@ const serve = (redisUrl: string) => {
 };
 const startCluster = async () => {
   const server = await startRedis({ args: ["--cluster-enabled", "yes"] });
-  // Half of the keys, as of two masters.
+  // The server holds half of the keys, like one of two masters.
   await server.command("cluster", "addslotsrange", "0", "8191");
   const isServing = async () => String(await server.command("cluster", "info")).includes("cluster_slots_ok:8192");
   await until(isServing, "slots that are served");
@@ -87,7 +87,7 @@ describe.skipIf(!canStartRedis("Redis that cannot be used"))("a Redis Cluster", 
         ),
       );
     }
-    // Some may have counted before the first key that is elsewhere, and none after it.
+    // Some calls may have counted before the first key that another master holds, but none after it.
     const first = outcomes.indexOf("refused");
     expect(first).toBeGreaterThanOrEqual(0);
     expect(new Set(outcomes.slice(first))).toEqual(new Set(["refused"]));
@@ -106,7 +106,7 @@ it("a Sentinel is refused at start, in a sentence", async () => {
 describe.skipIf(!canStartRedis("Redis without all rights"))("a user without rights to channels", () => {
   it("lets the service start and serve; it is told of once, and wake-up calls come with the rights", async () => {
     await using server = await startRedis();
-    // Redis 7 gives a new user no channel.
+    // Redis 7 allows a new user no channel.
     await server.command("acl", "setuser", "lucid", "on", ">secret", "~lucid:*", "+@all");
     await using running = await serve(server.url.replace("//", "//lucid:secret@"));
     let hasFailed = false;

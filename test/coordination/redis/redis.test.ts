@@ -1,4 +1,4 @@
-// Coordination by Redis: the contract, what two replicas share, and how it gets in.
+// Coordination by Redis: the contract, what two replicas share, and how the service logs in.
 import { readFileSync } from "node:fs";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -26,7 +26,7 @@ describe.skipIf(!hasRedis(tests))("with a server", () => {
   const open = (options: Partial<RedisCoordinationOptions> = {}): Coordination =>
     createRedisCoordination({ url: server.url, keyPrefix: ownPrefix(), ...options });
 
-  /** Moves the server's clock on for these keys, by bringing their ends nearer. */
+  /** Lets time pass for these keys: moves their expiry nearer by so much. */
   const pass = async (prefix: string, ms: number): Promise<void> => {
     for (const key of await admin.keys(`${prefix}*`)) await admin.pexpire(key, (await admin.pttl(key)) - ms);
   };

@@ -1,4 +1,4 @@
-// Bodies are looked over before they are decoded: what the contract allows passes, whatever else stops the scan early.
+// Bodies are scanned before they are decoded: what the contract allows passes, and anything else stops the scan early.
 import { create, type DescMessage, fromBinary, fromJsonString } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import fc from "fast-check";
@@ -263,7 +263,7 @@ describe(`a JSON body (seed ${seed})`, () => {
         const cut = at % full.length;
         for (const json of [noise, full.slice(0, cut) + piece + full.slice(cut + piece.length)]) {
           const fault = faultOf(() => scanJson(boundsOf(desc), text(json)));
-          // What the strict parser takes the scan takes, too, unless it counts or finds a field twice.
+          // The scan takes all that the strict parser takes, unless it counts too many or finds a field twice.
           if (fault !== undefined && !fault.shape) expect(() => JSON.parse(json)).toThrow();
         }
       }),

@@ -1,4 +1,4 @@
-// Bodies in pieces: however small they are and however slowly they come, nobody else waits and nothing is kept for ever.
+// Bodies in pieces: however small the pieces and however slow, no other caller waits and nothing is kept for ever.
 import { connect } from "node:net";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
@@ -7,7 +7,7 @@ import { watchTurns } from "../../support/world/turns.js";
 import { exchange, getNodePath, heartbeatPath, nodeId, rawSocket, startTestServer, until } from "../harness.js";
 
 const token = { authorization: "Bearer admin" };
-/** An envelope of a request for a node, with this much of a field that nobody knows (number 15) behind it. */
+/** An envelope of a request for a node, followed by an unknown field (number 15) of this size. */
 function envelope(extraBytes: number): Buffer {
   const id = Buffer.from(nodeId);
   const length = Buffer.alloc(5);
@@ -30,7 +30,7 @@ function envelope(extraBytes: number): Buffer {
 
 const limits = { readMaxBytes: { [getNodePath]: 2_000_000 } };
 
-/** The client of these tests shares the thread, and cores may be shared with others; unbounded work took seconds. */
+/** Generous: the tests' client shares the thread, and others may share the cores. Unbounded work took seconds. */
 const turnMs = 150;
 
 describe("a megabyte byte by byte holds nobody up", () => {
@@ -244,7 +244,7 @@ describe("a compressed body", () => {
       await using server = await startTestServer(limits);
       const answer = (body: Uint8Array) => exchange(server.port, post("application/json", encoding, compress(body)));
       expect(await answer(json(100_000))).toMatch(/^HTTP\/1.1 200/);
-      // Within two megabytes, yet more than a hundred times its size.
+      // The body stays below two megabytes, but is more than a hundred times what was sent.
       expect(await answer(json(1_900_000))).toMatch(/^HTTP\/1.1 429.*100 times/s);
       expect(await answer(json(2_900_000))).toMatch(/^HTTP\/1.1 429/);
     },

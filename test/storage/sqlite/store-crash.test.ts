@@ -60,7 +60,7 @@ async function checkInserts(all: Collection<Written>, ids: readonly string[]): P
   }
 }
 
-/** An acknowledged batch is there whole; of any other, the first documents are, or none: a turn may end within a batch. */
+/** An acknowledged batch is there whole. Of any other the start may be there: a turn may end within it. */
 async function checkBatches(all: Collection<Written>, run: number, acknowledged: readonly string[]): Promise<void> {
   const parts = new Map<string, number[]>();
   const filter = { batch: { $exists: true, $gte: `b-${run}-`, $lt: `b-${run}.` } } as const;

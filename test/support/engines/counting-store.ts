@@ -72,7 +72,7 @@ function withCounter(sql: string): string {
   return sql.replace(/ FROM "\w+"( INDEXED BY "[^"]+")?/, (from) => `${from} WHERE visited()`);
 }
 
-/** A count that SQLite keeps has no plan of its own; whether an index covers the rest does not change which rows are read. */
+/** A count that SQLite keeps has no plan of its own. Whether an index covers the rest does not change the rows read. */
 const tablesOf = (database: Database, sql: string): string[] =>
   database
     .prepare(`EXPLAIN QUERY PLAN ${sql}`)

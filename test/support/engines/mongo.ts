@@ -1,5 +1,6 @@
-// The MongoDB that tests run on: MONGODB_TEST_URL when given; else a mongod (MONGOD_BINARY or on PATH) that is started here;
-// else SecantusDB, a server of other makers that speaks MongoDB's wire protocol (docs/decisions/0004-surrogate-mongodb.md).
+// The MongoDB that tests run on: MONGODB_TEST_URL when given; else a mongod (MONGOD_BINARY or on PATH), which the tests
+// start; else SecantusDB, another maker's server that speaks MongoDB's wire protocol
+// (docs/decisions/0004-surrogate-mongodb.md).
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";

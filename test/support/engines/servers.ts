@@ -1,5 +1,5 @@
-// The MongoDB and the Redis of the tests that run on the production engines, started before the first of them. Each worker
-// has a MongoDB of its own: the stand-in uses no more than one core.
+// Starts MongoDB and Redis before the first test that runs on the production engines. Each worker has a MongoDB of its
+// own, since the stand-in uses no more than one core.
 import type { TestProject } from "vitest/node";
 import { givenUrls, hasMongo, sharedMongo, startMongo } from "./mongo.js";
 import { hasRedis, sharedRedis } from "./redis.js";

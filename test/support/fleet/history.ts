@@ -12,8 +12,8 @@ import { type Watcher, watchNodes } from "./watcher.js";
 const nodesOf = (database: Db) => database.collection<NodeDocument>("nodes");
 
 /**
- * For `eventually`: the simulated nodes of that prefix are CONNECTED, all of them, on replicas that run; heard since that
- * moment, if one is given.
+ * For `eventually`: all simulated nodes of that prefix are CONNECTED, on replicas that run. With a moment, they have
+ * also been heard since.
  */
 export const connectedAgain =
   ({ database, replicaIds }: Pick<Replicas, "database" | "replicaIds">, prefix: string, count: number, since?: Date) =>
@@ -43,8 +43,8 @@ export const allLogged = (database: Db) => async (): Promise<true | string> => {
 };
 
 /**
- * The log is dense and holds each change of each node once, in the node's own order, without a gap in its versions, up to
- * the version that is stored. Answers the log.
+ * Expects that the log is dense, and holds each change of each node once, in the node's own order, without a gap in its
+ * versions, up to the stored version. Answers the log.
  */
 export async function expectSoundHistory(database: Db): Promise<LogEntry[]> {
   const log = await historyIn(database);
