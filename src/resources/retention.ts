@@ -16,8 +16,6 @@ const pauseMs = 50;
 export const hoursKeptDays = 365;
 const pagesMax = 100;
 
-export type Retention = ReturnType<typeof createRetention>;
-
 export function createRetention(parts: {
   readonly resources: Pick<ResourceRepository, "deletePoints" | "deleteHours">;
   readonly alerts: AlertRepository;

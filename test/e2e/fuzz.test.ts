@@ -15,6 +15,7 @@ import { type Attempt, attemptFor, largestJson } from "../support/clients/fuzz.j
 import { type Child, startChild } from "../support/fleet/child.js";
 import { randomFrom } from "../support/world/random.js";
 import { signAccess } from "../support/world/tokens.js";
+import { cpuMs } from "../support/world/turns.js";
 import { commonSecret } from "../support/world/world.js";
 
 const seconds = Number(process.env.FUZZ_SECONDS ?? 120);
@@ -29,10 +30,6 @@ const turnMs = 100;
 const decodingsMax = 1.2;
 const decodingMs = (): number => {
   const json = largestJson();
-  const cpuMs = () => {
-    const { user, system } = process.threadCpuUsage();
-    return (user + system) / 1_000;
-  };
   const costs = Array.from({ length: 3 }, () => {
     const beganMs = cpuMs();
     fromJsonString(BatchValidatePoOTRequestSchema, json);

@@ -4,8 +4,6 @@ import { nodeNotFound } from "../../failure.js";
 import type { Chunk } from "../history/feed.js";
 import type { Sessions } from "./sessions.js";
 
-export type Follower = ReturnType<typeof createFollower>;
-
 export function createFollower(sessions: Pick<Sessions, "isBehind" | "nodeChanged" | "endNode">) {
   return {
     /** Rejects when the nodes cannot be read; the feed then passes the chunk again. */

@@ -15,8 +15,6 @@ import type { Sessions } from "../sessions/sessions.js";
 import type { Expire } from "./expire.js";
 import { createStallWatch } from "./stall.js";
 
-export type Sweeper = ReturnType<typeof createSweeper>;
-
 const tickMs = 1000;
 /** Beats in one bulk write. */
 const flushMax = 1000;

@@ -28,8 +28,6 @@ interface Step {
   readonly severity: AlertDocument["severity"] | undefined;
 }
 
-export type Alerter = ReturnType<typeof createAlerter>;
-
 /** The nodes unheard for longest are forgotten first, and read again when they are heard again. */
 const knownMax = 50_000;
 /** Alerts that another replica raised or cleared are known here after at most this long. */

@@ -10,8 +10,6 @@ import type { NodePoint, ResourceRepository } from "./repository.js";
 import { slotMs } from "./rollup.js";
 import { type Counters, toPoint } from "./sample.js";
 
-export type Monitor = ReturnType<typeof createMonitor>;
-
 const flushMs = 5_000;
 const batchMax = 500;
 const batchMin = 5;

@@ -6,11 +6,13 @@ export interface Turns extends Disposable {
   worstMs(): number;
 }
 
+/** CPU time of this thread so far, in milliseconds. */
+export const cpuMs = (): number => {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1_000;
+};
+
 export function watchTurns(): Turns {
-  const cpuMs = () => {
-    const { user, system } = process.threadCpuUsage();
-    return (user + system) / 1_000;
-  };
   let worst = 0;
   let last = cpuMs();
   const timer = setInterval(() => {
