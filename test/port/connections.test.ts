@@ -21,7 +21,7 @@ import {
 import type { Flood } from "../support/clients/flooder.js";
 import { rawHttp2, requestHeaders } from "../support/clients/raw-http2.js";
 import { startChild } from "../support/fleet/child.js";
-import { watchTurns } from "../support/world/turns.js";
+import { longestTurnMs, watchTurns } from "../support/world/turns.js";
 
 const children: { kill(): Promise<void> }[] = [];
 afterEach(async () => {
@@ -294,15 +294,16 @@ describe("what has not shown who it is", () => {
 
   test("sends so many requests ahead over HTTP/1.1 and no more, and holds nobody up", async () => {
     await using server = await startTestServer();
-    using turns = watchTurns();
     const polite = rawSocket(server.port);
     polite.socket.write("GET /live HTTP/1.1\r\nHost: x\r\n\r\n".repeat(40));
     await until(() => polite.text().split("HTTP/1.1 200").length === 41, "forty answers");
-    const flood = rawSocket(server.port);
-    flood.socket.write("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_500));
-    await until(flood.closed, "the connection is closed");
-    expect(flood.text().split("HTTP/1.1").length).toBeLessThan(100);
-    expect(turns.worstMs()).toBeLessThan(150);
+    const longestMs = await longestTurnMs(150, async () => {
+      const flood = rawSocket(server.port);
+      flood.socket.write("GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_500));
+      await until(flood.closed, "the connection is closed");
+      expect(flood.text().split("HTTP/1.1").length).toBeLessThan(100);
+    });
+    expect(longestMs).toBeLessThan(150);
     polite.socket.destroy();
   });
 });

@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { rawHttp2, requestHeaders } from "../../support/clients/raw-http2.js";
-import { watchTurns } from "../../support/world/turns.js";
+import { longestTurnMs } from "../../support/world/turns.js";
 import { exchange, getNodePath, heartbeatPath, nodeId, rawSocket, startTestServer, until } from "../harness.js";
 
 const token = { authorization: "Bearer admin" };
@@ -38,30 +38,37 @@ describe("a megabyte byte by byte holds nobody up", () => {
 
   test.each(["application/grpc", "application/grpc-web+proto"])("over HTTP/2 as %s", async (type) => {
     await using server = await startTestServer(limits);
-    using client = await rawHttp2(server.port);
-    const stream = client.open(requestHeaders(getNodePath, { ...token, "content-type": type }));
-    using turns = watchTurns();
-    await client.data(stream, envelope(mebibyte), 1);
-    await until(() => (client.seen.get(1) ?? 0) > 0 || client.closed(), "an answer");
-    expect(turns.worstMs()).toBeLessThan(turnMs);
+    const longestMs = await longestTurnMs(turnMs, async () => {
+      using client = await rawHttp2(server.port);
+      const stream = client.open(requestHeaders(getNodePath, { ...token, "content-type": type }));
+      await client.data(stream, envelope(mebibyte), 1);
+      await until(() => (client.seen.get(1) ?? 0) > 0 || client.closed(), "an answer");
+    });
+    expect(longestMs).toBeLessThan(turnMs);
   });
 
   test.each(["application/json", "application/proto", "application/grpc-web+proto"])(
     "over HTTP/1.1 in chunks as %s",
     async (type) => {
       await using server = await startTestServer(limits);
-      const { socket, text, closed } = rawSocket(server.port);
-      const head = [`POST ${getNodePath} HTTP/1.1`, "Host: x", "Authorization: Bearer admin", `Content-Type: ${type}`];
-      socket.write(`${head.join("\r\n")}\r\nTransfer-Encoding: chunked\r\n\r\n`);
-      using turns = watchTurns();
-      const piece = Buffer.from("1\r\n \r\n".repeat(4_096), "latin1");
-      for (let sent = 0; sent < mebibyte && !closed() && text() === ""; sent += 4_096) {
-        socket.write(piece);
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-      await until(() => text() !== "" || closed(), "an answer");
-      expect(turns.worstMs()).toBeLessThan(turnMs);
-      socket.destroy();
+      const longestMs = await longestTurnMs(turnMs, async () => {
+        const { socket, text, closed } = rawSocket(server.port);
+        const head = [
+          `POST ${getNodePath} HTTP/1.1`,
+          "Host: x",
+          "Authorization: Bearer admin",
+          `Content-Type: ${type}`,
+        ];
+        socket.write(`${head.join("\r\n")}\r\nTransfer-Encoding: chunked\r\n\r\n`);
+        const piece = Buffer.from("1\r\n \r\n".repeat(4_096), "latin1");
+        for (let sent = 0; sent < mebibyte && !closed() && text() === ""; sent += 4_096) {
+          socket.write(piece);
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        await until(() => text() !== "" || closed(), "an answer");
+        socket.destroy();
+      });
+      expect(longestMs).toBeLessThan(turnMs);
     },
   );
 
@@ -90,13 +97,14 @@ describe("a megabyte byte by byte holds nobody up", () => {
 describe("many messages in one piece", () => {
   test("give way to others", async () => {
     await using server = await startTestServer();
-    using client = await rawHttp2(server.port);
     const headers = requestHeaders(heartbeatPath, { ...token, "content-type": "application/grpc" });
     const empty = Buffer.alloc(5 * 50_000);
-    using turns = watchTurns();
-    await client.data(client.open(headers), empty, 16_384, false);
-    await until(() => client.socket.bytesWritten > 0 && client.socket.writableLength === 0, "all are out");
-    expect(turns.worstMs()).toBeLessThan(turnMs);
+    const longestMs = await longestTurnMs(turnMs, async () => {
+      using client = await rawHttp2(server.port);
+      await client.data(client.open(headers), empty, 16_384, false);
+      await until(() => client.socket.bytesWritten > 0 && client.socket.writableLength === 0, "all are out");
+    });
+    expect(longestMs).toBeLessThan(turnMs);
   });
 });
 
