@@ -8,6 +8,7 @@ export type Reason =
   | "LUCID_ERR_5003"
   | "LUCID_ERR_5004"
   | "LUCID_ERR_5005"
+  | "LUCID_ERR_5006"
   | "LUCID_ERR_5007"
   | "LUCID_ERR_5008"
   | "LUCID_ERR_5009"
@@ -68,6 +69,7 @@ export const cannotProve = () =>
   new Failure("LUCID_ERR_5005", "Node not found or inactive", { failedPrecondition: true });
 export const validationNotFound = (validationId: string) =>
   new Failure("LUCID_ERR_5001", `PoOT validation ${validationId} not found`);
+export const payoutRefused = (message: string) => new Failure("LUCID_ERR_5006", message);
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
   new Failure("LUCID_ERR_5007", "The idempotency key was used before for a different request");

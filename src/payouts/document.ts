@@ -160,7 +160,12 @@ export interface SendingDocument extends WithEntries {
   /** Transfers out of a wallet that no attempt explains and that nobody has accepted, at most 100. */
   readonly unknown: readonly UnknownTransfer[];
   /** The accepted ones, by txid. */
-  readonly accepted: readonly { readonly txid: string; readonly note: string; readonly by: string; readonly at: Date }[];
+  readonly accepted: readonly {
+    readonly txid: string;
+    readonly note: string;
+    readonly by: string;
+    readonly at: Date;
+  }[];
   /** By currency: why its whole queue waits. */
   readonly holds: { readonly [currency: string]: StateReason };
 }

@@ -13,6 +13,7 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5003: Code.FailedPrecondition,
   LUCID_ERR_5004: Code.ResourceExhausted,
   LUCID_ERR_5005: Code.InvalidArgument,
+  LUCID_ERR_5006: Code.FailedPrecondition,
   LUCID_ERR_5007: Code.AlreadyExists,
   LUCID_ERR_5008: Code.AlreadyExists,
   LUCID_ERR_5009: Code.InvalidArgument,

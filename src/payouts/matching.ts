@@ -1,0 +1,127 @@
+// Compares the wallets' transfers with the recorded attempts: a transfer that no attempt explains stops sending until a
+// person accepts it. So a store that was restored from an old copy cannot pay what was paid before.
+
+import type { Clock } from "../clock.js";
+import type { Vault } from "../crypto.js";
+import { type Outage, turns } from "../task.js";
+import type { Log } from "../telemetry/log.js";
+import { maskAddress } from "./address.js";
+import type { PayoutDocument, SendingDocument, UnknownTransfer } from "./document.js";
+import { type BlockRef, type Gateway, GatewayAwayError, type SeenTransfer } from "./gateway/gateway.js";
+import { type Currency, formatAmount } from "./money.js";
+import type { PayoutRepository } from "./repository.js";
+import type { Sending } from "./sending.js";
+
+export type Matching = ReturnType<typeof createMatching>;
+
+/** How often the transfers of the latest blocks are compared. */
+const everyMs = 5_000;
+/** Blocks without a transfer that are compared again after a start: an idle chain is no reason to write. */
+const blocksUnwrittenMax = 200;
+/** Unknown transfers that are kept. Sending has stopped at the first; the rest is for people. */
+const unknownMax = 100;
+
+/** What a transfer is to the records: explained, or a reason to stop. */
+export function kindOf(
+  transfer: SeenTransfer,
+  recipientFingerprint: string,
+  payout: PayoutDocument | null,
+): "matched" | UnknownTransfer["kind"] {
+  if (payout === null) return "orphan";
+  const attempt = payout.attempts.find(({ txid }) => txid === transfer.txid);
+  const isOurs =
+    payout.recipient_fingerprint === recipientFingerprint && payout.amount_minor === `${transfer.amountMinor}`;
+  const mayLand = attempt !== undefined && attempt.sends > 0 && ["live", "landed"].includes(attempt.outcome);
+  const isPaid = payout.status === "completed" || payout.status === "processing";
+  return isOurs && mayLand && isPaid ? "matched" : "wrong";
+}
+
+export function createMatching(parts: {
+  readonly repository: PayoutRepository;
+  readonly gateways: ReadonlyMap<Currency, Gateway>;
+  readonly sending: Sending;
+  readonly vault: Pick<Vault, "fingerprint">;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly away: Outage;
+}) {
+  const { repository, gateways, sending, vault, clock, log } = parts;
+  /** By currency: solid blocks from this time on show all that may have been sent before this process started. */
+  const quietFromMs = new Map<Currency, number>();
+
+  const judge = async (currency: Currency, transfer: SeenTransfer, known: SendingDocument) => {
+    if (known.accepted.some(({ txid }) => txid === transfer.txid)) return undefined;
+    const fingerprint = vault.fingerprint(transfer.recipient);
+    const kind = kindOf(transfer, fingerprint, await repository.findByTxid(transfer.txid));
+    if (kind === "matched") return undefined;
+    const unknown: UnknownTransfer = {
+      ...{ txid: transfer.txid, currency, amount_minor: `${transfer.amountMinor}`, block: transfer.block, kind },
+      ...{ recipient_masked: maskAddress(transfer.recipient), recipient_fingerprint: fingerprint },
+    };
+    return unknown;
+  };
+
+  /** Records what was compared. Another replica may have compared further or told of the same transfers. */
+  const record = async (currency: Currency, to: BlockRef, found: readonly UnknownTransfer[]): Promise<void> => {
+    await sending.change(({ matched, unknown, accepted }) => {
+      const told = new Set([...unknown, ...accepted].map(({ txid }) => txid));
+      const fresh = found.filter(({ txid }) => !told.has(txid));
+      const isFurther = (matched[currency]?.number ?? -1) < to.number;
+      if (fresh.length === 0 && !isFurther) return undefined;
+      return {
+        matched: isFurther ? { ...matched, [currency]: to } : matched,
+        unknown: [...unknown, ...fresh].slice(0, unknownMax),
+      };
+    });
+    for (const { txid, amount_minor: minor, recipient_masked: recipient, kind } of found) {
+      const amount = formatAmount({ currency, minor: BigInt(minor) });
+      log.error("A transfer out of the wallet belongs to no recorded attempt; sending has stopped", {
+        ...{ transaction_hash: txid, currency, amount, recipient, kind },
+      });
+    }
+  };
+
+  /** Compares all blocks that have become solid since the last look. */
+  const compare = async (currency: Currency, gateway: Gateway): Promise<void> => {
+    const solid = await gateway.solid();
+    if (!quietFromMs.has(currency)) {
+      const unseenMs = gateway.unknownForMs === 0 ? 0 : gateway.unknownForMs + gateway.solidAfterMs;
+      quietFromMs.set(currency, solid.timeMs + unseenMs);
+    }
+    const known = await sending.change(({ matched }) =>
+      // A store that has never paid has nothing to compare with: it begins here.
+      matched[currency] === undefined ? { matched: { ...matched, [currency]: solid } } : undefined,
+    );
+    for (let from = known.matched[currency] ?? solid; from.number < solid.number; ) {
+      const { transfers, to } = await gateway.transfersAfter(from.number);
+      const found: UnknownTransfer[] = [];
+      for (const transfer of transfers) {
+        const unknown = await judge(currency, transfer, known);
+        if (unknown !== undefined) found.push(unknown);
+      }
+      const isFar = to.number - (known.matched[currency]?.number ?? 0) >= blocksUnwrittenMax;
+      if (transfers.length > 0 || isFar) await record(currency, to, found);
+      if (to.number <= from.number) break;
+      from = to;
+    }
+    if (solid.timeMs >= (quietFromMs.get(currency) ?? Number.POSITIVE_INFINITY)) sending.markCompared(currency);
+  };
+
+  const turn = async (): Promise<void> => {
+    for (const [currency, gateway] of gateways) {
+      try {
+        await compare(currency, gateway);
+      } catch (error) {
+        if (!(error instanceof GatewayAwayError)) throw error;
+        log.warn("The chain cannot be read; its transfers are not compared", { currency, error });
+      }
+    }
+  };
+
+  const loop = turns({ clock, everyMs, turn, away: parts.away });
+  return {
+    task: loop.task,
+    /** Compares now. A chain that is away is logged. @throws StoreUnavailableError */
+    now: turn,
+  };
+}
