@@ -12,6 +12,7 @@ export type Reason =
   | "LUCID_ERR_5007"
   | "LUCID_ERR_5008"
   | "LUCID_ERR_5009"
+  | "LUCID_ERR_5011"
   | "LUCID_ERR_5012"
   | "LUCID_ERR_5013"
   | "LUCID_ERR_4001"
@@ -70,6 +71,8 @@ export const cannotProve = () =>
 export const validationNotFound = (validationId: string) =>
   new Failure("LUCID_ERR_5001", `PoOT validation ${validationId} not found`);
 export const payoutRefused = (message: string) => new Failure("LUCID_ERR_5006", message);
+export const payoutNotFound = (payoutId: string) => new Failure("LUCID_ERR_5011", `Payout ${payoutId} not found`);
+export const batchNotFound = (batchId: string) => new Failure("LUCID_ERR_5011", `Payout batch ${batchId} not found`);
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
   new Failure("LUCID_ERR_5007", "The idempotency key was used before for a different request");

@@ -17,6 +17,7 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5007: Code.AlreadyExists,
   LUCID_ERR_5008: Code.AlreadyExists,
   LUCID_ERR_5009: Code.InvalidArgument,
+  LUCID_ERR_5011: Code.NotFound,
   LUCID_ERR_5012: Code.Aborted,
   LUCID_ERR_5013: Code.Aborted,
   LUCID_ERR_4001: Code.InvalidArgument,
