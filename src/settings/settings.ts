@@ -120,7 +120,7 @@ const keys = {
   jwtPrivilegedSecretKey: {
     ...{ name: "JWT_PRIVILEGED_SECRET_KEY", kind: "keyRing", secret: true, requiredInProduction: true },
     ...{ optional: true, words: "none" },
-    meaning: "if set, only this key signs and verifies payer, admin, refresh and enrolment tokens",
+    meaning: "if set, only this key signs and verifies payer, approver, admin, refresh and enrolment tokens",
   },
   encryptionKey: {
     ...{ name: "ENCRYPTION_KEY", kind: "key", secret: true, requiredInProduction: true },
