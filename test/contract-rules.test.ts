@@ -12,7 +12,7 @@ import { type Refusal, toRefusal } from "./support/world/refusal.js";
 import { openWorld, type World } from "./support/world/world.js";
 
 const roles: readonly Role[] = [...nodeRoles, ...serviceRoles];
-const readers: readonly Role[] = ["operator", "payer", "admin"];
+const readers: readonly Role[] = ["operator", "payer", "approver", "admin"];
 const proofReaders: readonly Role[] = ["validator", ...readers];
 const operators: readonly Role[] = ["operator", "admin"];
 const admins: readonly Role[] = ["admin"];

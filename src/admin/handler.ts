@@ -54,6 +54,7 @@ const roleFromWire: Readonly<Record<WireRole, Role | undefined>> = {
   [WireRole.COMPUTE]: "compute",
   [WireRole.OPERATOR]: "operator",
   [WireRole.PAYER]: "payer",
+  [WireRole.APPROVER]: "approver",
   [WireRole.ADMIN]: "admin",
 };
 const levelToWire: Readonly<Record<HealthLevel, HealthStatus>> = {

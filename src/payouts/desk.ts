@@ -4,13 +4,13 @@
 import { type Keyed, once } from "../conventions/idempotency.js";
 import type { Vault } from "../crypto.js";
 import {
-  batchNotFound,
   Failure,
   type FieldViolation,
   keyReused,
   malformed,
   nodeNotFound,
   notAllowed,
+  payoutBatchNotFound,
   payoutNotFound,
   payoutRefused,
 } from "../failure.js";
@@ -265,7 +265,7 @@ export function createDesk(parts: {
   };
   const findBatch = async (batchId: string): Promise<BatchDocument> => {
     const batch = await repository.batches.find(batchId);
-    if (batch === null) throw batchNotFound(batchId);
+    if (batch === null) throw payoutBatchNotFound(batchId);
     return batch;
   };
 

@@ -1,6 +1,6 @@
 // Compares everything that a wallet has ever paid with everything that is recorded as paid, when a person asks for it.
 import type { Vault } from "../crypto.js";
-import { Failure } from "../failure.js";
+import { gatewayAway } from "../failure.js";
 import { maskAddress } from "./address.js";
 import type { SendingDocument, UnknownTransfer } from "./document.js";
 import { type BlockRef, type Gateway, GatewayAwayError } from "./gateway/gateway.js";
@@ -72,9 +72,7 @@ export function createReconciliation(parts: {
         reports.push(await reportOn(currency, gateway));
       } catch (error) {
         if (!(error instanceof GatewayAwayError)) throw error;
-        throw new Failure("LUCID_ERR_5031", `The chain of ${currency} cannot be read now`, {
-          ...{ cause: error, retryAfterMs: 5_000 },
-        });
+        throw gatewayAway(`The chain of ${currency} cannot be read now`, 5_000, error);
       }
     }
     return reports;
