@@ -4,11 +4,12 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
 import { createTokens } from "./access/tokens.js";
 import { createAdmin } from "./admin/admin.js";
+import { createAudit } from "./admin/audit.js";
 import { type Clock, systemClock, systemRandom, timeLimit } from "./clock.js";
 import { createPaging } from "./conventions/paging.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
-import { openEngines } from "./engines.js";
+import { openEngines, openGateways } from "./engines.js";
 import { type Collector, systemCollector } from "./machine/machine.js";
 import { machineUsage } from "./machine/usage.js";
 import { lostAfterMs, nextBeatAfterMs } from "./nodes/heartbeat.js";
@@ -18,6 +19,8 @@ import { createResets } from "./nodes/resets.js";
 import { beatCheck } from "./nodes/sessions/beat.js";
 import { createOutbound } from "./outbound.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
+import { createPayouts } from "./payouts/payouts.js";
+import { createPayoutRepository } from "./payouts/repository.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createOpenForJoining } from "./pools/joining.js";
 import { createPools } from "./pools/pools.js";
@@ -101,6 +104,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.use(coordination);
   const nodeRepository = await createNodeRepository(store);
   const poolRepository = await createPoolRepository(store);
+  const payoutRepository = await createPayoutRepository(store);
 
   // The live replicas and their leader.
   const self = { store, clock, exclusive: store.engine === "embedded", log: log.module("replicas") };
@@ -117,6 +121,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 
   // The features: each is built from those above it.
   const paging = createPaging(secrets.pageTokenKey);
+  const vault = createVault(secrets.encryptionKey);
   const shared = { store, clock, paging, leadership, metrics };
   const openForJoining = createOpenForJoining(poolRepository, clock);
   const disruption = createDisruption({
@@ -135,7 +140,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const nodes = await createNodes({
     ...{ ...shared, repository: nodeRepository, resets, tokens, coordination, roster, replicaId, random, log },
     ...{ openForJoining, withholdsLoss: disruption.withholdsLoss, takeSample: resources.take },
-    ...{ addressProblem, maskAddress, vault: createVault(secrets.encryptionKey), challengeKey: secrets.challengeKey },
+    ...{ addressProblem, maskAddress, hasOpenPayouts: payoutRepository.hasOpen },
+    ...{ vault, challengeKey: secrets.challengeKey },
     settings: {
       ...heartbeat,
       metricsIntervalMs: resourceSettings.collectionIntervalMs,
@@ -151,6 +157,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ ...shared, nodes: nodeRepository, challengeKey: secrets.pootChallengeKey, log: log.module("poot") },
     hasPool: async (poolId) => (await openForJoining(poolId)) !== null,
     settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
+  });
+  const gateways = await openGateways({ settings, store, random, log });
+  const payouts = await createPayouts({
+    ...{ ...shared, coordination, gateways, vault, replicaId, random, log },
+    ...{ repository: payoutRepository, nodes: nodeRepository, record: (await createAudit(store)).record },
+    settings: settings.payouts,
   });
   const healthState = createHealthState(services.map(({ typeName }) => typeName));
   const streams = () => nodes.sessions.counts().streams;
@@ -215,7 +227,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   await lease.take().catch(ifUnavailable);
   const tasks = runTasks({
     ...{ joining, lease: lease.task, roster: roster.task, tokens: tokens.task },
-    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks },
+    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks, ...payouts.tasks },
   });
   undo.defer(tasks.stop);
   await admin.health.first();

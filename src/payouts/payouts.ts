@@ -12,12 +12,12 @@ import { createDesk } from "./desk.js";
 import type { PayoutDocument, StateReason } from "./document.js";
 import { createFigures } from "./figures.js";
 import type { Gateway } from "./gateway/gateway.js";
-import { createLimitKeeper, type Limits } from "./limits.js";
+import { createLimitKeeper } from "./limits.js";
 import { createMatching } from "./matching.js";
 import { type Currency, decimalsOf } from "./money.js";
 import { pollMs } from "./pace.js";
 import { createReconciliation } from "./reconcile.js";
-import { createPayoutRepository } from "./repository.js";
+import type { PayoutRepository } from "./repository.js";
 import { createSending } from "./sending.js";
 import { createSteps } from "./steps.js";
 import { type Act, createStory } from "./story.js";
@@ -29,16 +29,21 @@ export type Payouts = Awaited<ReturnType<typeof createPayouts>>;
 const channel = "payouts";
 const gaugesEveryMs = 15_000;
 
+/** Amounts in minor units; undefined: no limit. */
+type ByCurrency = Readonly<Record<Currency, bigint | undefined>>;
+
 export interface PayoutSettings {
   readonly batchSize: number;
   readonly maxRetries: number;
   readonly claimMs: number;
-  readonly approvalThreshold: Readonly<Record<Currency, bigint | undefined>>;
-  readonly limits: Readonly<Record<Currency, Limits>>;
+  readonly approvalThreshold: ByCurrency;
+  readonly dailyLimit: ByCurrency;
+  readonly walletFloor: ByCurrency;
 }
 
 export async function createPayouts(parts: {
   readonly store: Store;
+  readonly repository: PayoutRepository;
   readonly coordination: Coordination;
   readonly nodes: Pick<NodeRepository, "get" | "findMany">;
   readonly gateways: ReadonlyMap<Currency, Gateway>;
@@ -53,11 +58,10 @@ export async function createPayouts(parts: {
   readonly metrics: Metrics;
   readonly log: Log;
 }) {
-  const { store, coordination, nodes, gateways, vault, replicaId, settings, clock, random } = parts;
+  const { store, repository, coordination, nodes, gateways, vault, replicaId, settings, clock, random } = parts;
   const log = parts.log.module("payouts");
-  const repository = await createPayoutRepository(store);
   const sending = createSending({ repository, clock });
-  const limits = createLimitKeeper({ repository, limits: settings.limits });
+  const limits = createLimitKeeper({ repository, ...settings });
   const witness = createWitness(parts.metrics, log);
 
   const stepParts = { repository, gateways, sending, limits, vault, owner: replicaId, random, witness };
@@ -109,7 +113,6 @@ export async function createPayouts(parts: {
   return {
     ...{ repository, desk, batches, figures, story, sending, reconcile },
     compare: matching.now,
-    hasOpen: repository.hasOpen,
     tasks: {
       ...{ payouts: worker.task, payoutWakeups: listening, payoutMatching: matching.task },
       ...{ payoutBatches: batches.task, payoutEvents: story.task, payoutGauges: measure.task },
