@@ -72,7 +72,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "routes.ts": ["*"],
   "start-check.ts": ["settings"],
   "task.ts": ["coordination", "storage"],
-  settings: ["access", "port"],
+  // Amounts are read by the rule of money.
+  settings: ["access", "payouts", "port"],
   access: ["storage"],
   conventions: ["gen", "storage"],
   port: [],
