@@ -194,11 +194,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ policies, verify: tokens.verify, hit: coordination.hit, nowMs: clock.monotonicMs, random },
     limits: settings.rateLimits,
   });
+  const routes = createRoutes({
+    ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
+    ...{ poot: poot.handler, admin: admin.handler, payouts: payouts.handler },
+  });
   const adapter = createAdapter({
-    routes: createRoutes({
-      ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
-      ...{ poot: poot.handler, admin: admin.handler },
-    }),
+    routes: settings.roles.includes("api") ? routes : () => undefined,
     ...{ gate, validation },
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
@@ -213,7 +214,9 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Long-lived work. If the store is away, wait for it: until then no caller is let in and the service is not ready.
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
-  await join(new AbortController().signal).catch(ifUnavailable);
+  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
+  const answers = settings.roles.includes("api");
+  if (answers) await join(new AbortController().signal).catch(ifUnavailable);
   const joining = untilDone({
     work: join,
     clock,
@@ -224,10 +227,15 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     }),
   });
   // Before the leader's tasks start; otherwise they would wait a turn.
-  await lease.take().catch(ifUnavailable);
+  if (answers) await lease.take().catch(ifUnavailable);
+  const fleetTasks = {
+    ...{ joining, lease: lease.task, roster: roster.task },
+    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks },
+  };
   const tasks = runTasks({
-    ...{ joining, lease: lease.task, roster: roster.task, tokens: tokens.task },
-    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks, ...payouts.tasks },
+    ...{ tokens: tokens.task, ...admin.tasks },
+    ...(answers ? fleetTasks : {}),
+    ...(settings.roles.includes("payouts") ? payouts.tasks : {}),
   });
   undo.defer(tasks.stop);
   await admin.health.first();

@@ -1,11 +1,32 @@
-// Which addresses a currency can be paid to. Pure.
+// Who can be paid in which currency, as far as an address tells by itself. A gateway knows more: its own wallet and the
+// token's contract. Pure.
 import { addressProblem } from "./address.js";
 import type { Currency } from "./money.js";
 
-/** What is wrong with a recipient of this currency; undefined when it is fine. */
+// Nobody has the keys of the address that is all zeros.
+const zeros: readonly string[] = ["T9yD14Nj9j7xAB4dbGeiX9h8unkKHxuWwb", `0x${"0".repeat(40)}`];
+
+/** USDT is a token on TRON. LUCID is not: its addresses are hex. */
+const isOfChain: Readonly<Record<Currency, (address: string) => boolean>> = {
+  USDT: (address) => !address.startsWith("0x"),
+  LUCID: (address) => address.startsWith("0x"),
+};
+const wanted: Readonly<Record<Currency, string>> = {
+  USDT: "USDT goes to a TRON address (T and 33 characters)",
+  LUCID: "LUCID goes to 0x and 40 hex digits",
+};
+
+/** What is wrong with an address as the recipient of this currency; undefined when it is fine. */
 export function recipientProblem(currency: Currency, address: string): string | undefined {
-  const isTron = !address.startsWith("0x");
-  if (currency === "USDT" && !isTron) return "USDT is paid to a TRON address (T and 33 characters)";
-  if (currency === "LUCID" && isTron) return "LUCID is paid to 0x and 40 hex digits";
-  return addressProblem(address);
+  if (!isOfChain[currency](address)) return wanted[currency];
+  const problem = addressProblem(address);
+  if (problem !== undefined) return problem;
+  return zeros.includes(canonicalAddress(address)) ? "nobody has the keys of this address" : undefined;
 }
+
+/**
+ * One spelling for each address, so that equal recipients compare as equal. The case of hex digits is a checksum and
+ * tells nothing more once it was checked; the case of base58 matters.
+ */
+export const canonicalAddress = (address: string): string =>
+  address.startsWith("0x") ? address.toLowerCase() : address;

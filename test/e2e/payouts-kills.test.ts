@@ -107,7 +107,9 @@ const allDone = (client: LucidClient, wanted: number) => async (): Promise<true 
 
 /** The story of one payout: versions in order, each step legal and continuing where the former ended. */
 function expectWholeStory(payout: Payout, events: readonly PayoutEvent[]): void {
-  const phases = new Map(Object.entries(PayoutPhase).map(([name, value]) => [value, name.toLowerCase()]));
+  const phases = new Map<unknown, string>(
+    Object.entries(PayoutPhase).map(([name, value]) => [value, name.toLowerCase()]),
+  );
   let phase = "none";
   let version = 0n;
   for (const event of events) {

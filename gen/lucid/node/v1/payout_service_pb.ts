@@ -1768,7 +1768,7 @@ export type NodeEarnings = Message<"lucid.node.v1.NodeEarnings"> & {
   inFlight: string;
 
   /**
-   * Its FAILED payouts added up, without those that were retried.
+   * Its FAILED payouts added up, also those that were retried.
    *
    * @generated from field: string failed = 4;
    */
