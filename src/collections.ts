@@ -3,6 +3,7 @@ import { tokensCollection } from "./access/tokens.js";
 import { auditCollection } from "./admin/audit.js";
 import { nodeLogCollection } from "./nodes/history/log.js";
 import { nodesCollection } from "./nodes/repository.js";
+import { sandboxChainCollection, sandboxTransactionsCollection } from "./payouts/gateway/sandbox.js";
 import {
   payoutBatchesCollection,
   payoutDaysCollection,
@@ -38,5 +39,7 @@ export const collections: readonly CollectionDefinition[] = [
   payoutEventsCollection,
   payoutSendingCollection,
   payoutDaysCollection,
+  sandboxChainCollection,
+  sandboxTransactionsCollection,
   auditCollection,
 ];

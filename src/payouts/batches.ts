@@ -8,8 +8,9 @@ import { present } from "../present.js";
 import { type Next, type Outage, turns } from "../task.js";
 import type { BatchDocument, BatchItem, Entry, PayoutDocument, StateReason } from "./document.js";
 import { created, type Holds, type Order } from "./payout.js";
-import { itemStatus, type Tally, tallyOf } from "./plan.js";
 import type { PayoutRepository } from "./repository.js";
+import { added, type Total, totalsOf } from "./tally.js";
+import type { BatchView } from "./wire.js";
 
 export type Batches = ReturnType<typeof createBatches>;
 
@@ -92,14 +93,17 @@ export function createBatches(parts: {
     task: loop.task,
     wake: loop.wake,
     expand,
-    /** Payouts and sums by status; an item that is no payout yet counts as the batch says. */
-    tally: async (batch: BatchDocument): Promise<Tally> => {
-      const made: PayoutDocument[] = [];
-      for await (const page of repository.all({ batchId: batch._id })) made.push(...page);
-      const indexes = new Set(made.map(({ batch_index: index }) => index));
-      const missing = batch.items.filter((_, index) => !indexes.has(index));
-      const status = itemStatus(batch);
-      return tallyOf([...made, ...missing.map((item) => ({ ...item, status }))]);
+    /** The payouts that were made of the batch, added up, and when the last of them was done. */
+    view: async (batch: BatchDocument): Promise<BatchView> => {
+      let tally: Total[] = [];
+      let last = batch.cancelled === true ? batch.updated_at : undefined;
+      let isOpen = batch.expanding === true || (batch.approval === "needed" && batch.cancelled !== true);
+      for await (const page of repository.all({ batchId: batch._id })) {
+        tally = added([...tally, ...totalsOf(page)]);
+        isOpen ||= page.some(({ open }) => open === true);
+        for (const { completed_at: at } of page) if (at !== undefined && (last === undefined || at > last)) last = at;
+      }
+      return { batch, tally, ...(isOpen || last === undefined ? {} : { completedAt: last }) };
     },
   };
 }

@@ -14,55 +14,27 @@ import {
   payoutNotFound,
   payoutRefused,
 } from "../failure.js";
-import { newBatchId, newPayoutId } from "../ids.js";
+import { newPayoutId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
 import { present } from "../present.js";
 import { DuplicateKeyError } from "../storage/collection.js";
 import { eachOf } from "../task.js";
 import { maskAddress } from "./address.js";
 import { type Batches, changedBatch, holdsOf } from "./batches.js";
-import type { BatchDocument, BatchItem, PayoutDocument, Priority } from "./document.js";
+import type { BatchDocument, BatchItem, PayoutDocument } from "./document.js";
 import type { Gateway } from "./gateway/gateway.js";
 import { type Currency, currencies, sumOf } from "./money.js";
 import { type Act, approved, cancelAsked, cancelled, created, type Order } from "./payout.js";
 import { recipientProblem } from "./recipient.js";
 import type { PayoutRepository } from "./repository.js";
+import type { BatchOrder, Item, Key, PayoutOrder, Terms } from "./requests.js";
+import type { Cancellation } from "./wire.js";
 
-/** A payment that somebody asks for, checked for its shape. */
-export interface Wanted {
-  readonly nodeId: string;
-  readonly currency: Currency;
-  readonly amountMinor: bigint;
-  /** Undefined: the node's payout address. */
-  readonly recipient?: string | undefined;
-}
-
-export interface PayoutOrder extends Wanted {
-  readonly priority: Priority;
-  readonly scheduledAt?: Date | undefined;
-}
-
-export interface BatchOrder {
-  /** Undefined: the service chooses one. */
-  readonly batchId?: string | undefined;
-  readonly items: readonly Wanted[];
-  readonly priority: Priority;
-  readonly scheduledAt?: Date | undefined;
-  readonly notificationUrl?: string | undefined;
-}
-
+/** Who asks, for the record. */
 export interface Asker {
   readonly subject: string;
-  readonly requestId?: string | undefined;
+  readonly requestId: string;
 }
-
-/** An idempotency key: unique in the whole service, and never forgotten. */
-export interface MoneyKey {
-  readonly id: string;
-  readonly meaning: string;
-}
-
-export type CancelOutcome = "cancelled" | "requested" | "too late";
 
 export interface DeskWitness {
   ordered(payouts: readonly PayoutDocument[]): void;
@@ -104,7 +76,7 @@ export function createDesk(parts: {
   };
 
   /** The address that is paid, and from when. @throws Failure 5006, 4001 */
-  const addressOf = (wanted: Wanted, node: NodeDocument, field: string) => {
+  const addressOf = (wanted: Item, node: NodeDocument, field: string) => {
     if (node.banned) throw payoutRefused(`Node ${node._id} is banned`);
     const sealed = node.payout_address;
     const address = wanted.recipient ?? (sealed === undefined ? undefined : vault.open(sealed));
@@ -144,7 +116,7 @@ export function createDesk(parts: {
     throw nodeNotFound(payout.node_id);
   };
 
-  const orderOf = (wanted: PayoutOrder, node: NodeDocument, by: string, now: Date) => {
+  const orderOf = (wanted: Item & Terms, node: NodeDocument, by: string, now: Date) => {
     const { address, fingerprint, usableAt } = addressOf(wanted, node, "wallet_address");
     const approval = needsApproval(totalsOf([wanted])) ? ("needed" as const) : undefined;
     const order = present({
@@ -157,11 +129,12 @@ export function createDesk(parts: {
     return { order, holds: holdsOf(wanted.scheduledAt, usableAt) };
   };
 
-  const create = async (wanted: PayoutOrder, key: MoneyKey, by: Asker) => {
+  const create = async (wanted: PayoutOrder, key: Key, by: Asker) => {
     const { made, replayed } = await once<PayoutDocument>({
       ...key,
       find: repository.findByKey,
       make: async (keyed: Keyed) => {
+        if (wanted.problemsIfNew.length > 0) throw malformed(...wanted.problemsIfNew);
         const node = await parts.getNode(wanted.nodeId);
         const act = await actOf(by);
         const { order, holds } = orderOf(wanted, node, by.subject, act.at);
@@ -171,7 +144,7 @@ export function createDesk(parts: {
     return { payout: made, replayed };
   };
 
-  const retry = async (payoutId: string, key: MoneyKey, by: Asker) => {
+  const retry = async (payoutId: string, key: Key, by: Asker) => {
     const { made, replayed } = await once<PayoutDocument>({
       ...key,
       find: repository.findByKey,
@@ -182,7 +155,13 @@ export function createDesk(parts: {
         const node = await parts.getNode(former.node_id);
         const act = await actOf(by);
         const { currency, priority } = former;
-        const wanted = { nodeId: node._id, currency, priority, amountMinor: BigInt(former.amount_minor) };
+        const wanted = {
+          nodeId: node._id,
+          currency,
+          priority,
+          amountMinor: BigInt(former.amount_minor),
+          problemsIfNew: [],
+        };
         const { order, holds } = orderOf(
           { ...wanted, recipient: vault.open(former.recipient) },
           node,
@@ -202,7 +181,7 @@ export function createDesk(parts: {
   };
 
   /** All items checked, or a refusal that names every fault. @throws Failure 4001, 5001, 5006 */
-  const itemsOf = async (wanted: readonly Wanted[]): Promise<BatchItem[]> => {
+  const itemsOf = async (wanted: readonly Item[]): Promise<BatchItem[]> => {
     const nodes = await parts.findNodes([...new Set(wanted.map(({ nodeId }) => nodeId))]);
     const violations: FieldViolation[] = [];
     const items = wanted.flatMap((item, index) => {
@@ -229,17 +208,18 @@ export function createDesk(parts: {
 
   const createBatch = async (order: BatchOrder, meaning: string, by: Asker) => {
     const earlier = async () => {
-      const found = order.batchId === undefined ? null : await repository.batches.find(order.batchId);
+      const found = await repository.batches.find(order.batchId);
       if (found !== null && found.idempotency_meaning !== meaning) throw keyReused();
       return found;
     };
     const before = await earlier();
     if (before !== null) return { batch: before, replayed: true };
+    if (order.problemsIfNew.length > 0) throw malformed(...order.problemsIfNew.slice(0, violationsMax));
     const items = await itemsOf(order.items);
     const { at, actor, requestId } = await actOf(by);
     const approval = needsApproval(totalsOf(order.items)) ? ("needed" as const) : undefined;
     const batch = present({
-      ...{ _id: order.batchId ?? newBatchId(at), version: 1, idempotency_meaning: meaning, items },
+      ...{ _id: order.batchId, version: 1, idempotency_meaning: meaning, items },
       ...{ priority: order.priority, scheduled_at: order.scheduledAt, notification_url: order.notificationUrl },
       ...{ created_by: by.subject, created_at: at, updated_at: at, max_retries: settings.maxRetries, approval },
       expanding: approval === undefined ? (true as const) : undefined,
@@ -293,7 +273,7 @@ export function createDesk(parts: {
   const endPending = (payoutId: string, reason: string, act: Act): Promise<PayoutDocument> =>
     change(payoutId, (payout) => (payout.status === "pending" ? cancelled(payout, reason, act) : undefined));
 
-  const cancel = async (payoutId: string, by: Asker): Promise<{ payout: PayoutDocument; outcome: CancelOutcome }> => {
+  const cancel = async (payoutId: string, by: Asker): Promise<{ payout: PayoutDocument; outcome: Cancellation }> => {
     const act = await actOf(by);
     const payout = await change(payoutId, (found) => {
       if (found.status === "pending") return cancelled(found, `Cancelled by ${by.subject}`, act);
@@ -324,7 +304,7 @@ export function createDesk(parts: {
         ? changedBatch(found, { cancelled: true }, toldOf(act, "cancel", `Cancelled by ${by.subject}`))
         : undefined,
     );
-    const ids: Record<CancelOutcome, string[]> = { cancelled: [], requested: [], "too late": [] };
+    const ids: Record<Cancellation, string[]> = { cancelled: [], requested: [], "too late": [] };
     if (batch.cancelled !== true) {
       // Every item becomes a payout first, so that each has an end and a story.
       if (batch.expanding === true) await batches.expand(batch);

@@ -1,21 +1,12 @@
 // Figures about many payouts: sums of a time, the queue, what a node has earned. All are derived from the payouts.
-import type { PayoutDocument, Phase, SendingDocument, StateReason, UnknownTransfer } from "./document.js";
+import type { PayoutDocument, SendingDocument, UnknownTransfer } from "./document.js";
 import { phases } from "./document.js";
 import { type Currency, currencies } from "./money.js";
-import { type Tally, tallyOf } from "./plan.js";
 import type { PayoutRepository } from "./repository.js";
+import { added, type Total, totalsOf } from "./tally.js";
+import type { QueueView, UnknownView } from "./wire.js";
 
 export type Figures = ReturnType<typeof createFigures>;
-
-export interface Queue {
-  /** Open payouts by phase. */
-  readonly depth: Readonly<Record<Exclude<Phase, "done">, number>>;
-  /** Since when the oldest open payout exists. */
-  readonly oldestWaiting: Date | undefined;
-  readonly paused: SendingDocument["paused"];
-  readonly holds: Readonly<Record<string, StateReason>>;
-  readonly unknown: readonly (UnknownTransfer & { readonly openPayouts: readonly string[] })[];
-}
 
 /** By currency, in minor units. */
 export interface Earnings {
@@ -41,32 +32,41 @@ export function createFigures(parts: {
     return open.filter(isSame).map(({ _id }) => _id);
   };
 
-  return {
-    /** Payouts created since then. It reads each of them. */
-    statistics: async (since: Date): Promise<Tally> => {
-      let tally: Tally = [];
-      for await (const page of repository.all({ since })) tally = merged(tally, tallyOf(page));
-      return tally;
-    },
+  const totalsOfAll = async (filter: { readonly since: Date } | { readonly nodeId: string }): Promise<Total[]> => {
+    let tally: Total[] = [];
+    for await (const page of repository.all(filter)) tally = added([...tally, ...totalsOf(page)]);
+    return tally;
+  };
 
-    queue: async (): Promise<Queue> => {
+  const suspected = async (transfer: UnknownTransfer): Promise<UnknownView> => ({
+    ...{ transfer, openPayouts: await suspects(transfer) },
+  });
+
+  return {
+    suspected,
+    /** Payouts created since then. It reads each of them. */
+    statistics: (since: Date): Promise<Total[]> => totalsOfAll({ since }),
+
+    queue: async (): Promise<QueueView> => {
       const found = await Promise.all(openPhases.map((phase) => repository.depth(phase)));
-      const depth = Object.fromEntries(openPhases.map((phase, place) => [phase, found[place]?.count ?? 0]));
+      const byPhase = Object.fromEntries(openPhases.map((phase, place) => [phase, found[place]?.count ?? 0]));
+      const { held = 0, queued = 0, building = 0, sending = 0, settling = 0 } = byPhase;
       const oldest = found.flatMap(({ oldest: at }) => (at === undefined ? [] : [at.getTime()]));
-      const { paused, holds, unknown } = await parts.look();
+      const known = await parts.look();
       return {
-        depth: depth as Queue["depth"],
-        oldestWaiting: oldest.length === 0 ? undefined : new Date(Math.min(...oldest)),
-        ...{ paused, holds },
-        unknown: await Promise.all(unknown.map(async (one) => ({ ...one, openPayouts: await suspects(one) }))),
+        byPhase: { held, queued, building, sending, settling },
+        byStatus: { pending: held + queued, processing: building + sending + settling },
+        ...(oldest.length === 0 ? {} : { oldest: new Date(Math.min(...oldest)) }),
+        sending: known,
+        unknown: await Promise.all(known.unknown.map(suspected)),
       };
     },
 
-    /** All payouts of the node that ever were. */
+    /** All payouts of the node that ever were; currencies without one are left out. */
     earnings: async (nodeId: string): Promise<Earnings[]> => {
-      let tally: Tally = [];
-      for await (const page of repository.all({ nodeId })) tally = merged(tally, tallyOf(page));
-      return currencies.map((currency) => {
+      const tally = await totalsOfAll({ nodeId });
+      const known = currencies.filter((currency) => tally.some((one) => one.currency === currency));
+      return known.map((currency) => {
         const sum = (...of: readonly string[]) =>
           tally
             .filter((one) => one.currency === currency && of.includes(one.status))
@@ -75,15 +75,4 @@ export function createFigures(parts: {
       });
     },
   };
-}
-
-/** The sums of both. */
-function merged(one: Tally, other: Tally): Tally {
-  const sums = new Map(one.map((sum) => [`${sum.currency} ${sum.status}`, sum]));
-  for (const sum of other) {
-    const before = sums.get(`${sum.currency} ${sum.status}`);
-    const added = before && { ...sum, count: before.count + sum.count, minor: before.minor + sum.minor };
-    sums.set(`${sum.currency} ${sum.status}`, added ?? sum);
-  }
-  return [...sums.values()];
 }

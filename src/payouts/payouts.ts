@@ -1,5 +1,6 @@
 // Puts payouts together: from the parts of the service that they need come the RPCs and the long-lived tasks.
 import type { Clock } from "../clock.js";
+import type { Paging } from "../conventions/paging.js";
 import { type Coordination, isCoordinationAway } from "../coordination/coordination.js";
 import type { Vault } from "../crypto.js";
 import type { NodeRepository } from "../nodes/repository.js";
@@ -11,7 +12,9 @@ import { createBatches } from "./batches.js";
 import { createDesk } from "./desk.js";
 import type { PayoutDocument, StateReason } from "./document.js";
 import { createFigures } from "./figures.js";
+import { createFront } from "./front.js";
 import type { Gateway } from "./gateway/gateway.js";
+import { createPayoutHandler } from "./handler.js";
 import { createLimitKeeper } from "./limits.js";
 import { createMatching } from "./matching.js";
 import { type Currency, decimalsOf } from "./money.js";
@@ -21,6 +24,7 @@ import type { PayoutRepository } from "./repository.js";
 import { createSending } from "./sending.js";
 import { createSteps } from "./steps.js";
 import { type Act, createStory } from "./story.js";
+import type { QueueView } from "./wire.js";
 import { createWorker } from "./worker.js";
 
 export type Payouts = Awaited<ReturnType<typeof createPayouts>>;
@@ -48,6 +52,7 @@ export async function createPayouts(parts: {
   readonly nodes: Pick<NodeRepository, "get" | "findMany">;
   readonly gateways: ReadonlyMap<Currency, Gateway>;
   readonly vault: Vault;
+  readonly paging: Paging;
   /** Records what people do with money. */
   readonly record: (acts: readonly Act[]) => Promise<void>;
   /** Unique to this process. */
@@ -96,13 +101,21 @@ export async function createPayouts(parts: {
     ...{ repository, clock, added: ordered },
     away: outage({ log, began: "Batches wait for the store", ended: "Batches go on" }),
   });
-  const desk = createDesk({
+  const orders = createDesk({
     ...{ repository, batches, gateways, vault, getNode: nodes.get, findNodes: nodes.findMany },
     settings,
     witness: { ordered, done: witness.done },
   });
   const figures = createFigures({ repository, look: sending.look });
-  const reconcile = createReconciliation({ repository, gateways, vault, look: sending.look });
+  const desk = createFront({
+    ...{ repository, orders, batches, figures, story, sending, compare: matching.now, batchSize: settings.batchSize },
+    reconcile: createReconciliation({ repository, gateways, vault, look: sending.look }),
+    solidAfterMs: Math.max(0, ...[...gateways.values()].map(({ solidAfterMs }) => solidAfterMs)),
+  });
+  const handler = createPayoutHandler({
+    ...{ desk, paging: parts.paging, clock, getNode: nodes.get },
+    gatewayProblem: (currency, recipient) => gateways.get(currency)?.recipientProblem(recipient),
+  });
 
   const measure = turns({
     ...{ clock, everyMs: gaugesEveryMs, turn: async () => witness.measured(await figures.queue(), clock.now()) },
@@ -111,8 +124,7 @@ export async function createPayouts(parts: {
   const listening: Task = (signal) => coordination.subscribe(channel, worker.wake, signal);
 
   return {
-    ...{ repository, desk, batches, figures, story, sending, reconcile },
-    compare: matching.now,
+    handler,
     tasks: {
       ...{ payouts: worker.task, payoutWakeups: listening, payoutMatching: matching.task },
       ...{ payoutBatches: batches.task, payoutEvents: story.task, payoutGauges: measure.task },
@@ -153,18 +165,15 @@ function createWitness(metrics: Metrics, log: Log) {
       log.error("A transaction succeeded and does not pay what its payout wants; a person has to look", {
         ...{ payout_id: payout._id, transaction_hash: txid, problem: message },
       }),
-    measured: (queue: Awaited<ReturnType<ReturnType<typeof createFigures>["queue"]>>, now: Date) => {
-      for (const [phase, depth] of Object.entries(queue.depth)) metrics.payoutQueueDepth.set({ phase }, depth);
-      const waitedMs = queue.oldestWaiting === undefined ? 0 : now.getTime() - queue.oldestWaiting.getTime();
+    measured: ({ byPhase, oldest, sending: { paused, holds }, unknown }: QueueView, now: Date) => {
+      for (const [phase, depth] of Object.entries(byPhase)) metrics.payoutQueueDepth.set({ phase }, depth);
+      const waitedMs = oldest === undefined ? 0 : now.getTime() - oldest.getTime();
       metrics.payoutOldestWaiting.set(Math.max(0, waitedMs) / 1000);
       metrics.payoutQueueHeld.reset();
-      for (const [currency, { code }] of Object.entries(queue.holds)) {
-        metrics.payoutQueueHeld.set({ currency, reason: code }, 1);
-      }
-      if (queue.paused !== undefined) metrics.payoutQueueHeld.set({ currency: "all", reason: "PAUSED" }, 1);
-      for (const { currency } of queue.unknown) {
-        metrics.payoutQueueHeld.set({ currency, reason: "UNKNOWN_TRANSFER" }, 1);
-      }
+      const held = (currency: string, reason: string) => metrics.payoutQueueHeld.set({ currency, reason }, 1);
+      for (const [currency, { code }] of Object.entries(holds)) held(currency, code);
+      if (paused !== undefined) held("all", "PAUSED");
+      for (const { transfer } of unknown) held(transfer.currency, "UNKNOWN_TRANSFER");
     },
   };
 }

@@ -31,7 +31,7 @@ export interface Item {
   readonly recipient?: string;
 }
 
-interface Terms {
+export interface Terms {
   readonly priority: Priority;
   readonly scheduledAt?: Date;
   /**

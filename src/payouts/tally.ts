@@ -1,5 +1,5 @@
 // Sums of payouts, and the state of a batch by the payouts that were made of it. Pure.
-import type { BatchDocument, Status } from "./document.js";
+import type { BatchDocument, PayoutDocument, Status } from "./document.js";
 import { type Currency, currencies, sumOf } from "./money.js";
 
 /** Payouts of one currency in one status, added up in minor units. */
@@ -44,6 +44,12 @@ export function added(totals: readonly Total[]): Total[] {
   }
   return [...sums.values()].filter(({ count }) => count !== 0);
 }
+
+/** Totals of payouts. */
+export const totalsOf = (payouts: readonly Pick<PayoutDocument, "currency" | "status" | "amount_minor">[]): Total[] =>
+  added(
+    payouts.map(({ currency, status, amount_minor: minor }) => ({ currency, status, count: 1, minor: BigInt(minor) })),
+  );
 
 export const countOf = (totals: readonly Total[]): number => totals.reduce((sum, { count }) => sum + count, 0);
 
