@@ -314,7 +314,7 @@ async function payouts() {
       baseUrl: `http://127.0.0.1:${lucid.port}`,
       accessToken: await tokenFor("admin"),
     });
-    const payoutAddress = "TJCnKsPa7y5okkXvQAidZBzqx3QyQ6sxMW";
+    const payoutAddress = "TYE3wALUCdopQkYWyMyU2HJFtNzMvaqxjm";
     const { node } = await client.nodes.createNode({ name: "bench", nodeType: stubs.NodeType.WORKER, payoutAddress });
     return { client, payouts: client.payouts, nodeId: node.nodeId, server: lucid };
   };

@@ -25,7 +25,7 @@ import type { BatchDocument, BatchItem, PayoutDocument } from "./document.js";
 import type { Gateway } from "./gateway/gateway.js";
 import { type Currency, currencies, sumOf } from "./money.js";
 import { type Act, approved, cancelAsked, cancelled, created, type Order } from "./payout.js";
-import { recipientProblem } from "./recipient.js";
+import { canonicalAddress, recipientProblem } from "./recipient.js";
 import type { PayoutRepository } from "./repository.js";
 import type { BatchOrder, Item, Key, PayoutOrder, Terms } from "./requests.js";
 import type { Cancellation } from "./wire.js";
@@ -75,11 +75,14 @@ export function createDesk(parts: {
     throw payoutRefused(`No gateway pays ${currency}; set PAYOUT_GATEWAY_${currency}`);
   };
 
+  const ownAddress = ({ payout_address: sealed }: NodeDocument): string | undefined =>
+    sealed === undefined ? undefined : canonicalAddress(vault.open(sealed));
+
   /** The address that is paid, and from when. @throws Failure 5006, 4001 */
   const addressOf = (wanted: Item, node: NodeDocument, field: string) => {
     if (node.banned) throw payoutRefused(`Node ${node._id} is banned`);
-    const sealed = node.payout_address;
-    const address = wanted.recipient ?? (sealed === undefined ? undefined : vault.open(sealed));
+    const own = ownAddress(node);
+    const address = wanted.recipient ?? own;
     if (address === undefined)
       throw payoutRefused(`Node ${node._id} has no payout address; set one, or name the wallet`);
     const gateway = gatewayOf(wanted.currency);
@@ -90,7 +93,7 @@ export function createDesk(parts: {
     }
     const fingerprint = vault.fingerprint(address);
     // Naming the node's own address does not shorten its wait.
-    const usableAt = fingerprint === node.payout_address_fingerprint ? node.payout_address_usable_at : undefined;
+    const usableAt = address === own ? node.payout_address_usable_at : undefined;
     return { address, fingerprint, usableAt };
   };
 
@@ -335,8 +338,8 @@ export function createDesk(parts: {
       checkApprover(payout, by, payout.approval === "needed" && payout.phase === "done");
       if (payout.approval === "given") return undefined;
       const node = (await parts.findNodes([payout.node_id])).get(payout.node_id);
-      const isNodes = node?.payout_address_fingerprint === payout.recipient_fingerprint;
-      const usableAt = isNodes ? node?.payout_address_usable_at : undefined;
+      const isOwn = node !== undefined && ownAddress(node) === vault.open(payout.recipient);
+      const usableAt = isOwn ? node.payout_address_usable_at : undefined;
       return approved(payout, holdsOf(payout.scheduled_at, usableAt), note, act);
     });
   };

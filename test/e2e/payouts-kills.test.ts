@@ -22,7 +22,7 @@ const kills = sizeOf("PAYOUT_KILLS", 30);
 const fleetKills = sizeOf("PAYOUT_FLEET_KILLS", 10);
 const count = sizeOf("PAYOUT_COUNT", 500);
 const fleetCount = 150;
-const recipient = "TJCnKsPa7y5okkXvQAidZBzqx3QyQ6sxMW";
+const recipient = "TYE3wALUCdopQkYWyMyU2HJFtNzMvaqxjm";
 
 const settings = {
   SANDBOX_BLOCK_TIME: "50",

@@ -76,10 +76,10 @@ export const sandboxTransactionsCollection: CollectionDefinition = {
   ],
 };
 
-/** Addresses that nobody has the key of: they are hashes of text. */
+/** Addresses that nobody has the key of: the first 20 bytes of SHA-256 of "lucid sandbox wallet". */
 const wallets: Readonly<Record<Currency, string>> = {
-  USDT: "TRFWYr5hoLYLtfFhLBbtHKK6hMXqPGwqGk",
-  LUCID: "0x0000000000000000000000000000000000051d0c",
+  USDT: "TB4wzBshMw72QhmA4E45j6kKmZQPS5t14Y",
+  LUCID: "0x0c0e1670785978625a773041cff9f84d34338c8a",
 };
 const forbidden: Readonly<Record<Currency, Readonly<Record<string, string>>>> = {
   USDT: {
