@@ -5,13 +5,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { Redis } from "ioredis";
 import { beforeAll, describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";
 import { NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
 import { type Payout, type PayoutEvent, PayoutPhase, PayoutStatus } from "../../gen/lucid/node/v1/payout_service_pb.js";
 import type { LucidClient } from "../../src/client/client.js";
+import { lucidReason } from "../../src/client/errors.js";
 import { isLegal, type Step } from "../../src/payouts/payout.js";
 import { canStartReplicas, eventually, openReplicas, openSingle, sizeOf } from "../support/fleet/replicas.js";
 import { randomFrom } from "../support/world/random.js";
@@ -40,11 +40,8 @@ async function insisting<Answer>(call: () => Promise<Answer>): Promise<Answer> {
     try {
       return await call();
     } catch (error) {
-      const { code } = ConnectError.from(error);
-      const passes = [Code.Unavailable, Code.Unknown, Code.Canceled, Code.DeadlineExceeded, Code.Internal].includes(
-        code,
-      );
-      if (!passes || tries > 200) throw error;
+      const reason = lucidReason(error);
+      if ((reason !== undefined && reason !== "LUCID_ERR_5031") || tries > 200) throw error;
       await delay(100);
     }
   }
