@@ -10,7 +10,7 @@ import type {
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
 import type { CreatePoolRequestSchema } from "../../gen/lucid/node/v1/pool_service_pb.js";
-import { aHardware, aName, aNode, aPool, tronAddress } from "../support/world/builders.js";
+import { aHardware, aName, aNode, aPool, payeeAddress, tronAddress } from "../support/world/builders.js";
 import { refusalOf, toRefusal } from "../support/world/refusal.js";
 import { openWorld, type World } from "../support/world/world.js";
 
@@ -239,8 +239,8 @@ const payoutRules: readonly Rule<unknown, PayoutOrder>[] = [
   rule("money", [item.money], [undefined], (money: typeof item.money | undefined) => ({ money })),
   rule(
     "wallet_address",
-    ["", tronAddress],
-    [long(65), `${tronAddress.slice(0, -1)}u`, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"],
+    ["", payeeAddress],
+    [long(65), `${payeeAddress.slice(0, -1)}u`, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"],
     (walletAddress: string) => ({ walletAddress }),
   ),
   rule("priority", [0, 1, 4], [5 as PayoutPriority, -1 as PayoutPriority], (priority: PayoutPriority) => ({
@@ -267,7 +267,7 @@ const batchRules: readonly Rule<unknown, BatchOrder>[] = [
   rule("payout_requests[0].money", [item.money], [undefined], (money: typeof item.money | undefined) => ({
     payoutRequests: [{ ...item, money }],
   })),
-  rule("payout_requests[0].wallet_address", ["", tronAddress], [long(65), long(34)], (walletAddress: string) => ({
+  rule("payout_requests[0].wallet_address", ["", payeeAddress], [long(65), long(34)], (walletAddress: string) => ({
     payoutRequests: [{ ...item, walletAddress }],
   })),
   rule(
