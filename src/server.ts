@@ -180,7 +180,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     },
     facts: {
       ...{ service, version, environment, replicaId, startedAt },
-      ...{ storage: store.engine, coordination: coordination.engine },
+      ...{ storage: store.engine, coordination: coordination.engine, roles: settings.roles },
+      gateways: Object.fromEntries([...gateways].map(([currency, { name }]) => [currency, name])),
     },
   });
 
