@@ -79,9 +79,9 @@ export function createDesk(parts: {
     sealed === undefined ? undefined : canonicalAddress(vault.open(sealed));
 
   /** The address that is paid, and from when. @throws Failure 5006, 4001 */
-  const addressOf = (wanted: Item, node: NodeDocument, field: string) => {
+  const addressOf = (wanted: Item, node: NodeDocument, field: string, ownOf = ownAddress) => {
     if (node.banned) throw payoutRefused(`Node ${node._id} is banned`);
-    const own = ownAddress(node);
+    const own = ownOf(node);
     const address = wanted.recipient ?? own;
     if (address === undefined)
       throw payoutRefused(`Node ${node._id} has no payout address; set one, or name the wallet`);
@@ -91,11 +91,17 @@ export function createDesk(parts: {
       if (wanted.recipient !== undefined) throw malformed({ field, description: problem });
       throw payoutRefused(`The payout address of node ${node._id} cannot take ${wanted.currency}: ${problem}`);
     }
-    const fingerprint = vault.fingerprint(address);
     // Naming the node's own address does not shorten its wait.
     const usableAt = address === own ? node.payout_address_usable_at : undefined;
-    return { address, fingerprint, usableAt };
+    return { address, usableAt };
   };
+
+  /** The fields of a recipient as they are stored. */
+  const recipientOf = (address: string) => ({
+    recipient: vault.seal(address),
+    recipient_fingerprint: vault.fingerprint(address),
+    recipient_masked: maskAddress(address),
+  });
 
   const needsApproval = (totals: Readonly<Record<Currency, bigint>>): boolean =>
     currencies.some((currency) => {
@@ -120,14 +126,13 @@ export function createDesk(parts: {
   };
 
   const orderOf = (wanted: Item & Terms, node: NodeDocument, by: string, now: Date) => {
-    const { address, fingerprint, usableAt } = addressOf(wanted, node, "wallet_address");
+    const { address, usableAt } = addressOf(wanted, node, "wallet_address");
     const approval = needsApproval(totalsOf([wanted])) ? ("needed" as const) : undefined;
     const order = present({
       ...{ _id: newPayoutId(now), node_id: node._id, currency: wanted.currency },
       ...{ amount_minor: `${wanted.amountMinor}`, priority: wanted.priority, created_by: by },
       ...{ max_retries: settings.maxRetries, scheduled_at: wanted.scheduledAt, approval },
-      ...{ recipient: vault.seal(address), recipient_fingerprint: fingerprint },
-      recipient_masked: maskAddress(address),
+      ...recipientOf(address),
     }) as Order;
     return { order, holds: holdsOf(wanted.scheduledAt, usableAt) };
   };
@@ -183,20 +188,31 @@ export function createDesk(parts: {
     return { payout: made, replayed };
   };
 
+  /** Work that many items of a batch have in common is done once: sealing costs as much as inserting. */
+  const onceEach = <Key, Value>(make: (key: Key) => Value): ((key: Key) => Value) => {
+    const made = new Map<Key, Value>();
+    return (key) => {
+      const value = made.get(key) ?? make(key);
+      made.set(key, value);
+      return value;
+    };
+  };
+
   /** All items checked, or a refusal that names every fault. @throws Failure 4001, 5001, 5006 */
   const itemsOf = async (wanted: readonly Item[]): Promise<BatchItem[]> => {
     const nodes = await parts.findNodes([...new Set(wanted.map(({ nodeId }) => nodeId))]);
     const violations: FieldViolation[] = [];
+    const ownOf = onceEach(ownAddress);
+    const paidAt = onceEach(recipientOf);
     const items = wanted.flatMap((item, index) => {
       const node = nodes.get(item.nodeId);
       if (node === undefined) throw nodeNotFound(item.nodeId);
       try {
-        const { address, fingerprint, usableAt } = addressOf(item, node, `payout_requests[${index}].wallet_address`);
+        const { address, usableAt } = addressOf(item, node, `payout_requests[${index}].wallet_address`, ownOf);
         return [
           present({
             ...{ node_id: node._id, currency: item.currency, amount_minor: `${item.amountMinor}` },
-            ...{ recipient: vault.seal(address), recipient_fingerprint: fingerprint },
-            ...{ recipient_masked: maskAddress(address), usable_at: usableAt },
+            ...{ ...paidAt(address), usable_at: usableAt },
           }) as BatchItem,
         ];
       } catch (error) {
