@@ -13,6 +13,7 @@ import {
   payoutBatchNotFound,
   payoutNotFound,
   payoutRefused,
+  retriedAlready,
 } from "../failure.js";
 import { newPayoutId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
@@ -115,14 +116,21 @@ export function createDesk(parts: {
     return { USDT: total("USDT"), LUCID: total("LUCID") };
   };
 
-  /** Inserts a payout, and looks again at its node: a node that was deleted meanwhile is not paid. */
+  /**
+   * Inserts a payout, and looks again at its node: DeleteNode may have looked for open payouts before there was this one.
+   * Then the payout is cancelled, if no worker was faster.
+   */
   const accept = async (payout: PayoutDocument, act: Act): Promise<PayoutDocument> => {
     await repository.insert(payout);
     witness.ordered([payout]);
     const nodes = await parts.findNodes([payout.node_id]);
-    if (nodes.has(payout.node_id)) return payout;
-    await endPending(payout._id, "The node was deleted", act);
-    throw nodeNotFound(payout.node_id);
+    return nodes.has(payout.node_id) ? payout : endPending(payout._id, "The node was deleted", act);
+  };
+
+  /** @throws Failure 5001 when a new payout was cancelled at once, as its node was deleted meanwhile */
+  const answerOf = ({ made, replayed }: { readonly made: PayoutDocument; readonly replayed: boolean }) => {
+    if (!replayed && made.status === "cancelled") throw nodeNotFound(made.node_id);
+    return { payout: made, replayed };
   };
 
   const orderOf = (wanted: Item & Terms, node: NodeDocument, by: string, now: Date) => {
@@ -138,7 +146,7 @@ export function createDesk(parts: {
   };
 
   const create = async (wanted: PayoutOrder, key: Key, by: Asker) => {
-    const { made, replayed } = await once<PayoutDocument>({
+    const answer = await once<PayoutDocument>({
       ...key,
       find: repository.findByKey,
       make: async (keyed: Keyed) => {
@@ -149,11 +157,11 @@ export function createDesk(parts: {
         return accept(created({ ...order, ...keyed }, holds, act), act);
       },
     });
-    return { payout: made, replayed };
+    return answerOf(answer);
   };
 
   const retry = async (payoutId: string, key: Key, by: Asker) => {
-    const { made, replayed } = await once<PayoutDocument>({
+    const answer = await once<PayoutDocument>({
       ...key,
       find: repository.findByKey,
       make: async (keyed: Keyed) => {
@@ -181,11 +189,11 @@ export function createDesk(parts: {
         } catch (error) {
           const other = error instanceof DuplicateKeyError ? await repository.findRetryOf(payoutId) : null;
           if (other === null || other.idempotency_id === key.id) throw error;
-          throw payoutRefused(`Payout ${payoutId} has been retried already, by ${other._id}`);
+          throw retriedAlready(payoutId, other._id);
         }
       },
     });
-    return { payout: made, replayed };
+    return answerOf(answer);
   };
 
   /** Work that many items of a batch have in common is done once: sealing costs as much as inserting. */
