@@ -25,7 +25,7 @@ import { type Batches, changedBatch, holdsOf } from "./batches.js";
 import type { BatchDocument, BatchItem, PayoutDocument } from "./document.js";
 import type { Gateway } from "./gateway/gateway.js";
 import { type Currency, currencies, sumOf } from "./money.js";
-import { type Act, approved, cancelAsked, cancelled, created, type Order } from "./payout.js";
+import { type Act, approved, cancelAsked, cancelled, created, type Order, rejected } from "./payout.js";
 import { canonicalAddress, recipientProblem } from "./recipient.js";
 import type { PayoutRepository } from "./repository.js";
 import type { BatchOrder, Item, Key, PayoutOrder, Terms } from "./requests.js";
@@ -139,7 +139,7 @@ export function createDesk(parts: {
     const order = present({
       ...{ _id: newPayoutId(now), node_id: node._id, currency: wanted.currency },
       ...{ amount_minor: `${wanted.amountMinor}`, priority: wanted.priority, created_by: by },
-      ...{ max_retries: settings.maxRetries, scheduled_at: wanted.scheduledAt, approval },
+      ...{ max_retries: settings.maxRetries, scheduled_at: wanted.scheduledAt, usable_at: usableAt, approval },
       ...recipientOf(address),
     }) as Order;
     return { order, holds: holdsOf(wanted.scheduledAt, usableAt) };
@@ -282,11 +282,11 @@ export function createDesk(parts: {
   /** Changes a payout by compare-and-set; `change` answers undefined to leave it as it is. */
   const change = async (
     payoutId: string,
-    next: (payout: PayoutDocument) => PayoutDocument | undefined | Promise<PayoutDocument | undefined>,
+    next: (payout: PayoutDocument) => PayoutDocument | undefined,
   ): Promise<PayoutDocument> => {
     for (let tries = 0; tries < triesMax; tries++) {
       const found = await find(payoutId);
-      const changed = await next(found);
+      const changed = next(found);
       if (changed === undefined) return found;
       if (await repository.replace(found, changed)) {
         if (changed.phase === "done") witness.done(changed);
@@ -358,13 +358,10 @@ export function createDesk(parts: {
 
   const approve = async (payoutId: string, note: string, by: Asker): Promise<PayoutDocument> => {
     const act = await actOf(by);
-    return change(payoutId, async (payout) => {
+    return change(payoutId, (payout) => {
       checkApprover(payout, by, payout.approval === "needed" && payout.phase === "done");
       if (payout.approval === "given") return undefined;
-      const node = (await parts.findNodes([payout.node_id])).get(payout.node_id);
-      const isOwn = node !== undefined && ownAddress(node) === vault.open(payout.recipient);
-      const usableAt = isOwn ? node.payout_address_usable_at : undefined;
-      return approved(payout, holdsOf(payout.scheduled_at, usableAt), note, act);
+      return approved(payout, holdsOf(payout.scheduled_at, payout.usable_at), note, act);
     });
   };
 
@@ -372,7 +369,7 @@ export function createDesk(parts: {
     const act = await actOf(by);
     return change(payoutId, (payout) => {
       checkApprover(payout, by, payout.approval === "given");
-      return payout.status === "cancelled" ? undefined : cancelled(payout, `Rejected: ${reason}`, act);
+      return payout.status === "cancelled" ? undefined : rejected(payout, reason, act);
     });
   };
 
