@@ -217,7 +217,8 @@ export function createSteps(parts: {
           return await lookAgain(payout, { code: "WRONG_TRANSFER", message: verdict.message }, deferMostMs);
         }
         case "open":
-          return await (verdict.seen
+          // What shall be cancelled is not sent again: if the first send was lost, its transaction dies.
+          return await (verdict.seen || payout.cancel_requested === true
             ? lookAgain(payout, undefined, pollMs(gateway.solidAfterMs))
             : sendAgain(payout, gateway));
       }
