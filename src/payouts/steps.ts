@@ -174,7 +174,9 @@ export function createSteps(parts: {
     if (!(await repository.replace(payout, next))) return repository.find(payout._id);
     const answer = await gateway.send({ txid: made.txid, raw: made.raw, signature });
     witness.answered(payout.currency, answer);
-    return settleLater(next, answer, gateway.solidAfterMs);
+    // What the network may not have taken is sent again soon, while its transaction can still reach a block.
+    const isTaken = answer.class === "accepted" || answer.class === "known";
+    return settleLater(next, answer, isTaken ? gateway.solidAfterMs : pollMs(gateway.solidAfterMs));
   };
 
   const settleLater = async (payout: PayoutDocument, answer: Answer, afterMs: number) => {

@@ -147,9 +147,9 @@ describe("a transaction that was sent and is lost", () => {
     expect(await onChain(world)).toEqual([]);
   });
 
-  test("is sent again for any other payout", async () => {
+  test("is sent again for any other payout, before it expires", async () => {
     let chance = 0;
-    const settings = { SANDBOX_BLOCK_TIME: "250", SANDBOX_FAULTS: "busy=0.5" };
+    const settings = { SANDBOX_BLOCK_TIME: "1000", SANDBOX_FAULTS: "busy=0.5" };
     await using world = await openClockedWorld({ settings, random: () => chance });
     const { payoutId } = await order(world, await aPayee(world));
     await world.pass(1_000);
