@@ -104,9 +104,9 @@ describe("the limit of a day", () => {
       return undefined;
     });
     const nodeId = await aPayee(world);
-    const payoutRequests = Array.from({ length: 60 }, () => ({ nodeId, money: usdt("1") }));
+    const payoutRequests = Array.from({ length: 150 }, () => ({ nodeId, money: usdt("1") }));
     await world.payouts.createBatchPayout({ payoutRequests });
-    const isSent = async () => (await world.payouts.getPayoutQueue({})).byPhase.PAYOUT_PHASE_SETTLING === 60;
+    const isSent = async () => (await world.payouts.getPayoutQueue({})).byPhase.PAYOUT_PHASE_SETTLING === 150;
     await until(isSent, "the batch is sent", 30_000);
     expect(held).toEqual([]);
   });
