@@ -7,6 +7,7 @@ import { nodeRoles, serviceRoles } from "../access/permission.js";
 import { completionOf, shells } from "./completion.js";
 import { examples, required, server } from "./options.js";
 import { answer } from "./output.js";
+import { addPayoutCommands } from "./payouts/commands.js";
 import { needed, wholeNumber } from "./usage.js";
 
 export interface CommandLine {
@@ -161,6 +162,7 @@ export function createProgram({ version, write, end }: CommandLine) {
     )
     .action(async (options) => end(await (await import("./health.js")).health(options)));
 
+  addPayoutCommands(program, end);
   program
     .command("run")
     .description("run the service and an agent of this machine together, to try it out")
