@@ -73,8 +73,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "routes.ts": ["*"],
   "start-check.ts": ["settings"],
   "task.ts": ["coordination", "storage"],
-  // Amounts are read by the rule of money.
-  settings: ["access", "payouts", "port"],
+  // Amounts are read by the rule of money, faults by the rule of the sandbox.
+  settings: ["access", "payouts", "payouts/gateway", "port"],
   access: ["storage"],
   conventions: ["gen", "storage"],
   port: [],
