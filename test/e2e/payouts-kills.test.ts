@@ -142,7 +142,7 @@ async function expectPaidOnce(client: LucidClient, wanted: number, singles: read
 }
 
 describe("a service that is killed while it pays", () => {
-  test(`pays ${count} payouts once over ${kills} kills`, { retry: 0, timeout: 600_000 }, async () => {
+  test(`T28 pays ${count} payouts once over ${kills} kills`, { retry: 0, timeout: 600_000 }, async () => {
     console.log(`payouts: PAYOUT_SEED=${seed} PAYOUT_KILLS=${kills} PAYOUT_COUNT=${count}`);
     const random = randomFrom(seed);
     const directory = mkdtempSync(join(tmpdir(), "lucid-payouts-"));
@@ -170,7 +170,7 @@ describe("a service that is killed while it pays", () => {
 });
 
 describe.skipIf(!canStartReplicas("payouts of two replicas"))("two replicas that pay from one queue", () => {
-  test(`pay ${fleetCount} payouts once over ${fleetKills} kills, a death of the database and a flush of Redis`, {
+  test(`T29 pay ${fleetCount} payouts once over ${fleetKills} kills, a death of the database and a flush of Redis`, {
     retry: 0,
     timeout: 900_000,
   }, async () => {
