@@ -320,7 +320,7 @@ async function payouts() {
   };
   const settle = async (lucid) => {
     using payee = disposing(await aPayee(lucid));
-    return measureSettling({ ...payee, count: size.payouts });
+    return await measureSettling({ ...payee, count: size.payouts });
   };
   // A slow chain and no sends while orders are timed, so that the worker's share is small.
   const dataDir = mkdtempSync(join(directory, "data-"));

@@ -92,6 +92,8 @@ export const payoutBatchNotFound = (batchId: string) =>
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
   new Failure("LUCID_ERR_5007", "The idempotency key was used before for a different request");
+export const retriedAlready = (payoutId: string, retry: string) =>
+  new Failure("LUCID_ERR_5007", `Payout ${payoutId} was retried already, by ${retry}`);
 export const poolExists = (name: string) => new Failure("LUCID_ERR_5008", `A pool named ${name} exists`);
 export const limitReached = (message: string) => new Failure("LUCID_ERR_5004", message);
 export const allocationMisfit = (field: string, description: string) =>

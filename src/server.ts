@@ -241,25 +241,10 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.defer(tasks.stop);
   await admin.health.first();
 
-  // The ports.
-  const { host, port, connectionsPerAddressMax, metricsHost } = settings;
-  const listener = undo.use(
-    createListener({
-      ...{ host, port, handler: adapter, tls: settings.tls, log: log.module("listener") },
-      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...overrides.listenerLimits },
-      isProxy: proxies.trusts,
-      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
-    }),
-  );
-  const probes = undo.use(
-    createMetricsServer({
-      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health: healthState },
-      ...{ reports: admin.reports, shutdownSignal: shutdown.signal, clock, log: log.module("metrics") },
-    }),
-  );
-  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
-  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
-  await probes.listen().catch(cannotListen(probing));
+  const { listener, probes } = await openPorts({
+    ...{ settings, clock, log, metrics, proxies, shutdownSignal: shutdown.signal, health: healthState },
+    ...{ reports: admin.reports, handler: adapter, limits: overrides.listenerLimits ?? {}, undo },
+  });
   log.info("Serving", { port: listener.port, metrics_port: probes.port, storage: store.engine, replica_id: replicaId });
 
   const built = undo.move();
@@ -277,6 +262,43 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ port: listener.port, metricsPort: probes.port, metrics, log },
     ...{ tasks, failed: tasks.ended, stop, [Symbol.asyncDispose]: stop },
   };
+}
+
+/** Opens the main port and the port of metrics and probes. @throws StartError when one is taken */
+async function openPorts(parts: {
+  readonly settings: Settings;
+  readonly handler: Parameters<typeof createListener>[0]["handler"];
+  readonly limits: Partial<ListenerLimits>;
+  readonly proxies: ReturnType<typeof createProxies>;
+  readonly health: ReturnType<typeof createHealthState>;
+  readonly reports: ReturnType<typeof createAdmin>["reports"];
+  readonly shutdownSignal: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Closes them when the service stops. */
+  readonly undo: AsyncDisposableStack;
+}) {
+  const { settings, handler, health, reports, shutdownSignal, clock, log, metrics, undo } = parts;
+  const { host, port, connectionsPerAddressMax, metricsHost, heartbeat } = settings;
+  const listener = undo.use(
+    createListener({
+      ...{ host, port, handler, tls: settings.tls, log: log.module("listener") },
+      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...parts.limits },
+      isProxy: parts.proxies.trusts,
+      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
+    }),
+  );
+  const probes = undo.use(
+    createMetricsServer({
+      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health },
+      ...{ reports, shutdownSignal, clock, log: log.module("metrics") },
+    }),
+  );
+  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
+  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
+  await probes.listen().catch(cannotListen(probing));
+  return { listener, probes };
 }
 
 /** Runs the work once, however often it is called. All callers wait for the same end. */

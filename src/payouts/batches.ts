@@ -49,10 +49,9 @@ export function changedBatch(
 /** The payout of an item. It does not depend on when it is made, or by whom. */
 export function payoutOfItem(batch: BatchDocument, item: BatchItem, index: number): PayoutDocument {
   const digest = Buffer.from(sha256Hex(`${batch._id}:${index}`), "hex");
-  const { usable_at: usableAt, ...wanted } = item;
   const order: Order = {
     ...{
-      ...wanted,
+      ...item,
       _id: payoutIdAt(batch.created_at, digest.subarray(0, 10)),
       batch_id: batch._id,
       batch_index: index,
@@ -60,7 +59,7 @@ export function payoutOfItem(batch: BatchDocument, item: BatchItem, index: numbe
     ...{ priority: batch.priority, created_by: batch.created_by, max_retries: batch.max_retries },
     ...(batch.scheduled_at === undefined ? {} : { scheduled_at: batch.scheduled_at }),
   };
-  return created(order, holdsOf(batch.scheduled_at, usableAt), { at: batch.created_at, actor: batch.created_by });
+  return created(order, holdsOf(batch.scheduled_at, item.usable_at), { at: batch.created_at, actor: batch.created_by });
 }
 
 export function createBatches(parts: {

@@ -13,6 +13,7 @@ import {
   payoutBatchNotFound,
   payoutNotFound,
   payoutRefused,
+  retriedAlready,
 } from "../failure.js";
 import { newPayoutId } from "../ids.js";
 import type { NodeDocument } from "../nodes/node.js";
@@ -24,7 +25,7 @@ import { type Batches, changedBatch, holdsOf } from "./batches.js";
 import type { BatchDocument, BatchItem, PayoutDocument } from "./document.js";
 import type { Gateway } from "./gateway/gateway.js";
 import { type Currency, currencies, sumOf } from "./money.js";
-import { type Act, approved, cancelAsked, cancelled, created, type Order } from "./payout.js";
+import { type Act, approved, cancelAsked, cancelled, created, type Order, rejected } from "./payout.js";
 import { canonicalAddress, recipientProblem } from "./recipient.js";
 import type { PayoutRepository } from "./repository.js";
 import type { BatchOrder, Item, Key, PayoutOrder, Terms } from "./requests.js";
@@ -79,9 +80,9 @@ export function createDesk(parts: {
     sealed === undefined ? undefined : canonicalAddress(vault.open(sealed));
 
   /** The address that is paid, and from when. @throws Failure 5006, 4001 */
-  const addressOf = (wanted: Item, node: NodeDocument, field: string) => {
+  const addressOf = (wanted: Item, node: NodeDocument, field: string, ownOf = ownAddress) => {
     if (node.banned) throw payoutRefused(`Node ${node._id} is banned`);
-    const own = ownAddress(node);
+    const own = ownOf(node);
     const address = wanted.recipient ?? own;
     if (address === undefined)
       throw payoutRefused(`Node ${node._id} has no payout address; set one, or name the wallet`);
@@ -91,11 +92,17 @@ export function createDesk(parts: {
       if (wanted.recipient !== undefined) throw malformed({ field, description: problem });
       throw payoutRefused(`The payout address of node ${node._id} cannot take ${wanted.currency}: ${problem}`);
     }
-    const fingerprint = vault.fingerprint(address);
     // Naming the node's own address does not shorten its wait.
     const usableAt = address === own ? node.payout_address_usable_at : undefined;
-    return { address, fingerprint, usableAt };
+    return { address, usableAt };
   };
+
+  /** The fields of a recipient as they are stored. */
+  const recipientOf = (address: string) => ({
+    recipient: vault.seal(address),
+    recipient_fingerprint: vault.fingerprint(address),
+    recipient_masked: maskAddress(address),
+  });
 
   const needsApproval = (totals: Readonly<Record<Currency, bigint>>): boolean =>
     currencies.some((currency) => {
@@ -109,31 +116,37 @@ export function createDesk(parts: {
     return { USDT: total("USDT"), LUCID: total("LUCID") };
   };
 
-  /** Inserts a payout, and looks again at its node: a node that was deleted meanwhile is not paid. */
+  /**
+   * Inserts a payout, and looks again at its node: DeleteNode may have looked for open payouts before there was this one.
+   * Then the payout is cancelled, if no worker was faster.
+   */
   const accept = async (payout: PayoutDocument, act: Act): Promise<PayoutDocument> => {
     await repository.insert(payout);
     witness.ordered([payout]);
     const nodes = await parts.findNodes([payout.node_id]);
-    if (nodes.has(payout.node_id)) return payout;
-    await endPending(payout._id, "The node was deleted", act);
-    throw nodeNotFound(payout.node_id);
+    return nodes.has(payout.node_id) ? payout : endPending(payout._id, "The node was deleted", act);
+  };
+
+  /** @throws Failure 5001 when a new payout was cancelled at once, as its node was deleted meanwhile */
+  const answerOf = ({ made, replayed }: { readonly made: PayoutDocument; readonly replayed: boolean }) => {
+    if (!replayed && made.status === "cancelled") throw nodeNotFound(made.node_id);
+    return { payout: made, replayed };
   };
 
   const orderOf = (wanted: Item & Terms, node: NodeDocument, by: string, now: Date) => {
-    const { address, fingerprint, usableAt } = addressOf(wanted, node, "wallet_address");
+    const { address, usableAt } = addressOf(wanted, node, "wallet_address");
     const approval = needsApproval(totalsOf([wanted])) ? ("needed" as const) : undefined;
     const order = present({
       ...{ _id: newPayoutId(now), node_id: node._id, currency: wanted.currency },
       ...{ amount_minor: `${wanted.amountMinor}`, priority: wanted.priority, created_by: by },
-      ...{ max_retries: settings.maxRetries, scheduled_at: wanted.scheduledAt, approval },
-      ...{ recipient: vault.seal(address), recipient_fingerprint: fingerprint },
-      recipient_masked: maskAddress(address),
+      ...{ max_retries: settings.maxRetries, scheduled_at: wanted.scheduledAt, usable_at: usableAt, approval },
+      ...recipientOf(address),
     }) as Order;
     return { order, holds: holdsOf(wanted.scheduledAt, usableAt) };
   };
 
   const create = async (wanted: PayoutOrder, key: Key, by: Asker) => {
-    const { made, replayed } = await once<PayoutDocument>({
+    const answer = await once<PayoutDocument>({
       ...key,
       find: repository.findByKey,
       make: async (keyed: Keyed) => {
@@ -144,11 +157,11 @@ export function createDesk(parts: {
         return accept(created({ ...order, ...keyed }, holds, act), act);
       },
     });
-    return { payout: made, replayed };
+    return answerOf(answer);
   };
 
   const retry = async (payoutId: string, key: Key, by: Asker) => {
-    const { made, replayed } = await once<PayoutDocument>({
+    const answer = await once<PayoutDocument>({
       ...key,
       find: repository.findByKey,
       make: async (keyed: Keyed) => {
@@ -176,27 +189,38 @@ export function createDesk(parts: {
         } catch (error) {
           const other = error instanceof DuplicateKeyError ? await repository.findRetryOf(payoutId) : null;
           if (other === null || other.idempotency_id === key.id) throw error;
-          throw payoutRefused(`Payout ${payoutId} has been retried already, by ${other._id}`);
+          throw retriedAlready(payoutId, other._id);
         }
       },
     });
-    return { payout: made, replayed };
+    return answerOf(answer);
+  };
+
+  /** Work that many items of a batch have in common is done once: sealing costs as much as inserting. */
+  const onceEach = <Key, Value>(make: (key: Key) => Value): ((key: Key) => Value) => {
+    const made = new Map<Key, Value>();
+    return (key) => {
+      const value = made.get(key) ?? make(key);
+      made.set(key, value);
+      return value;
+    };
   };
 
   /** All items checked, or a refusal that names every fault. @throws Failure 4001, 5001, 5006 */
   const itemsOf = async (wanted: readonly Item[]): Promise<BatchItem[]> => {
     const nodes = await parts.findNodes([...new Set(wanted.map(({ nodeId }) => nodeId))]);
     const violations: FieldViolation[] = [];
+    const ownOf = onceEach(ownAddress);
+    const paidAt = onceEach(recipientOf);
     const items = wanted.flatMap((item, index) => {
       const node = nodes.get(item.nodeId);
       if (node === undefined) throw nodeNotFound(item.nodeId);
       try {
-        const { address, fingerprint, usableAt } = addressOf(item, node, `payout_requests[${index}].wallet_address`);
+        const { address, usableAt } = addressOf(item, node, `payout_requests[${index}].wallet_address`, ownOf);
         return [
           present({
             ...{ node_id: node._id, currency: item.currency, amount_minor: `${item.amountMinor}` },
-            ...{ recipient: vault.seal(address), recipient_fingerprint: fingerprint },
-            ...{ recipient_masked: maskAddress(address), usable_at: usableAt },
+            ...{ ...paidAt(address), usable_at: usableAt },
           }) as BatchItem,
         ];
       } catch (error) {
@@ -258,11 +282,11 @@ export function createDesk(parts: {
   /** Changes a payout by compare-and-set; `change` answers undefined to leave it as it is. */
   const change = async (
     payoutId: string,
-    next: (payout: PayoutDocument) => PayoutDocument | undefined | Promise<PayoutDocument | undefined>,
+    next: (payout: PayoutDocument) => PayoutDocument | undefined,
   ): Promise<PayoutDocument> => {
     for (let tries = 0; tries < triesMax; tries++) {
       const found = await find(payoutId);
-      const changed = await next(found);
+      const changed = next(found);
       if (changed === undefined) return found;
       if (await repository.replace(found, changed)) {
         if (changed.phase === "done") witness.done(changed);
@@ -334,13 +358,10 @@ export function createDesk(parts: {
 
   const approve = async (payoutId: string, note: string, by: Asker): Promise<PayoutDocument> => {
     const act = await actOf(by);
-    return change(payoutId, async (payout) => {
+    return change(payoutId, (payout) => {
       checkApprover(payout, by, payout.approval === "needed" && payout.phase === "done");
       if (payout.approval === "given") return undefined;
-      const node = (await parts.findNodes([payout.node_id])).get(payout.node_id);
-      const isOwn = node !== undefined && ownAddress(node) === vault.open(payout.recipient);
-      const usableAt = isOwn ? node.payout_address_usable_at : undefined;
-      return approved(payout, holdsOf(payout.scheduled_at, usableAt), note, act);
+      return approved(payout, holdsOf(payout.scheduled_at, payout.usable_at), note, act);
     });
   };
 
@@ -348,7 +369,7 @@ export function createDesk(parts: {
     const act = await actOf(by);
     return change(payoutId, (payout) => {
       checkApprover(payout, by, payout.approval === "given");
-      return payout.status === "cancelled" ? undefined : cancelled(payout, `Rejected: ${reason}`, act);
+      return payout.status === "cancelled" ? undefined : rejected(payout, reason, act);
     });
   };
 

@@ -105,6 +105,8 @@ export interface PayoutDocument extends WithEntries {
   readonly retry_of?: string;
   readonly priority: Priority;
   readonly scheduled_at?: Date;
+  /** The recipient was changed shortly before the order: it may be paid from then on. */
+  readonly usable_at?: Date;
   /** Needs a second person, who is not `created_by`. */
   readonly approval?: "needed" | "given";
   readonly created_by: string;

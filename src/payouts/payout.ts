@@ -16,6 +16,8 @@ export const transitions = {
   release: { from: ["held"], to: ["queued"] },
   /** Nobody had begun with it. */
   cancel: { from: ["held", "queued"], to: ["done"] },
+  /** A second person forbids it. */
+  reject: { from: ["held"], to: ["done"] },
   /** A worker begins. */
   claim: { from: ["queued"], to: ["building"] },
   /** A worker goes on after a wait, or takes over from another whose claim has ended. */
@@ -138,12 +140,21 @@ export type Order = Pick<
   PayoutDocument,
   | ("_id" | "node_id" | "currency" | "amount_minor" | "priority" | "created_by" | "max_retries")
   | ("recipient" | "recipient_fingerprint" | "recipient_masked")
-  | ("idempotency_id" | "idempotency_meaning" | "batch_id" | "batch_index" | "retry_of" | "scheduled_at" | "approval")
+  | (
+      | "idempotency_id"
+      | "idempotency_meaning"
+      | "batch_id"
+      | "batch_index"
+      | "retry_of"
+      | "scheduled_at"
+      | "usable_at"
+      | "approval"
+    )
 >;
 
 export const approvalReason: StateReason = {
   code: "APPROVAL_NEEDED",
-  message: "The amount needs the approval of a second person",
+  message: "It waits for the approval of a second person",
 };
 
 /** What a payout waits for before it may be queued; undefined when for nothing. */
@@ -209,6 +220,12 @@ export function cancelled(payout: PayoutDocument, reason: string, act: Act): Pay
   return step(payout, "cancel", "done", act, { status: "cancelled", reason: undefined }, { reason });
 }
 
+/** A second person forbids it. */
+export function rejected(payout: PayoutDocument, reason: string, act: Act): PayoutDocument {
+  assert(payout.approval === "needed" && payout.created_by !== act.actor, "rejected by another, before its approval");
+  return step(payout, "reject", "done", act, { status: "cancelled", reason: undefined }, { reason });
+}
+
 /** Asks the worker to cancel; it does as soon as it is certain that no money moves. */
 export function cancelAsked(payout: PayoutDocument, reason: string, act: Act): PayoutDocument {
   return step(payout, "ask", payout.phase, act, { cancel_requested: true }, { reason });
@@ -233,9 +250,7 @@ export function taken(payout: PayoutDocument, owner: string, until: Date, act: A
 export function deferred(payout: PayoutDocument, reason: StateReason, until: Date, act: Act): PayoutDocument {
   assert(payout.live_txid === undefined, "a live transaction forbids to go back to the queue");
   const changes: Changes = { claim_owner: undefined, wake_at: until, reason, waits: payout.waits + 1 };
-  // A wait that goes on for days would otherwise fill the story with the same line.
-  const silent = payout.reason?.code === reason.code;
-  return step(payout, "defer", "queued", act, changes, { reason: reason.message, silent });
+  return step(payout, "defer", "queued", act, changes, { reason: reason.message });
 }
 
 /** It fails before any transaction existed. */

@@ -14,7 +14,15 @@ const dated = ["created_at", "updated_at", "scheduled_at", "entries.at"];
 export const payoutsCollection: CollectionDefinition = {
   name: "payouts",
   durability: "durable",
-  dates: [...dated, "wake_at", "processed_at", "completed_at", "attempts.built_at", "attempts.first_sent_at"],
+  dates: [
+    ...dated,
+    "wake_at",
+    "usable_at",
+    "processed_at",
+    "completed_at",
+    "attempts.built_at",
+    "attempts.first_sent_at",
+  ],
   indexes: [
     // The referees: one payout a key, a batch's item, a retried payout, a transaction.
     {

@@ -111,20 +111,26 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
      * transfer that is not unknown
      */
     accept: (txid: string, note: string, act: Act): Promise<SendingDocument> =>
-      change(
-        ({ unknown, accepted }) => {
-          if (accepted.some((one) => one.txid === txid)) return undefined;
-          if (!unknown.some((one) => one.txid === txid)) {
-            throw payoutRefused(`${txid} is not among the unknown transfers; ReconcilePayouts lists them`);
-          }
-          return {
-            unknown: unknown.filter((one) => one.txid !== txid),
-            accepted: [...accepted, { txid, note, by: act.actor, at: act.at }],
-          };
-        },
-        { act, step: "accept transfer", reason: note, txid },
-      ),
+      change((found) => acceptance(found, { txid, note, by: act.actor, at: act.at }), {
+        act,
+        step: "accept transfer",
+        reason: note,
+        txid,
+      }),
   };
+}
+
+/** @throws Failure 5006 */
+function acceptance(
+  { unknown, accepted }: SendingDocument,
+  transfer: SendingDocument["accepted"][number],
+): Changes | undefined {
+  const isIt = ({ txid }: { readonly txid: string }): boolean => txid === transfer.txid;
+  if (accepted.some(isIt)) return undefined;
+  if (!unknown.some(isIt)) {
+    throw payoutRefused(`${transfer.txid} is not among the unknown transfers; ReconcilePayouts lists them`);
+  }
+  return { unknown: unknown.filter((one) => !isIt(one)), accepted: [...accepted, transfer] };
 }
 
 function entryOf(

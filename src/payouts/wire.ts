@@ -35,6 +35,7 @@ import type {
   UnknownTransfer,
 } from "./document.js";
 import { type Currency, currencies, formatAmount } from "./money.js";
+import { approvalReason } from "./payout.js";
 import { type BatchState, batchState, batchTotals, countOf, type Total } from "./tally.js";
 
 export const currencyToWire: Readonly<Record<Currency, WireCurrency>> = {
@@ -215,9 +216,7 @@ export function batchToWire(view: BatchView, replayed = false): MessageInitShape
     version: BigInt(batch.version),
     replayed,
     ...present({
-      stateReason: approvalNeeded
-        ? { code: "approval", message: "Waits for the approval of another person" }
-        : undefined,
+      stateReason: approvalNeeded ? { ...approvalReason } : undefined,
       scheduledAt: batch.scheduled_at && timestampFromDate(batch.scheduled_at),
       completedAt: completedAt && timestampFromDate(completedAt),
     }),

@@ -208,7 +208,7 @@ describe("a batch", () => {
     const waiting: BatchDocument = { ...batch, approval: "needed" };
     expect(batchToWire({ batch: waiting, tally: [] })).toMatchObject({
       approvalNeeded: true,
-      stateReason: { code: "approval" },
+      stateReason: { code: "APPROVAL_NEEDED" },
     });
     const rejected = json(PayoutBatchSchema, batchToWire({ batch: { ...waiting, cancelled: true }, tally: [] }, true));
     expect(rejected).toMatchObject({ status: "BATCH_STATUS_CANCELLED", replayed: true });
