@@ -119,7 +119,9 @@ describe("batch", () => {
     const contract = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t";
     const { code, answers, told } = await run(fileWith(aPayout("7"), aPayout("7", contract)), { yes: true });
     expect({ code, answers }).toEqual({ code: 1, answers: [] });
-    expect(told).toContain("line 3: wallet_address: it is the token's contract");
+    expect(told.filter((line) => line.startsWith("line "))).toEqual([
+      expect.stringMatching(/^line 3: wallet_address: ./),
+    ]);
     expect(told.at(-1)).toMatch(/\(LUCID_ERR_4001, INVALID_ARGUMENT\)$/);
   });
 
@@ -133,7 +135,7 @@ describe("batch", () => {
     const file = fileWith(`${nodeId},LUCID,101,0x${"1".repeat(40)}`);
     const options = { ...asked(), yes: true, wait: true };
     expect(await batch(file, options, meansWith({ ...terminal, progress }, ended.signal))).toBe(1);
-    expect(terminal.progressed[0]).toMatch(/^0 of 1 done: PENDING 1; Waits for the approval/);
+    expect(terminal.progressed[0]).toMatch(/^0 of 1 done: PENDING 1; .*approval/);
     expect(terminal.told.at(-1)).toMatch(/^Waiting has ended; what was ordered goes on/);
   });
 
