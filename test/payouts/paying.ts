@@ -8,24 +8,10 @@ import {
   PayoutPhase,
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
-import { sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox.js";
+import { type SandboxTransaction, sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox-head.js";
 import { aName, aNode, payeeAddress } from "../support/world/builders.js";
 import { until } from "../support/world/until.js";
 import type { Clients, World } from "../support/world/world.js";
-
-/** A transaction as the sandbox's chain keeps it. */
-export interface SandboxTransaction {
-  readonly _id: string;
-  readonly currency: string;
-  readonly recipient: string;
-  readonly amount_minor: string;
-  readonly accepted_ms: number;
-  readonly expires_ms: number;
-  readonly from_block: number;
-  readonly pending?: true;
-  readonly block?: number;
-  readonly result: string;
-}
 
 type CreatePayout = Exclude<MessageInitShape<typeof CreatePayoutRequestSchema>, { $typeName: string }>;
 
