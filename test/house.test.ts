@@ -130,6 +130,10 @@ const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/admin/health.test.ts": ["outbound"],
   "test/contract/store.ts": ["storage/copy", "storage/cursor"],
   "test/access/tokens.test.ts": ["storage/dated"],
+  "test/cli/commands.test.ts": ["cli/options", "cli/payouts/commands"],
+  "test/cli/payouts/paying.test.ts": ["cli/connection", "cli/payouts/asking", "cli/payouts/waiting"],
+  "test/cli/payouts/reading.test.ts": ["cli/payouts/text"],
+  "test/e2e/cli-payouts.test.ts": ["cli/terminal"],
   "test/e2e/cli.test.ts": [
     ...["agent/simulate", "cli/health", "cli/lucid-node", "cli/output", "cli/run", "cli/serve", "cli/sign"],
     ...["cli/simulate", "cli/token", "cli/usage"],
@@ -347,7 +351,7 @@ describe("the house", () => {
     for (const file of loaded)
       for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) loaded.add(to);
     const light =
-      /^src\/(base64|start-error|version|cli\/(lucid-node|commands|completion|output|service|usage)|client\/address|access\/permission|storage\/collection|telemetry\/(redact|sink|visible))\.ts$/;
+      /^src\/(base64|start-error|version|cli\/(lucid-node|commands|completion|options|output|payouts\/commands|service|usage)|client\/address|access\/permission|storage\/collection|telemetry\/(redact|sink|visible))\.ts$/;
     expect([...loaded].filter((file) => !light.test(file))).toEqual([]);
   });
 
