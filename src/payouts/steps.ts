@@ -188,7 +188,9 @@ function createBuilding(parts: StepParts, { act, put, gatewayOf, putOff, holdAll
     if (!(await repository.replace(payout, next))) return repository.find(payout._id);
     const answer = await gateway.send({ txid: made.txid, raw: made.raw, signature });
     witness.answered(payout.currency, answer);
-    return settleLater(next, answer, gateway.solidAfterMs);
+    // What the network may not have taken is sent again soon, while its transaction can still reach a block.
+    const isTaken = answer.class === "accepted" || answer.class === "known";
+    return settleLater(next, answer, isTaken ? gateway.solidAfterMs : pollMs(gateway.solidAfterMs));
   };
 
   return building;
@@ -229,7 +231,8 @@ function createSettling(parts: StepParts, { act, after, put, gatewayOf }: Tools)
           return await lookAgain(payout, { code: "WRONG_TRANSFER", message: verdict.message }, deferMostMs);
         }
         case "open":
-          return await (verdict.seen
+          // What shall be cancelled is not sent again: if the first send was lost, its transaction dies.
+          return await (verdict.seen || payout.cancel_requested === true
             ? lookAgain(payout, undefined, pollMs(gateway.solidAfterMs))
             : sendAgain(payout, gateway));
       }

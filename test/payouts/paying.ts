@@ -8,24 +8,11 @@ import {
   PayoutPhase,
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
-import { sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox.js";
+import { type SandboxTransaction, sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox-head.js";
+import { pages } from "../../src/storage/pages.js";
 import { aName, aNode, payeeAddress } from "../support/world/builders.js";
 import { until } from "../support/world/until.js";
 import type { Clients, World } from "../support/world/world.js";
-
-/** A transaction as the sandbox's chain keeps it. */
-export interface SandboxTransaction {
-  readonly _id: string;
-  readonly currency: string;
-  readonly recipient: string;
-  readonly amount_minor: string;
-  readonly accepted_ms: number;
-  readonly expires_ms: number;
-  readonly from_block: number;
-  readonly pending?: true;
-  readonly block?: number;
-  readonly result: string;
-}
 
 type CreatePayout = Exclude<MessageInitShape<typeof CreatePayoutRequestSchema>, { $typeName: string }>;
 
@@ -143,15 +130,12 @@ const chainOf = ({ store }: Pick<World, "store">) =>
 export async function onChain(world: Pick<World, "store">, currency = "USDT"): Promise<SandboxTransaction[]> {
   const transactions = await chainOf(world);
   const found: SandboxTransaction[] = [];
-  let page = await transactions.page({ currency, block: { $exists: true } }, { index: "idx_block", limit: 500 });
-  for (;;) {
-    found.push(...page.items);
-    if (page.next === undefined) return found;
-    page = await transactions.page(
-      { currency, block: { $exists: true } },
-      { index: "idx_block", limit: 500, after: page.next },
-    );
-  }
+  const included = { chain: currency, state: "included" };
+  for await (const page of pages((after) =>
+    transactions.page(included, { index: "idx_chain_block", limit: 500, after }),
+  ))
+    found.push(...page);
+  return found;
 }
 
 /** The transfers that moved money to that recipient. */
@@ -165,10 +149,10 @@ export async function payBehindOurBack(
 ): Promise<string> {
   const txid = `sandbox:${(++foreign).toString(16).padStart(64, "0")}`;
   await (await chainOf(world)).insertOne({
-    ...{ _id: txid, currency: "USDT", recipient: payeeAddress, amount_minor: "1000000" },
-    ...{ accepted_ms: 0, expires_ms: Number.MAX_SAFE_INTEGER, from_block: 0, pending: true, result: "SUCCESS" },
+    ...{ _id: txid, chain: "USDT", recipient: payeeAddress, amount_minor: "1000000", state: "pending", due: 0 },
+    ...{ expires_at_ms: Number.MAX_SAFE_INTEGER, fee_limit: "1000000000", holds_token: true },
     ...tweaks,
-  });
+  } as SandboxTransaction);
   return txid;
 }
 let foreign = 0;
