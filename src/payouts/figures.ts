@@ -2,6 +2,7 @@
 import type { PayoutDocument, SendingDocument, UnknownTransfer } from "./document.js";
 import { phases } from "./document.js";
 import { type Currency, currencies } from "./money.js";
+import { queuePlaces } from "./payout.js";
 import type { PayoutRepository } from "./repository.js";
 import { added, type Total, totalsOf } from "./tally.js";
 import type { QueueView, UnknownView } from "./wire.js";
@@ -42,6 +43,16 @@ export function createFigures(parts: {
     ...{ transfer, openPayouts: await suspects(transfer) },
   });
 
+  /** Why queues wait. A reason outlives its queue when the last payout in it is cancelled; nobody waits then. */
+  const holdsOfQueues = async (holds: SendingDocument["holds"]): Promise<SendingDocument["holds"]> => {
+    const kept = [];
+    for (const [currency, reason] of Object.entries(holds)) {
+      const waiting = await Promise.all(queuePlaces.map((place) => repository.hasAt(currency as Currency, place)));
+      if (waiting.includes(true)) kept.push([currency, reason] as const);
+    }
+    return Object.fromEntries(kept);
+  };
+
   return {
     suspected,
     /** Payouts created since then. It reads each of them. */
@@ -57,7 +68,7 @@ export function createFigures(parts: {
         byPhase: { held, queued, building, sending, settling },
         byStatus: { pending: held + queued, processing: building + sending + settling },
         ...(oldest.length === 0 ? {} : { oldest: new Date(Math.min(...oldest)) }),
-        sending: known,
+        sending: { ...known, holds: await holdsOfQueues(known.holds) },
         unknown: await Promise.all(known.unknown.map(suspected)),
       };
     },

@@ -70,7 +70,10 @@ export const payoutSendingCollection: CollectionDefinition = {
   indexes: [],
 };
 
-/** What one UTC day has spent and reserved of one currency. Its _id is `{currency}:{day}`. */
+/**
+ * What one UTC day has spent and reserved of one currency; its _id is `{currency}:{day}`. The document
+ * `{currency}:wallet` holds what payouts under way may take out of the wallet.
+ */
 export interface DayDocument extends Marked {
   readonly version: number;
   readonly sum_minor: string;
@@ -170,6 +173,9 @@ export async function createPayoutRepository(store: Store) {
       const count = oldest.items.length === 0 ? 0 : await payouts.count(filter, { index: "idx_open_phase" });
       return { count, oldest: oldest.items[0]?.created_at };
     },
+    /** Whether a payout of the currency is at that place. */
+    hasAt: async (currency: Currency, place: string): Promise<boolean> =>
+      (await payouts.count({ open: true, currency, place }, { index: "idx_due", max: 1 })) > 0,
     hasOpen: async (nodeId: string): Promise<boolean> =>
       (await payouts.count({ open: true, node_id: nodeId }, { index: "idx_open_node", max: 1 })) > 0,
     /** Open payouts to that recipient, at most 20. */

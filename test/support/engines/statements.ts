@@ -375,6 +375,7 @@ async function everyPayoutStatement(store: Store, named: Named): Promise<void> {
   }
   await payouts.depth("queued");
   await payouts.hasOpen("node_1");
+  await payouts.hasAt("USDT", "queued:2");
   await payouts.openTo("print");
   await batches.insert(aBatch);
   await batches.find("batch_1");
