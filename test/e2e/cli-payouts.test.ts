@@ -20,8 +20,8 @@ const lucid = (given: readonly string[], more: Readonly<Record<string, string>> 
 const payouts = (...given: string[]) => lucid(["payouts", ...given]);
 
 beforeAll(async () => {
-  requireBuilt();
   directory = mkdtempSync(join(tmpdir(), "lucid-cli-payouts-"));
+  requireBuilt();
   env = {
     ...{ DATA_DIR: join(directory, "data"), METRICS_PORT: "0", RATE_LIMIT_ENABLED: "false", DRAIN_WINDOW: "0" },
     ...{ SANDBOX_BLOCK_TIME: "10", PORT: "0" },
