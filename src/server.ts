@@ -4,11 +4,12 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
 import { createTokens } from "./access/tokens.js";
 import { createAdmin } from "./admin/admin.js";
+import { createAudit } from "./admin/audit.js";
 import { type Clock, systemClock, systemRandom, timeLimit } from "./clock.js";
 import { createPaging } from "./conventions/paging.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
-import { openEngines } from "./engines.js";
+import { openEngines, openGateways } from "./engines.js";
 import { type Collector, systemCollector } from "./machine/machine.js";
 import { machineUsage } from "./machine/usage.js";
 import { lostAfterMs, nextBeatAfterMs } from "./nodes/heartbeat.js";
@@ -18,6 +19,8 @@ import { createResets } from "./nodes/resets.js";
 import { beatCheck } from "./nodes/sessions/beat.js";
 import { createOutbound } from "./outbound.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
+import { createPayouts } from "./payouts/payouts.js";
+import { createPayoutRepository } from "./payouts/repository.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createOpenForJoining } from "./pools/joining.js";
 import { createPools } from "./pools/pools.js";
@@ -101,6 +104,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.use(coordination);
   const nodeRepository = await createNodeRepository(store);
   const poolRepository = await createPoolRepository(store);
+  const payoutRepository = await createPayoutRepository(store);
 
   // The live replicas and their leader.
   const self = { store, clock, exclusive: store.engine === "embedded", log: log.module("replicas") };
@@ -117,6 +121,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 
   // The features: each is built from those above it.
   const paging = createPaging(secrets.pageTokenKey);
+  const vault = createVault(secrets.encryptionKey);
   const shared = { store, clock, paging, leadership, metrics };
   const openForJoining = createOpenForJoining(poolRepository, clock);
   const disruption = createDisruption({
@@ -135,7 +140,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const nodes = await createNodes({
     ...{ ...shared, repository: nodeRepository, resets, tokens, coordination, roster, replicaId, random, log },
     ...{ openForJoining, withholdsLoss: disruption.withholdsLoss, takeSample: resources.take },
-    ...{ addressProblem, maskAddress, vault: createVault(secrets.encryptionKey), challengeKey: secrets.challengeKey },
+    ...{ addressProblem, maskAddress, hasOpenPayouts: payoutRepository.hasOpen },
+    ...{ vault, challengeKey: secrets.challengeKey },
     settings: {
       ...heartbeat,
       metricsIntervalMs: resourceSettings.collectionIntervalMs,
@@ -151,6 +157,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ ...shared, nodes: nodeRepository, challengeKey: secrets.pootChallengeKey, log: log.module("poot") },
     hasPool: async (poolId) => (await openForJoining(poolId)) !== null,
     settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
+  });
+  const gateways = await openGateways({ settings, store, random, log });
+  const payouts = await createPayouts({
+    ...{ ...shared, coordination, gateways, vault, replicaId, random, log },
+    ...{ repository: payoutRepository, nodes: nodeRepository, record: (await createAudit(store)).record },
+    settings: settings.payouts,
   });
   const healthState = createHealthState(services.map(({ typeName }) => typeName));
   const streams = () => nodes.sessions.counts().streams;
@@ -168,7 +180,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     },
     facts: {
       ...{ service, version, environment, replicaId, startedAt },
-      ...{ storage: store.engine, coordination: coordination.engine },
+      ...{ storage: store.engine, coordination: coordination.engine, roles: settings.roles },
+      gateways: Object.fromEntries([...gateways].map(([currency, { name }]) => [currency, name])),
     },
   });
 
@@ -182,11 +195,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ policies, verify: tokens.verify, hit: coordination.hit, nowMs: clock.monotonicMs, random },
     limits: settings.rateLimits,
   });
+  const routes = createRoutes({
+    ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
+    ...{ poot: poot.handler, admin: admin.handler, payouts: payouts.handler },
+  });
   const adapter = createAdapter({
-    routes: createRoutes({
-      ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
-      ...{ poot: poot.handler, admin: admin.handler },
-    }),
+    routes: settings.roles.includes("api") ? routes : () => undefined,
     ...{ gate, validation },
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
@@ -201,7 +215,9 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Long-lived work. If the store is away, wait for it: until then no caller is let in and the service is not ready.
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
-  await join(new AbortController().signal).catch(ifUnavailable);
+  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
+  const answers = settings.roles.includes("api");
+  if (answers) await join(new AbortController().signal).catch(ifUnavailable);
   const joining = untilDone({
     work: join,
     clock,
@@ -212,10 +228,15 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     }),
   });
   // Before the leader's tasks start; otherwise they would wait a turn.
-  await lease.take().catch(ifUnavailable);
+  if (answers) await lease.take().catch(ifUnavailable);
+  const fleetTasks = {
+    ...{ joining, lease: lease.task, roster: roster.task },
+    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks },
+  };
   const tasks = runTasks({
-    ...{ joining, lease: lease.task, roster: roster.task, tokens: tokens.task },
-    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks },
+    ...{ tokens: tokens.task, ...admin.tasks },
+    ...(answers ? fleetTasks : {}),
+    ...(settings.roles.includes("payouts") ? payouts.tasks : {}),
   });
   undo.defer(tasks.stop);
   await admin.health.first();

@@ -5,7 +5,7 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 
 /** Tests that talk to the service as a whole: it must behave the same on every engine. */
 const throughTheService = [
-  "test/{access,admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
+  "test/{access,admin,agent,client,nodes,payouts,pools,poot,resources}/**/*.test.ts",
   "test/contract-rules.test.ts",
   "test/conventions/time.test.ts",
 ];
@@ -15,7 +15,7 @@ const atGivenMongo = [
   ...(process.env.MONGODB_TEST_URL === undefined ? [] : ["test/storage/{mongo/store,plans,differential}.test.ts"]),
 ];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, so that they do not slow each other. */
-const fleets = ["test/e2e/{replicas,faults}-*.test.ts", "test/e2e/floods.test.ts"];
+const fleets = ["test/e2e/{replicas,faults,payouts}-*.test.ts", "test/e2e/floods.test.ts"];
 
 /** Left out of `make quick`: tests that need a build or another program, and the slowest. A pattern for each file. */
 export const notQuick = [

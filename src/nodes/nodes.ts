@@ -52,6 +52,8 @@ export async function createNodes(parts: {
   /** What is wrong with a payout address; undefined when it is fine. */
   readonly addressProblem: (address: string) => string | undefined;
   readonly maskAddress: (address: string) => string;
+  /** Whether a payout to the node is not done yet. */
+  readonly hasOpenPayouts: (nodeId: string) => Promise<boolean>;
   /** Takes the samples of nodes that are heard here; touches memory only. */
   readonly takeSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
   readonly paging: Paging;
@@ -124,6 +126,7 @@ export async function createNodes(parts: {
   });
   const handler = createNodeHandler({
     ...{ repository, membership, log, watch, sessions, reconciler, enrollment, paging: parts.paging, clock, settings },
+    hasOpenPayouts: parts.hasOpenPayouts,
     payoutAddresses: createPayoutAddresses({ ...parts, cooldownMs: settings.payoutAddressCooldownMs }),
     storeNow: store.now,
     issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),

@@ -5,12 +5,6 @@ import type { Gateway } from "./gateway/gateway.js";
 import { type Currency, formatAmount, sumOf } from "./money.js";
 import type { DayDocument, PayoutRepository } from "./repository.js";
 
-/** Amounts in minor units; undefined: no limit. */
-export interface Limits {
-  readonly dailyMax?: bigint | undefined;
-  readonly walletFloor?: bigint | undefined;
-}
-
 /** The UTC day of a time, such as "2026-01-31". */
 export const dayOf = (at: Date): string => at.toISOString().slice(0, 10);
 
@@ -21,9 +15,11 @@ const triesMax = 50;
 
 export function createLimitKeeper(parts: {
   readonly repository: PayoutRepository;
-  readonly limits: Readonly<Record<Currency, Limits>>;
+  /** In minor units; undefined: no limit. */
+  readonly dailyLimit: Readonly<Record<Currency, bigint | undefined>>;
+  readonly walletFloor: Readonly<Record<Currency, bigint | undefined>>;
 }) {
-  const { repository, limits } = parts;
+  const { repository } = parts;
 
   /** Changes the day by compare-and-set. `change` returns undefined to leave it as it is. */
   const changeDay = async (
@@ -68,7 +64,7 @@ export function createLimitKeeper(parts: {
      */
     reserve: async (payout: PayoutDocument, now: Date): Promise<string | StateReason | undefined> => {
       const { currency } = payout;
-      const { dailyMax } = limits[currency];
+      const dailyMax = parts.dailyLimit[currency];
       if (dailyMax === undefined) return undefined;
       // A payout that had an attempt before keeps the day of the first.
       if (payout.reserved_on !== undefined) return payout.reserved_on;
@@ -96,7 +92,7 @@ export function createLimitKeeper(parts: {
     /** Why the wallet must keep what it has; undefined when the amount may leave. */
     belowFloor: async (payout: PayoutDocument, gateway: Gateway): Promise<StateReason | undefined> => {
       const { currency } = payout;
-      const { walletFloor } = limits[currency];
+      const walletFloor = parts.walletFloor[currency];
       if (walletFloor === undefined) return undefined;
       // Transfers under way may or may not be in the balance yet. All are taken off, so that none is forgotten.
       let underWay = 0n;

@@ -66,12 +66,11 @@ export function createMatching(parts: {
     await sending.change(({ matched, unknown, accepted }) => {
       const told = new Set([...unknown, ...accepted].map(({ txid }) => txid));
       const fresh = found.filter(({ txid }) => !told.has(txid));
-      const isFurther = (matched[currency]?.number ?? -1) < to.number;
+      const all = [...unknown, ...fresh];
+      // What does not fit is compared again later, when a person has accepted some.
+      const isFurther = all.length <= unknownMax && (matched[currency]?.number ?? -1) < to.number;
       if (fresh.length === 0 && !isFurther) return undefined;
-      return {
-        matched: isFurther ? { ...matched, [currency]: to } : matched,
-        unknown: [...unknown, ...fresh].slice(0, unknownMax),
-      };
+      return { matched: isFurther ? { ...matched, [currency]: to } : matched, unknown: all.slice(0, unknownMax) };
     });
     for (const { txid, amount_minor: minor, recipient_masked: recipient, kind } of found) {
       const amount = formatAmount({ currency, minor: BigInt(minor) });

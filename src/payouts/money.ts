@@ -1,7 +1,7 @@
 // Amounts of money: whole minor units as bigint, plain decimals outside. Nothing is rounded. Pure.
 
-export const currencies = ["USDT", "LUCID"] as const;
-export type Currency = (typeof currencies)[number];
+export const currencies: readonly Currency[] = ["USDT", "LUCID"];
+export type Currency = "USDT" | "LUCID";
 
 /** An amount in the smallest unit of its currency. */
 export interface Money {

@@ -89,6 +89,9 @@ export const placeOf = (phase: Exclude<Phase, "done">, priority: Priority): stri
   return phase === "held" ? "held" : "moving";
 };
 
+/** The places of the queue in the order in which a worker empties them: the most urgent first, each by age. */
+export const queuePlaces: readonly string[] = priorities.map((priority) => placeOf("queued", priority));
+
 type Changes = { readonly [Field in keyof PayoutDocument]?: PayoutDocument[Field] | undefined };
 interface Told {
   readonly reason?: string | undefined;

@@ -40,6 +40,7 @@ export const payoutsCollection: CollectionDefinition = {
     { name: "idx_created_at", key: ["created_at"] },
     { name: "idx_node_id", key: ["node_id", "created_at"] },
     { name: "idx_status", key: ["status", "created_at"] },
+    { name: "idx_currency", key: ["currency", "created_at"] },
   ],
 };
 
@@ -259,8 +260,9 @@ function toFilter({ nodeId, status, currency, batchId, since, until }: PayoutFil
 }
 
 /** The index that narrows most and gives the order; the rest of the filter is checked on what it finds. */
-function indexFor({ nodeId, batchId, status }: PayoutFilter): string {
+function indexFor({ nodeId, batchId, status, currency }: PayoutFilter): string {
   if (batchId !== undefined) return "idx_batch_item";
   if (nodeId !== undefined) return "idx_node_id";
-  return status === undefined ? "idx_created_at" : "idx_status";
+  if (status !== undefined) return "idx_status";
+  return currency === undefined ? "idx_created_at" : "idx_currency";
 }

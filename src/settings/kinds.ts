@@ -3,6 +3,7 @@
 import { isIPv6 } from "node:net";
 import * as v from "valibot";
 import { isEncryptionKey, keyRingWeakness } from "../access/keyring.js";
+import { type Currency, decimalsOf, parseAmount } from "../payouts/money.js";
 import { isRange } from "../port/proxies.js";
 import { mongodbHosts } from "./hosts.js";
 
@@ -12,6 +13,9 @@ interface Bounds {
 }
 interface Choices {
   readonly choices: readonly string[];
+}
+interface OfCurrency {
+  readonly currency: Currency;
 }
 interface Protocols {
   /** Including the colon, such as "https:". */
@@ -66,6 +70,18 @@ const single = {
       v.transform((text) => choices.find((choice) => choice.toLowerCase() === text.toLowerCase()) ?? text),
       v.picklist(choices, ({ input }) => `${input} is not one of ${choices.join(", ")}`),
     ),
+  /** Whole tokens as a plain decimal; read as minor units of the currency. */
+  amount: ({ currency }: OfCurrency) =>
+    v.pipe(
+      v.string(),
+      v.rawTransform(({ dataset, addIssue, NEVER }) => {
+        const minor = parseAmount(currency, dataset.value);
+        if (minor !== undefined) return minor;
+        const decimals = `at most ${decimalsOf[currency]} decimals`;
+        addIssue({ message: `${dataset.value} is not a plain decimal such as 12.5 with ${decimals}` });
+        return NEVER;
+      }),
+    ),
   /** A file that exists. Its content is checked before the start. */
   file: () => v.string(),
   /** A name or an address, without port or brackets. */
@@ -102,6 +118,13 @@ const silent = {
 
 /** Kinds whose values are joined by commas; this is one part. */
 const listed = {
+  /** What a replica does. */
+  roles: () =>
+    v.pipe(
+      v.string(),
+      v.toLowerCase(),
+      v.picklist(["api", "payouts"], ({ input }) => `${input} is neither api nor payouts`),
+    ),
   origins: () =>
     v.pipe(
       v.string(),
@@ -164,11 +187,14 @@ export function readValue(row: AnyRow, text: string): Reading {
   const parts = isList ? partsOf(text) : [text];
   const readings = parts.map((part) => ({ part, ...v.safeParse(schema, part) }));
   const values = readings.filter(({ success }) => success).map(({ output }) => output);
+  const problems = readings.flatMap(({ part, issues }) =>
+    (issues ?? []).map(({ message }) => ({ part: row.kind === "namedUrls" ? shownName(part) : "", message })),
+  );
+  // A replica without a role would do nothing.
+  const idle = row.kind === "roles" && parts.length === 0;
   return {
     value: isList ? values : values[0],
-    problems: readings.flatMap(({ part, issues }) =>
-      (issues ?? []).map(({ message }) => ({ part: row.kind === "namedUrls" ? shownName(part) : "", message })),
-    ),
+    problems: idle ? [{ part: "", message: "names neither api nor payouts" }] : problems,
   };
 }
 

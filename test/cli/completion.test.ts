@@ -46,13 +46,13 @@ describe("completion in bash", () => {
     [["token", "--e"], ["--enrollment"]],
     [
       ["token", "--role", ""],
-      ["worker", "validator", "storage", "compute", "operator", "payer", "admin"],
+      ["worker", "validator", "storage", "compute", "operator", "payer", "approver", "admin"],
     ],
     [["token", "--enrollment", "--role", "st"], ["storage"]],
     [["token", "--role", "=", "ad"], ["admin"]],
     [
       ["token", "--role", "="],
-      ["worker", "validator", "storage", "compute", "operator", "payer", "admin"],
+      ["worker", "validator", "storage", "compute", "operator", "payer", "approver", "admin"],
     ],
     [["token", "--ttl", ""], []],
     [

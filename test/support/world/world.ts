@@ -6,6 +6,7 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { AdminService } from "../../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { PayoutService } from "../../../gen/lucid/node/v1/payout_service_pb.js";
 import { PoolService } from "../../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Claims, newJti, signToken } from "../../../src/access/jwt.js";
@@ -25,6 +26,7 @@ export interface Clients {
   readonly nodes: Client<typeof NodeService>;
   readonly pools: Client<typeof PoolService>;
   readonly poot: Client<typeof PoOTService>;
+  readonly payouts: Client<typeof PayoutService>;
   readonly admin: Client<typeof AdminService>;
 }
 
@@ -281,6 +283,7 @@ export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, 
     nodes: createClient(NodeService, transport),
     pools: createClient(PoolService, transport),
     poot: createClient(PoOTService, transport),
+    payouts: createClient(PayoutService, transport),
     admin: createClient(AdminService, transport),
   };
 }
