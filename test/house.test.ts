@@ -73,8 +73,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "routes.ts": ["*"],
   "start-check.ts": ["settings"],
   "task.ts": ["coordination", "storage"],
-  // Amounts are read by the rule of money.
-  settings: ["access", "payouts", "port"],
+  // Amounts are read by the rule of money, faults by the rule of the sandbox.
+  settings: ["access", "payouts", "payouts/gateway", "port"],
   access: ["storage"],
   conventions: ["gen", "storage"],
   port: [],
@@ -155,6 +155,7 @@ const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/nodes/sessions/scenarios-takeover.test.ts": [
     ...["nodes/sessions/admission", "nodes/sessions/refusals", "nodes/sessions/registry"],
   ],
+  "test/payouts/gateway/sandbox.test.ts": ["payouts/gateway/sandbox-blocks", "payouts/gateway/sandbox-chain"],
   "test/pools/handler.test.ts": ["pools/pools", "pools/requests", "pools/wire"],
   "test/poot/admission.test.ts": ["poot/challenge"],
   "test/poot/batch.test.ts": ["poot/past"],
