@@ -174,7 +174,9 @@ export function createSteps(parts: {
     if (!(await repository.replace(payout, next))) return repository.find(payout._id);
     const answer = await gateway.send({ txid: made.txid, raw: made.raw, signature });
     witness.answered(payout.currency, answer);
-    return settleLater(next, answer, gateway.solidAfterMs);
+    // What no node says it has taken may have to be sent again, and in time: its life is about as long as solidity takes.
+    const isTaken = answer.class === "accepted";
+    return settleLater(next, answer, isTaken ? gateway.solidAfterMs : pollMs(gateway.solidAfterMs));
   };
 
   const settleLater = async (payout: PayoutDocument, answer: Answer, afterMs: number) => {

@@ -43,6 +43,11 @@ const ways: readonly Way[] = [
     ends: "completed",
     send: firstOnly({ kind: "lost", applied: true, blindMs: 0 }),
   },
+  {
+    name: "paid by the second send of the same bytes",
+    ends: "completed",
+    ...{ maxRetries: 0, send: (_, time) => (time === 1 ? dropped : undefined) },
+  },
   { name: "paid by bytes that arrive late", ends: "completed", send: firstOnly({ kind: "late", ms: 50_000 }) },
   { name: "sent and lost, built again, paid", ends: "completed", send: firstOnly(dropped) },
   { name: "called known and never taken, built again, paid", ends: "completed", send: firstOnly(says("known", "DUP")) },
