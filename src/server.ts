@@ -90,6 +90,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const { serviceName: service, version, environment, heartbeat, resources: resourceSettings } = settings;
   const replicaId = `${settings.replicaName}-${randomUUID().slice(0, 8)}`;
   const startedAt = clock.now();
+  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
+  const answers = settings.roles.includes("api");
 
   const log = overrides.log ?? createLogger({ ...settings.log, service, version });
   const metrics = createMetrics({ service, version, environment, logLinesDropped: () => standardSink(1).dropped });
@@ -200,7 +202,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ poot: poot.handler, admin: admin.handler, payouts: payouts.handler },
   });
   const adapter = createAdapter({
-    routes: settings.roles.includes("api") ? routes : () => undefined,
+    routes: answers ? routes : () => undefined,
     ...{ gate, validation },
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
@@ -215,8 +217,6 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Long-lived work. If the store is away, wait for it: until then no caller is let in and the service is not ready.
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
-  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
-  const answers = settings.roles.includes("api");
   if (answers) await join(new AbortController().signal).catch(ifUnavailable);
   const joining = untilDone({
     work: join,
@@ -233,11 +233,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ joining, lease: lease.task, roster: roster.task },
     ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks },
   };
-  const tasks = runTasks({
-    ...{ tokens: tokens.task, ...admin.tasks },
-    ...(answers ? fleetTasks : {}),
-    ...(settings.roles.includes("payouts") ? payouts.tasks : {}),
-  });
+  const ownTasks = { ...(answers ? fleetTasks : {}), ...(settings.roles.includes("payouts") ? payouts.tasks : {}) };
+  const tasks = runTasks({ tokens: tokens.task, ...admin.tasks, ...ownTasks });
   undo.defer(tasks.stop);
   await admin.health.first();
 

@@ -195,7 +195,8 @@ const ofMany = [
   ],
   ...["test/tasks.test.ts", "test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/poot/crash.test.ts"],
   ...["test/poot/crash-mongo.test.ts", "test/replicas/purge.test.ts", "test/storage/differential.test.ts"],
-  ...["test/storage/indexes.test.ts", "test/storage/plans.test.ts"],
+  ...["test/storage/indexes.test.ts", "test/storage/plans.test.ts", "test/payouts/world/memory-store.test.ts"],
+  ...["test/payouts/crashes.test.ts"],
 ];
 
 /** Functions that still hold more than one idea, with their lines. A number here may only become smaller. */

@@ -1,5 +1,3 @@
-// What people decide about payouts that were ordered: cancel, approve, reject. The desk sends nothing.
-import type { Vault } from "../crypto.js";
 import { notAllowed, payoutRefused } from "../failure.js";
 import { eachOf } from "../task.js";
 import { type Batches, changedBatch, holdsOf } from "./batches.js";

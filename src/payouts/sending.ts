@@ -59,22 +59,8 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
     isCompared: (currency: Currency): boolean => compared.has(currency),
 
     /** Why nothing of this currency may be sent now; undefined when it may. */
-    stopped: async (currency: Currency): Promise<StateReason | undefined> => {
-      const { paused, unknown } = await look();
-      if (paused !== undefined) return { code: "PAUSED", message: `Sending is paused: ${paused.reason}` };
-      const [orphan] = unknown;
-      if (orphan !== undefined) {
-        return {
-          code: "UNKNOWN_TRANSFER",
-          message: `The transfer ${orphan.txid} belongs to no recorded attempt; a person has to accept it`,
-        };
-      }
-      if (compared.has(currency)) return undefined;
-      return {
-        code: "COMPARING",
-        message: "The wallet's transfers are being compared with the recorded attempts since the start",
-      };
-    },
+    stopped: async (currency: Currency): Promise<StateReason | undefined> =>
+      stopOf(await look(), compared.has(currency)),
 
     /** Tells why the queue of a currency waits, or that it does no longer. */
     hold: async (currency: Currency, reason: StateReason | undefined): Promise<void> => {
@@ -117,6 +103,21 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
         reason: note,
         txid,
       }),
+  };
+}
+
+function stopOf({ paused, unknown: [orphan] }: SendingDocument, isCompared: boolean): StateReason | undefined {
+  if (paused !== undefined) return { code: "PAUSED", message: `Sending is paused: ${paused.reason}` };
+  if (orphan !== undefined) {
+    return {
+      code: "UNKNOWN_TRANSFER",
+      message: `The transfer ${orphan.txid} belongs to no recorded attempt; a person has to accept it`,
+    };
+  }
+  if (isCompared) return undefined;
+  return {
+    code: "COMPARING",
+    message: "The wallet's transfers are being compared with the recorded attempts since the start",
   };
 }
 

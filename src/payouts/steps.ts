@@ -188,8 +188,8 @@ function createBuilding(parts: StepParts, { act, put, gatewayOf, putOff, holdAll
     if (!(await repository.replace(payout, next))) return repository.find(payout._id);
     const answer = await gateway.send({ txid: made.txid, raw: made.raw, signature });
     witness.answered(payout.currency, answer);
-    // What the network may not have taken is sent again soon, while its transaction can still reach a block.
-    const isTaken = answer.class === "accepted" || answer.class === "known";
+    // What no node says that it has taken is looked at soon, so that it is sent again while it can still reach a block.
+    const isTaken = answer.class === "accepted";
     return settleLater(next, answer, isTaken ? gateway.solidAfterMs : pollMs(gateway.solidAfterMs));
   };
 
