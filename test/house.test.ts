@@ -164,6 +164,13 @@ const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/poot/admission.test.ts": ["poot/challenge"],
   "test/poot/batch.test.ts": ["poot/past"],
   "test/poot/handler.test.ts": ["poot/poot", "poot/proving", "poot/wire"],
+  "test/payouts/crashes.test.ts": [
+    ...["payouts/limits", "payouts/matching", "payouts/pace", "payouts/sending", "payouts/steps", "payouts/worker"],
+  ],
+  "test/payouts/handler-batches.test.ts": [
+    ...["payouts/batches", "payouts/changes", "payouts/desk", "payouts/figures", "payouts/front", "payouts/orders"],
+    ...["payouts/payee", "payouts/payouts", "payouts/reconcile", "payouts/story"],
+  ],
   "test/port/connections.test.ts": ["rpc/waiting"],
   "test/port/http-routes.test.ts": ["port/exchange"],
   "test/port/listener.test.ts": ["port/keepalive", "port/sniff"],
@@ -171,8 +178,6 @@ const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/resources/handler-metrics.test.ts": ["resources/requests", "resources/resources", "resources/wire"],
   "test/rpc/body/reader.test.ts": ["rpc/body/body", "rpc/body/inflate", "rpc/body/room"],
   "test/rpc/errors.test.ts": ["rpc/connect/interceptors", "rpc/connect/stream"],
-  "test/rpc/gate.test.ts": ["access/caller"],
-  "test/rpc/observe.test.ts": ["rpc/call"],
   "test/rpc/router.test.ts": ["port/cors", "rpc/connect/adapter"],
   "test/rpc/router-strict.test.ts": ["port/media-type"],
   "test/coordination/redis/redis.test.ts": ["coordination/redis/address"],
@@ -229,7 +234,6 @@ const longest: Readonly<Record<string, number>> = {
   "src/resources/alerts/alerter.ts createAlerter": 122,
   "src/resources/allocations/allocator.ts createAllocator": 200,
   "src/server.ts startServer": 176,
-  "src/telemetry/metrics.ts createMetrics": 106,
   "src/telemetry/sink.ts createSink": 121,
 };
 

@@ -23,6 +23,71 @@ export function createLimitKeeper(parts: {
   readonly walletFloor: Readonly<Record<Currency, bigint | undefined>>;
 }) {
   const { repository } = parts;
+  const { take, settleDay } = createReservations(repository);
+
+  /** What other payouts may take out of the wallet, in minor units. */
+  const underWay = async (payout: PayoutDocument, { reserved }: DayDocument): Promise<bigint> => {
+    const amounts = new Map(Object.entries(reserved));
+    // Some may have begun before there was a floor.
+    for await (const page of repository.moving(payout.currency)) {
+      for (const one of page) if (one.live_txid !== undefined) amounts.set(one._id, one.amount_minor);
+    }
+    amounts.delete(payout._id);
+    return sumOf([...amounts.values()].map(BigInt));
+  };
+
+  return {
+    /**
+     * Reserves the payout's amount in its day's limit. Asked again on the same day, it reserves nothing more. Answers the
+     * day, or why the payout has to wait; undefined: there is no limit. The payout has no live transaction.
+     */
+    reserve: async (payout: PayoutDocument, now: Date): Promise<string | StateReason | undefined> => {
+      const { currency, reserved_on: former } = payout;
+      const dailyMax = parts.dailyLimit[currency];
+      if (dailyMax === undefined) return undefined;
+      const day = dayOf(now);
+      const isTaken = await take(payout, day, ({ sum_minor: sum, reserved }) => {
+        return reserved[payout._id] !== undefined || BigInt(sum) + BigInt(payout.amount_minor) <= dailyMax;
+      });
+      if (isTaken) {
+        // An attempt of an earlier day has moved no money.
+        if (former !== undefined && former !== day) await settleDay(payout, former);
+        return day;
+      }
+      return {
+        code: "DAILY_LIMIT",
+        message: `The daily limit of ${formatAmount({ currency, minor: dailyMax })} ${currency} is reached for ${day}`,
+      };
+    },
+
+    /** The payout is done: what it reserved is spent or given back. A call that is lost is made up by the next sweep. */
+    settle: async (payout: PayoutDocument): Promise<void> => {
+      if (payout.reserved_on !== undefined) await settleDay(payout, payout.reserved_on);
+      if (parts.walletFloor[payout.currency] !== undefined) await settleDay(payout, wallet);
+    },
+
+    /**
+     * Reserves the payout's amount in the wallet, or answers why the wallet must keep what it has. The reservation ends
+     * with the payout: two payouts that begin at the same time cannot both take what is enough for one.
+     */
+    belowFloor: async (payout: PayoutDocument, gateway: Gateway): Promise<StateReason | undefined> => {
+      const { currency } = payout;
+      const walletFloor = parts.walletFloor[currency];
+      if (walletFloor === undefined) return undefined;
+      const isTaken = await take(payout, wallet, async (found) => {
+        // The balance is read after the reservations: what was settled between the two is counted twice, never left out.
+        const others = await underWay(payout, found);
+        return (await gateway.balance()) - others - BigInt(payout.amount_minor) >= walletFloor;
+      });
+      if (isTaken) return undefined;
+      const floor = formatAmount({ currency, minor: walletFloor });
+      return { code: "WALLET_FLOOR", message: `The wallet must keep ${floor} ${currency}` };
+    },
+  };
+}
+
+/** The documents of days, and of what payouts under way may take out of the wallet. */
+function createReservations(repository: PayoutRepository) {
   const inTurn = createTurns();
 
   /**
@@ -85,65 +150,7 @@ export function createLimitKeeper(parts: {
     return attempt();
   };
 
-  /** What other payouts may take out of the wallet, in minor units. */
-  const underWay = async (payout: PayoutDocument, { reserved }: DayDocument): Promise<bigint> => {
-    const amounts = new Map(Object.entries(reserved));
-    // Some may have begun before there was a floor.
-    for await (const page of repository.moving(payout.currency)) {
-      for (const one of page) if (one.live_txid !== undefined) amounts.set(one._id, one.amount_minor);
-    }
-    amounts.delete(payout._id);
-    return sumOf([...amounts.values()].map(BigInt));
-  };
-
-  return {
-    /**
-     * Reserves the payout's amount in its day's limit. Asked again on the same day, it reserves nothing more. Answers the
-     * day, or why the payout has to wait; undefined: there is no limit. The payout has no live transaction.
-     */
-    reserve: async (payout: PayoutDocument, now: Date): Promise<string | StateReason | undefined> => {
-      const { currency, reserved_on: former } = payout;
-      const dailyMax = parts.dailyLimit[currency];
-      if (dailyMax === undefined) return undefined;
-      const day = dayOf(now);
-      const isTaken = await take(payout, day, ({ sum_minor: sum, reserved }) => {
-        return reserved[payout._id] !== undefined || BigInt(sum) + BigInt(payout.amount_minor) <= dailyMax;
-      });
-      if (isTaken) {
-        // An attempt of an earlier day has moved no money.
-        if (former !== undefined && former !== day) await settleDay(payout, former);
-        return day;
-      }
-      return {
-        code: "DAILY_LIMIT",
-        message: `The daily limit of ${formatAmount({ currency, minor: dailyMax })} ${currency} is reached for ${day}`,
-      };
-    },
-
-    /** The payout is done: what it reserved is spent or given back. A call that is lost is made up by the next sweep. */
-    settle: async (payout: PayoutDocument): Promise<void> => {
-      if (payout.reserved_on !== undefined) await settleDay(payout, payout.reserved_on);
-      if (parts.walletFloor[payout.currency] !== undefined) await settleDay(payout, wallet);
-    },
-
-    /**
-     * Reserves the payout's amount in the wallet, or answers why the wallet must keep what it has. The reservation ends
-     * with the payout: two payouts that begin at the same time cannot both take what is enough for one.
-     */
-    belowFloor: async (payout: PayoutDocument, gateway: Gateway): Promise<StateReason | undefined> => {
-      const { currency } = payout;
-      const walletFloor = parts.walletFloor[currency];
-      if (walletFloor === undefined) return undefined;
-      const isTaken = await take(payout, wallet, async (found) => {
-        // The balance is read after the reservations: what was settled between the two is counted twice, never left out.
-        const others = await underWay(payout, found);
-        return (await gateway.balance()) - others - BigInt(payout.amount_minor) >= walletFloor;
-      });
-      if (isTaken) return undefined;
-      const floor = formatAmount({ currency, minor: walletFloor });
-      return { code: "WALLET_FLOOR", message: `The wallet must keep ${floor} ${currency}` };
-    },
-  };
+  return { take, settleDay };
 }
 
 /** Runs work of the same name one after another. Work that fails holds up no other. */
