@@ -89,6 +89,8 @@ export const batchRefused = (message: string) => new Failure("LUCID_ERR_5010", m
 export const payoutNotFound = (payoutId: string) => new Failure("LUCID_ERR_5011", `Payout ${payoutId} not found`);
 export const payoutBatchNotFound = (batchId: string) =>
   new Failure("LUCID_ERR_5011", `Payout batch ${batchId} not found`);
+export const transferNotFound = (txid: string) =>
+  new Failure("LUCID_ERR_5011", `${txid} is not among the unknown transfers; GetPayoutQueue lists them`);
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
   new Failure("LUCID_ERR_5007", "The idempotency key was used before for a different request");

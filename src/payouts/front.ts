@@ -97,12 +97,10 @@ export function createFront(parts: {
     reconcile: async (by) => {
       await parts.compare();
       const reports = await parts.reconcile();
-      await sending.change(() => ({}), {
-        act: await actOf(repository, by),
-        step: "reconcile",
-        reason: summaryOf(reports),
-      });
-      const strange = reports.flatMap(({ unexplained }) => unexplained).filter(({ accepted }) => !accepted);
+      const strange = reports.flatMap(({ unexplained }) =>
+        unexplained.flatMap(({ accepted, ...transfer }) => (accepted ? [] : [transfer])),
+      );
+      await sending.reconciled(strange, summaryOf(reports), await actOf(repository, by));
       return { reconciled: reports.map(reconciledOf), unknown: await Promise.all(strange.map(figures.suspected)) };
     },
     accept: async (txid, note, by) => unknownIn(await sending.accept(txid, note, await actOf(repository, by))),

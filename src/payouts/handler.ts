@@ -125,11 +125,11 @@ export interface Desk {
     readonly requested: readonly string[];
     readonly tooLate: readonly string[];
   }>;
-  /** @throws Failure 5003, 5006, 5007, 5011 */
+  /** @throws Failure 5001, 5006, 5007, 5011 */
   retry(payoutId: string, key: Key, by: Asker): Promise<Made>;
-  /** @throws Failure 4031 for the creator, 5003, 5011 */
+  /** @throws Failure 4031 for the creator, 5006, 5011 */
   approve(matter: Matter, note: string, by: Asker): Promise<Decided>;
-  /** @throws Failure 4031 for the creator, 5003, 5011 */
+  /** @throws Failure 4031 for the creator, 5006, 5011 */
   reject(matter: Matter, reason: string, by: Asker): Promise<Decided>;
   /** The oldest first. */
   events(payoutId: string, window: Window): Promise<Page<LoggedEntry>>;
@@ -149,7 +149,7 @@ export interface Desk {
   >;
   /** Answers when sending was paused, which may have been before. */
   pause(reason: string, by: Asker): Promise<Date>;
-  /** Answers how many unknown transfers still hold sending. */
+  /** Answers how many unknown transfers still hold sending. @throws Failure 5006 while there are any */
   resume(by: Asker): Promise<number>;
   reconcile(
     by: Asker,

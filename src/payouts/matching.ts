@@ -10,7 +10,7 @@ import type { PayoutDocument, SendingDocument, UnknownTransfer } from "./documen
 import { type BlockRef, type Gateway, GatewayAwayError, type SeenTransfer } from "./gateway/gateway.js";
 import { type Currency, formatAmount } from "./money.js";
 import type { PayoutRepository } from "./repository.js";
-import type { Sending } from "./sending.js";
+import { type Sending, unknownMax, untold } from "./sending.js";
 
 export type Matching = ReturnType<typeof createMatching>;
 
@@ -18,8 +18,6 @@ export type Matching = ReturnType<typeof createMatching>;
 const everyMs = 5_000;
 /** Blocks without a transfer that are compared again after a start: an idle chain is no reason to write. */
 const blocksUnwrittenMax = 200;
-/** Unknown transfers that are kept. Sending has stopped at the first; the rest is for people. */
-const unknownMax = 100;
 
 /** What a transfer is to the records: explained, or a reason to stop. */
 export function kindOf(
@@ -64,8 +62,7 @@ export function createMatching(parts: {
   /** Records what was compared. Another replica may have compared further or told of the same transfers. */
   const record = async (currency: Currency, to: BlockRef, found: readonly UnknownTransfer[]): Promise<void> => {
     await sending.change(({ matched, unknown, accepted }) => {
-      const told = new Set([...unknown, ...accepted].map(({ txid }) => txid));
-      const fresh = found.filter(({ txid }) => !told.has(txid));
+      const fresh = untold(found, unknown, accepted);
       const all = [...unknown, ...fresh];
       // What does not fit is compared again later, when a person has accepted some.
       const isFurther = all.length <= unknownMax && (matched[currency]?.number ?? -1) < to.number;

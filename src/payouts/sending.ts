@@ -1,9 +1,9 @@
 // Whether payouts may be sent: nobody has paused it, no transfer out of a wallet is unexplained, and since the start of
 // this process the chain has been compared with what is recorded.
 import type { Clock } from "../clock.js";
-import { Failure, payoutRefused } from "../failure.js";
+import { Failure, payoutRefused, transferNotFound } from "../failure.js";
 import { present } from "../present.js";
-import type { Entry, SendingDocument, StateReason } from "./document.js";
+import type { Entry, SendingDocument, StateReason, UnknownTransfer } from "./document.js";
 import type { Currency } from "./money.js";
 import type { Act } from "./payout.js";
 import type { PayoutRepository } from "./repository.js";
@@ -15,6 +15,17 @@ export type Sending = ReturnType<typeof createSending>;
 /** How long a look at the document holds: so much later than the pause a worker may still send. */
 const lookMs = 250;
 const triesMax = 50;
+/** Unknown transfers that are kept. Sending has stopped at the first; the rest is for people. */
+export const unknownMax = 100;
+
+/** Those that the document tells nothing of yet. */
+export function untold(
+  found: readonly UnknownTransfer[],
+  ...told: readonly (readonly { readonly txid: string }[])[]
+): UnknownTransfer[] {
+  const known = new Set(told.flat().map(({ txid }) => txid));
+  return found.filter(({ txid }) => !known.has(txid));
+}
 
 export function createSending(parts: { readonly repository: PayoutRepository; readonly clock: Clock }) {
   const { repository, clock } = parts;
@@ -58,6 +69,21 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
     markCompared: (currency: Currency): void => void compared.add(currency),
     isCompared: (currency: Currency): boolean => compared.has(currency),
 
+    /**
+     * A person has had everything compared. What was found holds sending, as far as the list of unknown transfers has room.
+     */
+    reconciled: (found: readonly UnknownTransfer[], summary: string, act: Act): Promise<SendingDocument> =>
+      change(
+        ({ unknown, accepted }) => ({
+          unknown: [...unknown, ...untold(found, unknown, accepted)].slice(0, unknownMax),
+        }),
+        {
+          act,
+          step: "reconcile",
+          reason: summary,
+        },
+      ),
+
     /** Why nothing of this currency may be sent now; undefined when it may. */
     stopped: async (currency: Currency): Promise<StateReason | undefined> =>
       stopOf(await look(), compared.has(currency)),
@@ -93,7 +119,7 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
       ),
 
     /**
-     * A person has looked at an unknown transfer. Asked again, it keeps the first note. @throws Failure 5006 for a
+     * A person has looked at an unknown transfer. Asked again, it keeps the first note. @throws Failure 5011 for a
      * transfer that is not unknown
      */
     accept: (txid: string, note: string, act: Act): Promise<SendingDocument> =>
@@ -121,7 +147,7 @@ function stopOf({ paused, unknown: [orphan] }: SendingDocument, isCompared: bool
   };
 }
 
-/** @throws Failure 5006 */
+/** @throws Failure 5011 */
 function acceptance(
   { unknown, accepted }: SendingDocument,
   transfer: SendingDocument["accepted"][number],
@@ -129,7 +155,7 @@ function acceptance(
   const isIt = ({ txid }: { readonly txid: string }): boolean => txid === transfer.txid;
   if (accepted.some(isIt)) return undefined;
   if (!unknown.some(isIt)) {
-    throw payoutRefused(`${transfer.txid} is not among the unknown transfers; ReconcilePayouts lists them`);
+    throw transferNotFound(transfer.txid);
   }
   return { unknown: unknown.filter((one) => !isIt(one)), accepted: [...accepted, transfer] };
 }

@@ -8,8 +8,14 @@ import {
   PayoutPhase,
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
-import { type SandboxTransaction, sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox-head.js";
+
+import {
+  type SandboxTransaction,
+  sandboxChainCollection,
+  sandboxTransactionsCollection,
+} from "../../src/payouts/gateway/sandbox-head.js";
 import { pages } from "../../src/storage/pages.js";
+
 import { aName, aNode, payeeAddress } from "../support/world/builders.js";
 import { until } from "../support/world/until.js";
 import type { Clients, World } from "../support/world/world.js";
@@ -142,14 +148,15 @@ export async function onChain(world: Pick<World, "store">, currency = "USDT"): P
 export const transfersTo = async (world: Pick<World, "store">, recipient: string): Promise<SandboxTransaction[]> =>
   (await onChain(world)).filter((one) => one.recipient === recipient && one.result === "SUCCESS");
 
-/** Somebody else pays out of the wallet: a transaction that no attempt has recorded waits for a block. */
+/** Somebody else pays out of the wallet: a transaction that no attempt has recorded waits for a block, or is in one. */
 export async function payBehindOurBack(
   world: Pick<World, "store">,
   tweaks: Partial<SandboxTransaction> = {},
 ): Promise<string> {
   const txid = `sandbox:${(++foreign).toString(16).padStart(64, "0")}`;
   await (await chainOf(world)).insertOne({
-    ...{ _id: txid, chain: "USDT", recipient: payeeAddress, amount_minor: "1000000", state: "pending", due: 0 },
+    ...{ _id: txid, chain: "USDT", recipient: payeeAddress, amount_minor: "1000000", due: 0 },
+    state: tweaks.block === undefined ? "pending" : "included",
     ...{ expires_at_ms: Number.MAX_SAFE_INTEGER, fee_limit: "1000000000", holds_token: true },
     ...tweaks,
   } as SandboxTransaction);
@@ -157,9 +164,11 @@ export async function payBehindOurBack(
 }
 let foreign = 0;
 
-/** What waits for a block or was lost, by its id. */
-export const transactionOf = async (world: Pick<World, "store">, txid: string): Promise<SandboxTransaction | null> =>
-  (await chainOf(world)).findOne({ _id: txid });
+/** The number of the last block that the sandbox has made. It is not solid yet. */
+export async function newestBlock({ store }: Pick<World, "store">): Promise<number> {
+  const chains = await store.collection<{ readonly _id: string; readonly height: number }>(sandboxChainCollection);
+  return (await chains.findOne({ _id: "USDT" }))?.height ?? 0;
+}
 
 /** Changes a transaction on the chain, as no chain would. */
 export async function changeTransaction(

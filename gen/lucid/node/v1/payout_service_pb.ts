@@ -24,7 +24,7 @@ export const file_lucid_node_v1_payout_service: GenFile = /*@__PURE__*/
  */
 export type StateReason = Message<"lucid.node.v1.StateReason"> & {
   /**
-   * A word for programs in lower case, such as "approval", "scheduled" or "daily_limit".
+   * A word for programs in capitals, such as "APPROVAL_NEEDED", "SCHEDULED" or "DAILY_LIMIT".
    *
    * @generated from field: string code = 1;
    */
@@ -1019,7 +1019,7 @@ export const ListPayoutsRequestSchema: GenMessage<ListPayoutsRequest> = /*@__PUR
  */
 export type ListPayoutsResponse = Message<"lucid.node.v1.ListPayoutsResponse"> & {
   /**
-   * The payouts, newest first.
+   * The payouts, newest first; those of one batch in its order.
    *
    * @generated from field: repeated lucid.node.v1.Payout payouts = 1;
    */
@@ -1670,7 +1670,7 @@ export type QueueHold = Message<"lucid.node.v1.QueueHold"> & {
   currency: Currency;
 
   /**
-   * A word for programs in lower case, such as "daily_limit", "wallet_floor" or "no_gateway".
+   * A word for programs in capitals, such as "DAILY_LIMIT", "WALLET_FLOOR" or "GATEWAY_AWAY".
    *
    * @generated from field: string code = 2;
    */
@@ -1846,7 +1846,7 @@ export const ResumePayoutsRequestSchema: GenMessage<ResumePayoutsRequest> = /*@_
  */
 export type ResumePayoutsResponse = Message<"lucid.node.v1.ResumePayoutsResponse"> & {
   /**
-   * Unknown transfers that still hold sending.
+   * Unknown transfers that still hold sending; 0, since the pause does not end while there are any.
    *
    * @generated from field: int32 unknown_transfers = 1;
    */
@@ -1904,7 +1904,7 @@ export const ReconcilePayoutsResponseSchema: GenMessage<ReconcilePayoutsResponse
   messageDesc(file_lucid_node_v1_payout_service, 45);
 
 /**
- * How all wallets and the records compare, over the solid blocks that were not compared before.
+ * How all wallets and the records compare, over all solid blocks.
  *
  * @generated from message lucid.node.v1.ReconciliationReport
  */
@@ -2482,7 +2482,8 @@ export const PayoutService: GenService<{
     output: typeof GetPayoutResponseSchema;
   },
   /**
-   * Payouts, newest first, filtered and paged. Permission payout:read; with a node's token its own only, by node_id.
+   * Payouts, newest first and those of one batch in its order, filtered and paged. Permission payout:read; with a node's
+   * token its own only, by node_id.
    *
    * @generated from rpc lucid.node.v1.PayoutService.ListPayouts
    */
@@ -2534,8 +2535,8 @@ export const PayoutService: GenService<{
   },
   /**
    * Makes a new payout in place of a FAILED one: same node, money and address. A payout is retried once; its retry can
-   * be retried if it fails, too. Permission payout:process. Errors: 5003 (not FAILED), 5006, 5007 (key, or retried
-   * under another key), 5011.
+   * be retried if it fails, too. Permission payout:process. Errors: 5001 (the node was deleted), 5006 (not FAILED,
+   * banned node, no gateway for the currency), 5007 (key, or retried under another key), 5011.
    *
    * @generated from rpc lucid.node.v1.PayoutService.RetryPayout
    */
@@ -2545,8 +2546,9 @@ export const PayoutService: GenService<{
     output: typeof RetryPayoutResponseSchema;
   },
   /**
-   * Lets a payout or a whole batch go on that waits for a second person. Permission payout:approve; refused (4031) to
-   * the subject that created it. Errors: 5003 (it does not wait for approval), 5011.
+   * Lets a payout or a whole batch go on that waits for a second person. Asked again, it answers the same. Permission
+   * payout:approve; refused (4031) to the subject that created it. Errors: 5006 (it needs no approval, or was
+   * cancelled), 5011.
    *
    * @generated from rpc lucid.node.v1.PayoutService.ApprovePayout
    */
@@ -2556,8 +2558,9 @@ export const PayoutService: GenService<{
     output: typeof ApprovePayoutResponseSchema;
   },
   /**
-   * Cancels a payout or a whole batch that waits for a second person. Permission payout:approve; refused (4031) to the
-   * subject that created it. Errors: 5003 (it does not wait for approval), 5011.
+   * Cancels a payout or a whole batch that waits for a second person. Asked again, it answers the same. Permission
+   * payout:approve; refused (4031) to the subject that created it. Errors: 5006 (it needs no approval, or was
+   * approved), 5011.
    *
    * @generated from rpc lucid.node.v1.PayoutService.RejectPayout
    */
@@ -2609,8 +2612,9 @@ export const PayoutService: GenService<{
     output: typeof GetNodeEarningsResponseSchema;
   },
   /**
-   * Stops sending: no transaction leaves the service after the answer, except those that were being sent. What was sent
-   * is still watched until it is settled. Permission payout:admin.
+   * Stops sending: this replica builds no further transaction after the answer, and the others none from a second later.
+   * What was sent is still watched until it is settled. Asked again, it keeps the first reason. Permission
+   * payout:admin.
    *
    * @generated from rpc lucid.node.v1.PayoutService.PausePayouts
    */
@@ -2620,7 +2624,8 @@ export const PayoutService: GenService<{
     output: typeof PausePayoutsResponseSchema;
   },
   /**
-   * Ends the pause of PausePayouts. Unknown transfers still hold sending. Permission payout:admin.
+   * Ends the pause of PausePayouts. Permission payout:admin. Errors: 5006 (an unknown transfer holds sending; accept it
+   * first).
    *
    * @generated from rpc lucid.node.v1.PayoutService.ResumePayouts
    */
@@ -2630,8 +2635,8 @@ export const PayoutService: GenService<{
     output: typeof ResumePayoutsResponseSchema;
   },
   /**
-   * Compares the transfers out of each wallet, in solid blocks, with the recorded attempts. It repairs nothing; an
-   * unknown transfer holds sending. Permission payout:admin.
+   * Compares all transfers out of each wallet, in solid blocks, with the recorded attempts. It repairs nothing; an
+   * unknown transfer holds sending. Permission payout:admin. Errors: 5006 (UNAVAILABLE: a chain cannot be read now).
    *
    * @generated from rpc lucid.node.v1.PayoutService.ReconcilePayouts
    */
