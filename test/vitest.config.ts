@@ -24,7 +24,7 @@ export const notQuick = [
   ...["test/e2e/**", "test/bench.test.ts", "test/mongodb/**", "test/coordination/redis/**", "test/storage/mongo/**"],
   ...["test/storage/plans.test.ts", "test/storage/differential.test.ts", "test/poot/crash-mongo.test.ts"],
   // Several replicas, processes that are killed, floods, and machines and services that misbehave.
-  ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts"],
+  ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/payouts/replicas.test.ts"],
   ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts", "test/payouts/crashes.test.ts"],
   ...["test/port/answers.test.ts", "test/port/connections.test.ts", "test/rpc/body/reader.test.ts"],
   ...["test/agent/agent-malicious-service.test.ts", "test/agent/agent-slow-machine.test.ts"],
@@ -72,7 +72,7 @@ export default defineConfig({
           // Fleets on one test clock share the embedded store in either project.
           // Tests that open engines of their own, or use a service that is not ours, need no second run.
           exclude: [
-            "test/{nodes,poot}/replicas.test.ts",
+            "test/{nodes,payouts,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
             // A simulated world has a store of its own.
             "test/payouts/{crashes,chaos,limits,matching,money,pace,payout,sending}.test.ts",

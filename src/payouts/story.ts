@@ -56,12 +56,14 @@ export async function createStory(parts: {
   const events = await parts.store.collection<EventDocument>(payoutEventsCollection);
 
   const move = async (documents: readonly Telling[]): Promise<void> => {
-    const told = documents.flatMap(({ _id: subject, entries }) => entries.map((entry) => eventOf(subject, entry)));
+    const told = documents.flatMap((document) =>
+      document.entries.map((entry) => ({ event: eventOf(document._id, entry), act: actOf(document, entry) })),
+    );
     // The log first: after a crash here the entries are still in their documents, and are told again under the same ids.
     for (let from = 0; from < told.length; from += 1000) {
       const page = told.slice(from, from + 1000);
-      await events.insertMany(page);
-      const acts = page.filter(({ actor }) => !actor.startsWith("worker:")).map(actOf);
+      await events.insertMany(page.map(({ event }) => event));
+      const acts = page.flatMap(({ act }) => act ?? []);
       if (acts.length > 0) await parts.record(acts);
     }
     await repository.forgetEntries(documents);
@@ -88,14 +90,32 @@ export async function createStory(parts: {
 }
 
 /** The version has a fixed width, so that ids sort as versions do. */
+const idOf = (subject: string, version: number): string => `${subject}:${String(version).padStart(8, "0")}`;
+
 const eventOf = (subject: string, entry: Entry): EventDocument => ({
-  _id: `${subject}:${String(entry.version).padStart(8, "0")}`,
+  _id: idOf(subject, entry.version),
   subject,
   ...entry,
 });
 
-function actOf({ _id: id, subject, at, actor, step, reason, request_id: requestId, txid }: EventDocument): Act {
-  const [kind] = subject.split("_");
-  const action = `${kind}.${step.replaceAll(" ", "_")}`;
-  return present({ id, at, actor, action, target: subject, reason, requestId, transactionHash: txid }) as Act;
+/**
+ * What people do, by the step that it makes. All other steps are a worker's. The actor does not tell them apart: a caller
+ * may have any name.
+ */
+const acts: Readonly<Record<string, string>> = {
+  ...{ create: "create", approve: "approve", reject: "reject", cancel: "cancel", ask: "cancel" },
+  ...{ pause: "pause", resume: "resume", reconcile: "reconcile", "accept transfer": "accept_transfer" },
+};
+
+/** The act of a person behind an entry; undefined for a worker's step, and for what follows from an act on a batch. */
+function actOf(document: Telling, entry: Entry): Act | undefined {
+  const { version, at, actor, step, reason, request_id: requestId, txid } = entry;
+  const isNew = step === "create";
+  if (isNew && "batch_index" in document) return undefined;
+  const [kind] = document._id.split("_");
+  const act = isNew && "retry_of" in document ? "retry" : acts[step];
+  if (act === undefined) return undefined;
+  const id = idOf(document._id, version);
+  const told = { id, at, actor, action: `${kind}.${act}`, target: document._id };
+  return present({ ...told, reason, requestId, transactionHash: txid }) as Act;
 }

@@ -219,8 +219,8 @@ export interface ClockedFleet extends AsyncDisposable {
   readonly clock: TestClock;
   readonly replicas: readonly World[];
   pass(ms: number, stepMs?: number): Promise<void>;
-  /** One more replica. */
-  join(): Promise<World>;
+  /** One more replica, with settings of its own beside those of all. */
+  join(settings?: WorldOptions["settings"]): Promise<World>;
   /** The replica at that place goes: in order, or without a word while its records stay. */
   end(place: number, how: "stop" | "crash"): Promise<void>;
 }
@@ -233,8 +233,8 @@ export async function openClockedFleet(
   const engines = await sharedEngines(clock);
   const replicas: World[] = [];
   const pass = passer(clock, () => replicas.reduce((sum, one) => sum + sleepersAtRest(one), engines.sleepers));
-  const join = async () => {
-    const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings };
+  const join = async (own: WorldOptions["settings"] = {}) => {
+    const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings, ...own };
     const world = await openWorld({ random: () => 0, ...options, settings, clock, engines });
     replicas.push(world);
     await pass(0);
