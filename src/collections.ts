@@ -3,7 +3,7 @@ import { tokensCollection } from "./access/tokens.js";
 import { auditCollection } from "./admin/audit.js";
 import { nodeLogCollection } from "./nodes/history/log.js";
 import { nodesCollection } from "./nodes/repository.js";
-import { sandboxChainCollection, sandboxTransactionsCollection } from "./payouts/gateway/sandbox.js";
+import { sandboxChainCollection, sandboxTransactionsCollection } from "./payouts/gateway/sandbox-head.js";
 import {
   payoutBatchesCollection,
   payoutDaysCollection,

@@ -90,6 +90,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const { serviceName: service, version, environment, heartbeat, resources: resourceSettings } = settings;
   const replicaId = `${settings.replicaName}-${randomUUID().slice(0, 8)}`;
   const startedAt = clock.now();
+  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
+  const answers = settings.roles.includes("api");
 
   const log = overrides.log ?? createLogger({ ...settings.log, service, version });
   const metrics = createMetrics({ service, version, environment, logLinesDropped: () => standardSink(1).dropped });
@@ -200,7 +202,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ poot: poot.handler, admin: admin.handler, payouts: payouts.handler },
   });
   const adapter = createAdapter({
-    routes: settings.roles.includes("api") ? routes : () => undefined,
+    routes: answers ? routes : () => undefined,
     ...{ gate, validation },
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
@@ -215,8 +217,6 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Long-lived work. If the store is away, wait for it: until then no caller is let in and the service is not ready.
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
-  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
-  const answers = settings.roles.includes("api");
   if (answers) await join(new AbortController().signal).catch(ifUnavailable);
   const joining = untilDone({
     work: join,
@@ -233,33 +233,15 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ joining, lease: lease.task, roster: roster.task },
     ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks },
   };
-  const tasks = runTasks({
-    ...{ tokens: tokens.task, ...admin.tasks },
-    ...(answers ? fleetTasks : {}),
-    ...(settings.roles.includes("payouts") ? payouts.tasks : {}),
-  });
+  const ownTasks = { ...(answers ? fleetTasks : {}), ...(settings.roles.includes("payouts") ? payouts.tasks : {}) };
+  const tasks = runTasks({ tokens: tokens.task, ...admin.tasks, ...ownTasks });
   undo.defer(tasks.stop);
   await admin.health.first();
 
-  // The ports.
-  const { host, port, connectionsPerAddressMax, metricsHost } = settings;
-  const listener = undo.use(
-    createListener({
-      ...{ host, port, handler: adapter, tls: settings.tls, log: log.module("listener") },
-      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...overrides.listenerLimits },
-      isProxy: proxies.trusts,
-      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
-    }),
-  );
-  const probes = undo.use(
-    createMetricsServer({
-      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health: healthState },
-      ...{ reports: admin.reports, shutdownSignal: shutdown.signal, clock, log: log.module("metrics") },
-    }),
-  );
-  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
-  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
-  await probes.listen().catch(cannotListen(probing));
+  const { listener, probes } = await openPorts({
+    ...{ settings, clock, log, metrics, proxies, shutdownSignal: shutdown.signal, health: healthState },
+    ...{ reports: admin.reports, handler: adapter, limits: overrides.listenerLimits ?? {}, undo },
+  });
   log.info("Serving", { port: listener.port, metrics_port: probes.port, storage: store.engine, replica_id: replicaId });
 
   const built = undo.move();
@@ -277,6 +259,43 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ port: listener.port, metricsPort: probes.port, metrics, log },
     ...{ tasks, failed: tasks.ended, stop, [Symbol.asyncDispose]: stop },
   };
+}
+
+/** Opens the main port and the port of metrics and probes. @throws StartError when one is taken */
+async function openPorts(parts: {
+  readonly settings: Settings;
+  readonly handler: Parameters<typeof createListener>[0]["handler"];
+  readonly limits: Partial<ListenerLimits>;
+  readonly proxies: ReturnType<typeof createProxies>;
+  readonly health: ReturnType<typeof createHealthState>;
+  readonly reports: ReturnType<typeof createAdmin>["reports"];
+  readonly shutdownSignal: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Closes them when the service stops. */
+  readonly undo: AsyncDisposableStack;
+}) {
+  const { settings, handler, health, reports, shutdownSignal, clock, log, metrics, undo } = parts;
+  const { host, port, connectionsPerAddressMax, metricsHost, heartbeat } = settings;
+  const listener = undo.use(
+    createListener({
+      ...{ host, port, handler, tls: settings.tls, log: log.module("listener") },
+      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...parts.limits },
+      isProxy: parts.proxies.trusts,
+      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
+    }),
+  );
+  const probes = undo.use(
+    createMetricsServer({
+      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health },
+      ...{ reports, shutdownSignal, clock, log: log.module("metrics") },
+    }),
+  );
+  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
+  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
+  await probes.listen().catch(cannotListen(probing));
+  return { listener, probes };
 }
 
 /** Runs the work once, however often it is called. All callers wait for the same end. */

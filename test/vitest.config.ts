@@ -5,7 +5,9 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 
 /** Tests that talk to the service as a whole: it must behave the same on every engine. */
 const throughTheService = [
-  "test/{access,admin,agent,client,nodes,payouts,pools,poot,resources}/**/*.test.ts",
+  "test/{access,admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
+  "test/payouts/handler*.test.ts",
+  "test/payouts/gateway/sandbox.test.ts",
   "test/contract-rules.test.ts",
   "test/conventions/time.test.ts",
 ];
@@ -23,10 +25,12 @@ export const notQuick = [
   ...["test/storage/plans.test.ts", "test/storage/differential.test.ts", "test/poot/crash-mongo.test.ts"],
   // Several replicas, processes that are killed, floods, and machines and services that misbehave.
   ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/payouts/replicas.test.ts"],
-  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts"],
+  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts", "test/payouts/crashes.test.ts"],
   ...["test/port/answers.test.ts", "test/port/connections.test.ts", "test/rpc/body/reader.test.ts"],
   ...["test/agent/agent-malicious-service.test.ts", "test/agent/agent-slow-machine.test.ts"],
   ...["test/agent/service-time.test.ts", "test/machine/look.test.ts"],
+  // Payouts in a world where everything goes wrong.
+  ...["test/payouts/crashes.test.ts"],
   // Long scenarios of heartbeat streams and pools (T1 to T34).
   ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
 ];
@@ -70,6 +74,9 @@ export default defineConfig({
           exclude: [
             "test/{nodes,payouts,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
+            // A simulated world has a store of its own.
+            "test/payouts/{crashes,chaos,limits,matching,money,pace,payout,sending}.test.ts",
+            "test/payouts/world/*.test.ts",
             "test/agent/{agent-malicious-service,agent-slow-machine,service-time}.test.ts",
             "test/nodes/sessions/outbox-unread.test.ts",
           ],

@@ -121,14 +121,11 @@ export async function createNodes(parts: {
   // Changes that callers make to nodes, and changes that time makes.
   const reconciler = createReconciler({ repository, clock, leadership, log: parts.log.module("reconciler") });
   const membership = createMembership({ repository, openForJoining: parts.openForJoining, now: clock.now, random });
-  const enrollment = createEnrollment({
-    ...{ repository, clock, key: parts.challengeKey, spend: tokens.spendChallenge },
-  });
+  const enrollment = createEnrollment({ repository, clock, key: parts.challengeKey, spend: tokens.spendChallenge });
   const handler = createNodeHandler({
     ...{ repository, membership, log, watch, sessions, reconciler, enrollment, paging: parts.paging, clock, settings },
-    hasOpenPayouts: parts.hasOpenPayouts,
     payoutAddresses: createPayoutAddresses({ ...parts, cooldownMs: settings.payoutAddressCooldownMs }),
-    storeNow: store.now,
+    ...{ hasOpenPayouts: parts.hasOpenPayouts, storeNow: store.now },
     issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
     enrollmentToken: async (header) => {
       const token = bearerToken(header);

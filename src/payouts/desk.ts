@@ -1,304 +1,25 @@
-// What people and other services do with payouts: order, look, cancel, retry, approve, reject. The worker pays; the desk
-// never sends anything.
-
-import { type Keyed, once } from "../conventions/idempotency.js";
-import type { Vault } from "../crypto.js";
-import {
-  Failure,
-  type FieldViolation,
-  keyReused,
-  malformed,
-  nodeNotFound,
-  notAllowed,
-  payoutBatchNotFound,
-  payoutNotFound,
-  payoutRefused,
-  retriedAlready,
-} from "../failure.js";
-import { newPayoutId } from "../ids.js";
-import type { NodeDocument } from "../nodes/node.js";
-import { present } from "../present.js";
-import { DuplicateKeyError } from "../storage/collection.js";
+import { notAllowed, payoutRefused } from "../failure.js";
 import { eachOf } from "../task.js";
-import { maskAddress } from "./address.js";
 import { type Batches, changedBatch, holdsOf } from "./batches.js";
-import type { BatchDocument, BatchItem, PayoutDocument } from "./document.js";
-import type { Gateway } from "./gateway/gateway.js";
-import { type Currency, currencies, sumOf } from "./money.js";
-import { type Act, approved, cancelAsked, cancelled, created, type Order, rejected } from "./payout.js";
-import { canonicalAddress, recipientProblem } from "./recipient.js";
+import type { Changes } from "./changes.js";
+import type { BatchDocument, PayoutDocument } from "./document.js";
+import { type Asker, actOf as actAt } from "./orders.js";
+import { type Act, approved, cancelAsked, cancelled, rejected } from "./payout.js";
 import type { PayoutRepository } from "./repository.js";
-import type { BatchOrder, Item, Key, PayoutOrder, Terms } from "./requests.js";
 import type { Cancellation } from "./wire.js";
-
-/** Who asks, for the record. */
-export interface Asker {
-  readonly subject: string;
-  readonly requestId: string;
-}
-
-export interface DeskWitness {
-  ordered(payouts: readonly PayoutDocument[]): void;
-  done(payout: PayoutDocument): void;
-}
 
 export type Desk = ReturnType<typeof createDesk>;
 
-const triesMax = 50;
 const cancelsAtOnce = 20;
-const violationsMax = 20;
 
 export function createDesk(parts: {
   readonly repository: PayoutRepository;
   readonly batches: Batches;
-  readonly gateways: ReadonlyMap<Currency, Gateway>;
-  readonly vault: Vault;
-  /** @throws Failure 5001 */
-  readonly getNode: (nodeId: string) => Promise<NodeDocument>;
-  /** The live nodes among these, at most 1000. */
-  readonly findNodes: (nodeIds: readonly string[]) => Promise<ReadonlyMap<string, NodeDocument>>;
-  readonly settings: {
-    readonly maxRetries: number;
-    /** In minor units: a larger payout or batch needs the approval of a second person. Undefined: none does. */
-    readonly approvalThreshold: Readonly<Record<Currency, bigint | undefined>>;
-  };
-  readonly witness: DeskWitness;
+  readonly changes: Changes;
 }) {
-  const { repository, batches, gateways, vault, settings, witness } = parts;
-
-  const actOf = async ({ subject, requestId }: Asker): Promise<Act> => ({
-    ...{ at: await repository.now(), actor: subject, requestId },
-  });
-
-  const gatewayOf = (currency: Currency): Gateway => {
-    const gateway = gateways.get(currency);
-    if (gateway !== undefined) return gateway;
-    throw payoutRefused(`No gateway pays ${currency}; set PAYOUT_GATEWAY_${currency}`);
-  };
-
-  const ownAddress = ({ payout_address: sealed }: NodeDocument): string | undefined =>
-    sealed === undefined ? undefined : canonicalAddress(vault.open(sealed));
-
-  /** The address that is paid, and from when. @throws Failure 5006, 4001 */
-  const addressOf = (wanted: Item, node: NodeDocument, field: string, ownOf = ownAddress) => {
-    if (node.banned) throw payoutRefused(`Node ${node._id} is banned`);
-    const own = ownOf(node);
-    const address = wanted.recipient ?? own;
-    if (address === undefined)
-      throw payoutRefused(`Node ${node._id} has no payout address; set one, or name the wallet`);
-    const gateway = gatewayOf(wanted.currency);
-    const problem = recipientProblem(wanted.currency, address) ?? gateway.recipientProblem(address);
-    if (problem !== undefined) {
-      if (wanted.recipient !== undefined) throw malformed({ field, description: problem });
-      throw payoutRefused(`The payout address of node ${node._id} cannot take ${wanted.currency}: ${problem}`);
-    }
-    // Naming the node's own address does not shorten its wait.
-    const usableAt = address === own ? node.payout_address_usable_at : undefined;
-    return { address, usableAt };
-  };
-
-  /** The fields of a recipient as they are stored. */
-  const recipientOf = (address: string) => ({
-    recipient: vault.seal(address),
-    recipient_fingerprint: vault.fingerprint(address),
-    recipient_masked: maskAddress(address),
-  });
-
-  const needsApproval = (totals: Readonly<Record<Currency, bigint>>): boolean =>
-    currencies.some((currency) => {
-      const threshold = settings.approvalThreshold[currency];
-      return threshold !== undefined && totals[currency] > threshold;
-    });
-
-  const totalsOf = (items: readonly { readonly currency: Currency; readonly amountMinor: bigint }[]) => {
-    const total = (currency: Currency) =>
-      sumOf(items.filter((item) => item.currency === currency).map(({ amountMinor }) => amountMinor));
-    return { USDT: total("USDT"), LUCID: total("LUCID") };
-  };
-
-  /**
-   * Inserts a payout, and looks again at its node: DeleteNode may have looked for open payouts before there was this one.
-   * Then the payout is cancelled, if no worker was faster.
-   */
-  const accept = async (payout: PayoutDocument, act: Act): Promise<PayoutDocument> => {
-    await repository.insert(payout);
-    witness.ordered([payout]);
-    const nodes = await parts.findNodes([payout.node_id]);
-    return nodes.has(payout.node_id) ? payout : endPending(payout._id, "The node was deleted", act);
-  };
-
-  /** @throws Failure 5001 when a new payout was cancelled at once, as its node was deleted meanwhile */
-  const answerOf = ({ made, replayed }: { readonly made: PayoutDocument; readonly replayed: boolean }) => {
-    if (!replayed && made.status === "cancelled") throw nodeNotFound(made.node_id);
-    return { payout: made, replayed };
-  };
-
-  const orderOf = (wanted: Item & Terms, node: NodeDocument, by: string, now: Date) => {
-    const { address, usableAt } = addressOf(wanted, node, "wallet_address");
-    const approval = needsApproval(totalsOf([wanted])) ? ("needed" as const) : undefined;
-    const order = present({
-      ...{ _id: newPayoutId(now), node_id: node._id, currency: wanted.currency },
-      ...{ amount_minor: `${wanted.amountMinor}`, priority: wanted.priority, created_by: by },
-      ...{ max_retries: settings.maxRetries, scheduled_at: wanted.scheduledAt, usable_at: usableAt, approval },
-      ...recipientOf(address),
-    }) as Order;
-    return { order, holds: holdsOf(wanted.scheduledAt, usableAt) };
-  };
-
-  const create = async (wanted: PayoutOrder, key: Key, by: Asker) => {
-    const answer = await once<PayoutDocument>({
-      ...key,
-      find: repository.findByKey,
-      make: async (keyed: Keyed) => {
-        if (wanted.problemsIfNew.length > 0) throw malformed(...wanted.problemsIfNew);
-        const node = await parts.getNode(wanted.nodeId);
-        const act = await actOf(by);
-        const { order, holds } = orderOf(wanted, node, by.subject, act.at);
-        return accept(created({ ...order, ...keyed }, holds, act), act);
-      },
-    });
-    return answerOf(answer);
-  };
-
-  const retry = async (payoutId: string, key: Key, by: Asker) => {
-    const answer = await once<PayoutDocument>({
-      ...key,
-      find: repository.findByKey,
-      make: async (keyed: Keyed) => {
-        const former = await find(payoutId);
-        if (former.status !== "failed")
-          throw payoutRefused(`Payout ${payoutId} has not failed; only a failed one is retried`);
-        const node = await parts.getNode(former.node_id);
-        const act = await actOf(by);
-        const { currency, priority } = former;
-        const wanted = {
-          nodeId: node._id,
-          currency,
-          priority,
-          amountMinor: BigInt(former.amount_minor),
-          problemsIfNew: [],
-        };
-        const { order, holds } = orderOf(
-          { ...wanted, recipient: vault.open(former.recipient) },
-          node,
-          by.subject,
-          act.at,
-        );
-        try {
-          return await accept(created({ ...order, ...keyed, retry_of: payoutId }, holds, act), act);
-        } catch (error) {
-          const other = error instanceof DuplicateKeyError ? await repository.findRetryOf(payoutId) : null;
-          if (other === null || other.idempotency_id === key.id) throw error;
-          throw retriedAlready(payoutId, other._id);
-        }
-      },
-    });
-    return answerOf(answer);
-  };
-
-  /** Work that many items of a batch have in common is done once: sealing costs as much as inserting. */
-  const onceEach = <Key, Value>(make: (key: Key) => Value): ((key: Key) => Value) => {
-    const made = new Map<Key, Value>();
-    return (key) => {
-      const value = made.get(key) ?? make(key);
-      made.set(key, value);
-      return value;
-    };
-  };
-
-  /** All items checked, or a refusal that names every fault. @throws Failure 4001, 5001, 5006 */
-  const itemsOf = async (wanted: readonly Item[]): Promise<BatchItem[]> => {
-    const nodes = await parts.findNodes([...new Set(wanted.map(({ nodeId }) => nodeId))]);
-    const violations: FieldViolation[] = [];
-    const ownOf = onceEach(ownAddress);
-    const paidAt = onceEach(recipientOf);
-    const items = wanted.flatMap((item, index) => {
-      const node = nodes.get(item.nodeId);
-      if (node === undefined) throw nodeNotFound(item.nodeId);
-      try {
-        const { address, usableAt } = addressOf(item, node, `payout_requests[${index}].wallet_address`, ownOf);
-        return [
-          present({
-            ...{ node_id: node._id, currency: item.currency, amount_minor: `${item.amountMinor}` },
-            ...{ ...paidAt(address), usable_at: usableAt },
-          }) as BatchItem,
-        ];
-      } catch (error) {
-        if (!(error instanceof Failure) || error.violations.length === 0) throw error;
-        violations.push(...error.violations);
-        return [];
-      }
-    });
-    if (violations.length > 0) throw malformed(...violations.slice(0, violationsMax));
-    return items;
-  };
-
-  const createBatch = async (order: BatchOrder, meaning: string, by: Asker) => {
-    const earlier = async () => {
-      const found = await repository.batches.find(order.batchId);
-      if (found !== null && found.idempotency_meaning !== meaning) throw keyReused();
-      return found;
-    };
-    const before = await earlier();
-    if (before !== null) return { batch: before, replayed: true };
-    if (order.problemsIfNew.length > 0) throw malformed(...order.problemsIfNew.slice(0, violationsMax));
-    const items = await itemsOf(order.items);
-    const { at, actor, requestId } = await actOf(by);
-    const approval = needsApproval(totalsOf(order.items)) ? ("needed" as const) : undefined;
-    const batch = present({
-      ...{ _id: order.batchId, version: 1, idempotency_meaning: meaning, items },
-      ...{ priority: order.priority, scheduled_at: order.scheduledAt, notification_url: order.notificationUrl },
-      ...{ created_by: by.subject, created_at: at, updated_at: at, max_retries: settings.maxRetries, approval },
-      expanding: approval === undefined ? (true as const) : undefined,
-      entries: [present({ version: 1, at, step: "create", actor, request_id: requestId })],
-      unmoved: true as const,
-    }) as BatchDocument;
-    try {
-      await repository.batches.insert(batch);
-    } catch (error) {
-      if (!(error instanceof DuplicateKeyError)) throw error;
-      const twin = await earlier();
-      if (twin !== null) return { batch: twin, replayed: true };
-      throw error;
-    }
-    batches.wake();
-    return { batch, replayed: false };
-  };
-
-  const find = async (payoutId: string): Promise<PayoutDocument> => {
-    const payout = await repository.find(payoutId);
-    if (payout === null) throw payoutNotFound(payoutId);
-    return payout;
-  };
-  const findBatch = async (batchId: string): Promise<BatchDocument> => {
-    const batch = await repository.batches.find(batchId);
-    if (batch === null) throw payoutBatchNotFound(batchId);
-    return batch;
-  };
-
-  const tooBusy = () =>
-    new Failure("LUCID_ERR_5031", "The payout changes too often now; try again", { retryAfterMs: 1_000 });
-
-  /** Changes a payout by compare-and-set; `change` answers undefined to leave it as it is. */
-  const change = async (
-    payoutId: string,
-    next: (payout: PayoutDocument) => PayoutDocument | undefined,
-  ): Promise<PayoutDocument> => {
-    for (let tries = 0; tries < triesMax; tries++) {
-      const found = await find(payoutId);
-      const changed = next(found);
-      if (changed === undefined) return found;
-      if (await repository.replace(found, changed)) {
-        if (changed.phase === "done") witness.done(changed);
-        return changed;
-      }
-    }
-    throw tooBusy();
-  };
-
-  /** Cancels a payout that no worker has begun with; leaves any other as it is. */
-  const endPending = (payoutId: string, reason: string, act: Act): Promise<PayoutDocument> =>
-    change(payoutId, (payout) => (payout.status === "pending" ? cancelled(payout, reason, act) : undefined));
+  const { repository, batches } = parts;
+  const { change, changeBatch } = parts.changes;
+  const actOf = (by: Asker): Promise<Act> => actAt(repository, by);
 
   const cancel = async (payoutId: string, by: Asker): Promise<{ payout: PayoutDocument; outcome: Cancellation }> => {
     const act = await actOf(by);
@@ -309,19 +30,6 @@ export function createDesk(parts: {
     });
     if (payout.phase !== "done") return { payout, outcome: "requested" };
     return { payout, outcome: payout.status === "cancelled" ? "cancelled" : "too late" };
-  };
-
-  const changeBatch = async (
-    batchId: string,
-    next: (batch: BatchDocument) => BatchDocument | undefined,
-  ): Promise<BatchDocument> => {
-    for (let tries = 0; tries < triesMax; tries++) {
-      const found = await findBatch(batchId);
-      const changed = next(found);
-      if (changed === undefined) return found;
-      if (await repository.batches.replace(found, changed)) return changed;
-    }
-    throw tooBusy();
   };
 
   const cancelBatch = async (batchId: string, by: Asker) => {
@@ -393,19 +101,7 @@ export function createDesk(parts: {
     });
   };
 
-  return {
-    create,
-    createBatch,
-    retry,
-    find,
-    findBatch,
-    cancel,
-    cancelBatch,
-    approve,
-    reject,
-    approveBatch,
-    rejectBatch,
-  };
+  return { cancel, cancelBatch, approve, reject, approveBatch, rejectBatch };
 }
 
 const toldOf = ({ at, actor, requestId }: Act, step: string, reason: string) => ({

@@ -1,10 +1,11 @@
 // What the RPCs ask for, answered by the parts of this folder.
 import type { Batches } from "./batches.js";
-import type { Desk as Orders } from "./desk.js";
+import type { Changes } from "./changes.js";
+import type { Desk as Decisions } from "./desk.js";
 import type { BatchDocument, SendingDocument } from "./document.js";
 import type { Figures } from "./figures.js";
-import type { Asker, Desk, Matter } from "./handler.js";
-import type { Act } from "./payout.js";
+import type { Desk, Matter } from "./handler.js";
+import { actOf, type Orders } from "./orders.js";
 import type { Report } from "./reconcile.js";
 import type { PayoutRepository } from "./repository.js";
 import type { Sending } from "./sending.js";
@@ -17,6 +18,8 @@ const workMs = 2_000;
 export function createFront(parts: {
   readonly repository: PayoutRepository;
   readonly orders: Orders;
+  readonly decisions: Decisions;
+  readonly changes: Changes;
   readonly batches: Batches;
   readonly figures: Figures;
   readonly story: Story;
@@ -28,11 +31,8 @@ export function createFront(parts: {
   /** Milliseconds until a transaction is solid, on the slowest chain. */
   readonly solidAfterMs: number;
 }): Desk {
-  const { repository, orders, batches, figures, story, sending } = parts;
+  const { repository, orders, decisions, changes, batches, figures, story, sending } = parts;
 
-  const actOf = async ({ subject, requestId }: Asker): Promise<Act> => ({
-    ...{ at: await repository.now(), actor: subject, requestId },
-  });
   const unknownIn = ({ unknown }: SendingDocument): number => unknown.length;
   const viewOf = (batch: BatchDocument): Promise<BatchView> => batches.view(batch);
 
@@ -45,7 +45,7 @@ export function createFront(parts: {
 
   const decide = async (
     matter: Matter,
-    ofPayout: (payoutId: string) => ReturnType<Orders["approve"]>,
+    ofPayout: (payoutId: string) => ReturnType<Decisions["approve"]>,
     ofBatch: (batchId: string) => Promise<BatchDocument>,
   ) => ("payoutId" in matter ? { payout: await ofPayout(matter.payoutId) } : viewOf(await ofBatch(matter.batchId)));
 
@@ -57,32 +57,32 @@ export function createFront(parts: {
       const estimatedCompletion = estimate(view);
       return { ...view, replayed, ...(estimatedCompletion === undefined ? {} : { estimatedCompletion }) };
     },
-    find: orders.find,
+    find: changes.find,
     list: repository.list,
     countOf: repository.countOf,
-    findBatch: async (batchId) => viewOf(await orders.findBatch(batchId)),
+    findBatch: async (batchId) => viewOf(await changes.findBatch(batchId)),
     listBatches: async (window) => {
       const page = await repository.batches.list(window);
       return { ...page, items: await Promise.all(page.items.map(viewOf)) };
     },
     countOfBatches: repository.batches.countOf,
-    cancel: orders.cancel,
-    cancelBatch: orders.cancelBatch,
+    cancel: decisions.cancel,
+    cancelBatch: decisions.cancelBatch,
     retry: orders.retry,
     approve: (matter, note, by) =>
       decide(
         matter,
-        (payoutId) => orders.approve(payoutId, note, by),
-        (batchId) => orders.approveBatch(batchId, note, by),
+        (payoutId) => decisions.approve(payoutId, note, by),
+        (batchId) => decisions.approveBatch(batchId, note, by),
       ),
     reject: (matter, reason, by) =>
       decide(
         matter,
-        (payoutId) => orders.reject(payoutId, reason, by),
-        (batchId) => orders.rejectBatch(batchId, reason, by),
+        (payoutId) => decisions.reject(payoutId, reason, by),
+        (batchId) => decisions.rejectBatch(batchId, reason, by),
       ),
     events: async (payoutId, window) => {
-      const page = await story.list(await orders.find(payoutId), window);
+      const page = await story.list(await changes.find(payoutId), window);
       return { ...page, items: page.items.map(loggedOf) };
     },
     countOfEvents: story.countOf,
@@ -90,20 +90,20 @@ export function createFront(parts: {
     queue: figures.queue,
     earnings: figures.earnings,
     pause: async (reason, by) => {
-      const act = await actOf(by);
+      const act = await actOf(repository, by);
       return (await sending.pause(reason, act)).paused?.at ?? act.at;
     },
-    resume: async (by) => unknownIn(await sending.resume(await actOf(by))),
+    resume: async (by) => unknownIn(await sending.resume(await actOf(repository, by))),
     reconcile: async (by) => {
       await parts.compare();
       const reports = await parts.reconcile();
       const strange = reports.flatMap(({ unexplained }) =>
         unexplained.flatMap(({ accepted, ...transfer }) => (accepted ? [] : [transfer])),
       );
-      await sending.reconciled(strange, summaryOf(reports), await actOf(by));
+      await sending.reconciled(strange, summaryOf(reports), await actOf(repository, by));
       return { reconciled: reports.map(reconciledOf), unknown: await Promise.all(strange.map(figures.suspected)) };
     },
-    accept: async (txid, note, by) => unknownIn(await sending.accept(txid, note, await actOf(by))),
+    accept: async (txid, note, by) => unknownIn(await sending.accept(txid, note, await actOf(repository, by))),
   };
 }
 

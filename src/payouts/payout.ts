@@ -250,9 +250,7 @@ export function taken(payout: PayoutDocument, owner: string, until: Date, act: A
 export function deferred(payout: PayoutDocument, reason: StateReason, until: Date, act: Act): PayoutDocument {
   assert(payout.live_txid === undefined, "a live transaction forbids to go back to the queue");
   const changes: Changes = { claim_owner: undefined, wake_at: until, reason, waits: payout.waits + 1 };
-  // A wait that goes on for days would otherwise fill the story with the same line.
-  const silent = payout.reason?.code === reason.code;
-  return step(payout, "defer", "queued", act, changes, { reason: reason.message, silent });
+  return step(payout, "defer", "queued", act, changes, { reason: reason.message });
 }
 
 /** It fails before any transaction existed. */

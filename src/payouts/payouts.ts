@@ -9,6 +9,7 @@ import { outage, type Task, turns, unless } from "../task.js";
 import type { Log } from "../telemetry/log.js";
 import type { Metrics } from "../telemetry/metrics.js";
 import { createBatches } from "./batches.js";
+import { createChanges } from "./changes.js";
 import { createDesk } from "./desk.js";
 import type { PayoutDocument, StateReason } from "./document.js";
 import { createFigures } from "./figures.js";
@@ -18,7 +19,9 @@ import { createPayoutHandler } from "./handler.js";
 import { createLimitKeeper } from "./limits.js";
 import { createMatching } from "./matching.js";
 import { type Currency, decimalsOf } from "./money.js";
+import { createOrders } from "./orders.js";
 import { pollMs } from "./pace.js";
+import { createPayees } from "./payee.js";
 import { createReconciliation } from "./reconcile.js";
 import type { PayoutRepository } from "./repository.js";
 import { createSending } from "./sending.js";
@@ -101,14 +104,26 @@ export async function createPayouts(parts: {
     ...{ repository, clock, added: ordered },
     away: outage({ log, began: "Batches wait for the store", ended: "Batches go on" }),
   });
-  const orders = createDesk({
-    ...{ repository, batches, gateways, vault, getNode: nodes.get, findNodes: nodes.findMany },
-    settings,
-    witness: { ordered, done: witness.done },
+  const changes = createChanges({ repository, done: witness.done });
+  const orders = createOrders({
+    ...{ repository, batches, changes, vault, settings, ordered, getNode: nodes.get, findNodes: nodes.findMany },
+    payees: createPayees({ gateways, vault }),
   });
+  const decisions = createDesk({ repository, batches, changes });
   const figures = createFigures({ repository, look: sending.look });
   const desk = createFront({
-    ...{ repository, orders, batches, figures, story, sending, compare: matching.now, batchSize: settings.batchSize },
+    ...{
+      repository,
+      orders,
+      decisions,
+      changes,
+      batches,
+      figures,
+      story,
+      sending,
+      compare: matching.now,
+      batchSize: settings.batchSize,
+    },
     reconcile: createReconciliation({ repository, gateways, vault, look: sending.look }),
     solidAfterMs: Math.max(0, ...[...gateways.values()].map(({ solidAfterMs }) => solidAfterMs)),
   });

@@ -2,7 +2,7 @@
 // compare-and-set on its version; no two documents are ever changed together.
 
 import { present } from "../present.js";
-import type { CollectionDefinition, Cursor, Filter, Page, Store } from "../storage/collection.js";
+import type { Collection, CollectionDefinition, Cursor, Filter, Page, Store } from "../storage/collection.js";
 import { insertUnlessThere } from "../storage/insert.js";
 import { type Marked, updateMarked } from "../storage/marked.js";
 import { pages } from "../storage/pages.js";
@@ -184,69 +184,85 @@ export async function createPayoutRepository(store: Store) {
       return (await payouts.page(filter, { index: "idx_open_recipient", limit: 20 })).items;
     },
 
-    batches: {
-      /** Accepts the batch. @throws DuplicateKeyError when the id is taken */
-      insert: (batch: BatchDocument): Promise<void> => batches.insertOne(batch),
-      find: (batchId: string): Promise<BatchDocument | null> => batches.findOne({ _id: batchId }),
-      replace: (former: BatchDocument, next: BatchDocument): Promise<boolean> => replaceIn(batches, former, next),
-      /** Accepted batches whose items are not all payouts yet, the oldest first. */
-      expanding: async (limit: number): Promise<BatchDocument[]> =>
-        (await batches.page({ expanding: true }, { index: "idx_expanding", limit })).items,
-      list: ({ limit, skip, after }: Query): Promise<Page<BatchDocument>> =>
-        batches.page({}, { index: "idx_created_at", descending: true, limit, skip, after }),
-      countOf: async (): Promise<number | undefined> => {
-        const count = await batches.count({}, { index: "idx_created_at", max: countMax + 1 });
-        return count > countMax ? undefined : count;
-      },
-    },
+    batches: batchesOf(batches),
+    sending: sendingOf(sendings),
+    days: daysOf(days),
 
-    sending: {
-      /** The one document about sending; it is made when it is first asked for. */
-      get: async (): Promise<SendingDocument> => {
-        const found = await sendings.findOne({ _id: sendingId });
-        if (found !== null) return found;
-        const fresh: SendingDocument = {
-          ...{ _id: sendingId, version: 1, entries: [], matched: {}, unknown: [], accepted: [], holds: {} },
-        };
-        await insertUnlessThere(sendings, fresh);
-        return (await sendings.findOne({ _id: sendingId })) ?? fresh;
-      },
-      replace: (former: SendingDocument, next: SendingDocument): Promise<boolean> => replaceIn(sendings, former, next),
-    },
-
-    days: {
-      get: (currency: Currency, day: string): Promise<DayDocument | null> =>
-        days.findOne({ _id: `${currency}:${day}` }),
-      /** Writes the day if it is unchanged since it was read; `former` null: it did not exist. */
-      replace: (former: DayDocument | null, next: DayDocument): Promise<boolean> =>
-        former === null ? insertUnlessThere(days, next) : replaceIn(days, former, next),
-    },
-
-    /** Documents with entries that are not in the log yet, those changed longest ago first. */
-    unmoved: async (limit: number): Promise<(PayoutDocument | BatchDocument | SendingDocument)[]> => {
-      const options = { index: "idx_unmoved", limit };
-      const sending = await sendings.findOne({ _id: sendingId, unmoved: true });
-      return [
-        ...(await payouts.page({ unmoved: true }, options)).items,
-        ...(await batches.page({ unmoved: true }, options)).items,
-        ...(sending === null ? [] : [sending]),
-      ];
-    },
-    /**
-     * Takes the entries out of documents that are unchanged since they were read; the others keep theirs. This makes no
-     * version, and leaves the mark of the last writer, who may still look for it.
-     */
-    forgetEntries: async (moved: readonly (PayoutDocument | BatchDocument | SendingDocument)[]): Promise<void> => {
-      const update = { $set: { entries: [] }, $unset: { unmoved: true as const } };
-      const pick = (kind: (id: string) => boolean) =>
-        moved.filter(({ _id }) => kind(_id)).map(({ _id, version }) => ({ filter: { _id, version }, update }));
-      const [ofPayouts, ofBatches] = [pick((id) => id.startsWith("payout_")), pick((id) => id.startsWith("batch_"))];
-      if (ofPayouts.length > 0) await payouts.bulkUpdate(ofPayouts);
-      if (ofBatches.length > 0) await batches.bulkUpdate(ofBatches);
-      for (const { filter } of pick((id) => id === sendingId)) await sendings.updateOne(filter, update);
-    },
+    ...entriesOf({ payouts, batches, sendings }),
   };
 }
+
+const batchesOf = (batches: Collection<BatchDocument>) => ({
+  /** Accepts the batch. @throws DuplicateKeyError when the id is taken */
+  insert: (batch: BatchDocument): Promise<void> => batches.insertOne(batch),
+  find: (batchId: string): Promise<BatchDocument | null> => batches.findOne({ _id: batchId }),
+  replace: (former: BatchDocument, next: BatchDocument): Promise<boolean> => replaceIn(batches, former, next),
+  /** Accepted batches whose items are not all payouts yet, the oldest first. */
+  expanding: async (limit: number): Promise<BatchDocument[]> =>
+    (await batches.page({ expanding: true }, { index: "idx_expanding", limit })).items,
+  list: ({ limit, skip, after }: Query): Promise<Page<BatchDocument>> =>
+    batches.page({}, { index: "idx_created_at", descending: true, limit, skip, after }),
+  countOf: async (): Promise<number | undefined> => {
+    const count = await batches.count({}, { index: "idx_created_at", max: countMax + 1 });
+    return count > countMax ? undefined : count;
+  },
+});
+
+const sendingOf = (sendings: Collection<SendingDocument>) => ({
+  /** The one document about sending; it is made when it is first asked for. */
+  get: async (): Promise<SendingDocument> => {
+    const found = await sendings.findOne({ _id: sendingId });
+    if (found !== null) return found;
+    const fresh: SendingDocument = {
+      ...{ _id: sendingId, version: 1, entries: [], matched: {}, unknown: [], accepted: [], holds: {} },
+    };
+    await insertUnlessThere(sendings, fresh);
+    return (await sendings.findOne({ _id: sendingId })) ?? fresh;
+  },
+  replace: (former: SendingDocument, next: SendingDocument): Promise<boolean> => replaceIn(sendings, former, next),
+});
+
+const daysOf = (days: Collection<DayDocument>) => ({
+  get: (currency: Currency, day: string): Promise<DayDocument | null> => days.findOne({ _id: `${currency}:${day}` }),
+  /** Writes the day if it is unchanged since it was read; `former` null: it did not exist. */
+  replace: (former: DayDocument | null, next: DayDocument): Promise<boolean> =>
+    former === null ? insertUnlessThere(days, next) : replaceIn(days, former, next),
+});
+
+/** The entries that documents still hold. */
+const entriesOf = ({
+  payouts,
+  batches,
+  sendings,
+}: {
+  readonly payouts: Collection<PayoutDocument>;
+  readonly batches: Collection<BatchDocument>;
+  readonly sendings: Collection<SendingDocument>;
+}) => ({
+  /** Documents with entries that are not in the log yet, those changed longest ago first. */
+  unmoved: async (limit: number): Promise<(PayoutDocument | BatchDocument | SendingDocument)[]> => {
+    const options = { index: "idx_unmoved", limit };
+    const sending = await sendings.findOne({ _id: sendingId, unmoved: true });
+    return [
+      ...(await payouts.page({ unmoved: true }, options)).items,
+      ...(await batches.page({ unmoved: true }, options)).items,
+      ...(sending === null ? [] : [sending]),
+    ];
+  },
+  /**
+   * Takes the entries out of documents that are unchanged since they were read; the others keep theirs. This makes no
+   * version, and leaves the mark of the last writer, who may still look for it.
+   */
+  forgetEntries: async (moved: readonly (PayoutDocument | BatchDocument | SendingDocument)[]): Promise<void> => {
+    const update = { $set: { entries: [] }, $unset: { unmoved: true as const } };
+    const pick = (kind: (id: string) => boolean) =>
+      moved.filter(({ _id }) => kind(_id)).map(({ _id, version }) => ({ filter: { _id, version }, update }));
+    const [ofPayouts, ofBatches] = [pick((id) => id.startsWith("payout_")), pick((id) => id.startsWith("batch_"))];
+    if (ofPayouts.length > 0) await payouts.bulkUpdate(ofPayouts);
+    if (ofBatches.length > 0) await batches.bulkUpdate(ofBatches);
+    for (const { filter } of pick((id) => id === sendingId)) await sendings.updateOne(filter, update);
+  },
+});
 
 /** Compare-and-set of a whole document: only the fields that differ are written. */
 async function replaceIn<T extends Marked & { readonly version: number }>(

@@ -85,22 +85,8 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
       ),
 
     /** Why nothing of this currency may be sent now; undefined when it may. */
-    stopped: async (currency: Currency): Promise<StateReason | undefined> => {
-      const { paused, unknown } = await look();
-      if (paused !== undefined) return { code: "PAUSED", message: `Sending is paused: ${paused.reason}` };
-      const [orphan] = unknown;
-      if (orphan !== undefined) {
-        return {
-          code: "UNKNOWN_TRANSFER",
-          message: `The transfer ${orphan.txid} belongs to no recorded attempt; a person has to accept it`,
-        };
-      }
-      if (compared.has(currency)) return undefined;
-      return {
-        code: "COMPARING",
-        message: "The wallet's transfers are being compared with the recorded attempts since the start",
-      };
-    },
+    stopped: async (currency: Currency): Promise<StateReason | undefined> =>
+      stopOf(await look(), compared.has(currency)),
 
     /** Tells why the queue of a currency waits, or that it does no longer. */
     hold: async (currency: Currency, reason: StateReason | undefined): Promise<void> => {
@@ -137,20 +123,41 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
      * transfer that is not unknown
      */
     accept: (txid: string, note: string, act: Act): Promise<SendingDocument> =>
-      change(
-        ({ unknown, accepted }) => {
-          if (accepted.some((one) => one.txid === txid)) return undefined;
-          if (!unknown.some((one) => one.txid === txid)) {
-            throw transferNotFound(txid);
-          }
-          return {
-            unknown: unknown.filter((one) => one.txid !== txid),
-            accepted: [...accepted, { txid, note, by: act.actor, at: act.at }],
-          };
-        },
-        { act, step: "accept transfer", reason: note, txid },
-      ),
+      change((found) => acceptance(found, { txid, note, by: act.actor, at: act.at }), {
+        act,
+        step: "accept transfer",
+        reason: note,
+        txid,
+      }),
   };
+}
+
+function stopOf({ paused, unknown: [orphan] }: SendingDocument, isCompared: boolean): StateReason | undefined {
+  if (paused !== undefined) return { code: "PAUSED", message: `Sending is paused: ${paused.reason}` };
+  if (orphan !== undefined) {
+    return {
+      code: "UNKNOWN_TRANSFER",
+      message: `The transfer ${orphan.txid} belongs to no recorded attempt; a person has to accept it`,
+    };
+  }
+  if (isCompared) return undefined;
+  return {
+    code: "COMPARING",
+    message: "The wallet's transfers are being compared with the recorded attempts since the start",
+  };
+}
+
+/** @throws Failure 5011 */
+function acceptance(
+  { unknown, accepted }: SendingDocument,
+  transfer: SendingDocument["accepted"][number],
+): Changes | undefined {
+  const isIt = ({ txid }: { readonly txid: string }): boolean => txid === transfer.txid;
+  if (accepted.some(isIt)) return undefined;
+  if (!unknown.some(isIt)) {
+    throw transferNotFound(transfer.txid);
+  }
+  return { unknown: unknown.filter((one) => !isIt(one)), accepted: [...accepted, transfer] };
 }
 
 function entryOf(

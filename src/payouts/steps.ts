@@ -51,7 +51,7 @@ const deferMostMs = 60_000;
 const isAway = (error: unknown): error is GatewayAwayError => error instanceof GatewayAwayError;
 const away: StateReason = { code: "GATEWAY_AWAY", message: "The chain cannot be asked now" };
 
-export function createSteps(parts: {
+export interface StepParts {
   readonly repository: PayoutRepository;
   readonly gateways: ReadonlyMap<Currency, Gateway>;
   readonly sending: Sending;
@@ -66,10 +66,10 @@ export function createSteps(parts: {
   /** Whole, from 0 to below the bound; tells transactions of the same content apart. */
   readonly stamp?: (bound: number) => number;
   readonly witness: StepWitness;
-}) {
-  const { repository, gateways, sending, limits, vault, owner, random, witness } = parts;
-  const stamp = parts.stamp ?? ((bound) => randomInt(bound));
+}
 
+/** What the phases have in common. */
+function createTools({ repository, gateways, sending, owner, random }: StepParts) {
   const act = async (): Promise<Act> => ({ at: await repository.now(), actor: `worker:${owner}` });
   const after = ({ at }: Act, ms: number): Date => new Date(at.getTime() + ms);
 
@@ -90,6 +90,20 @@ export function createSteps(parts: {
     await sending.hold(payout.currency, reason);
     return putOff(payout, reason);
   };
+
+  const settleLater = async (payout: PayoutDocument, answer: Answer, afterMs: number) => {
+    const now = await act();
+    return put(payout, answered(payout, answer, after(now, afterMs), now));
+  };
+
+  return { act, after, put, gatewayOf, putOff, holdAll, settleLater };
+}
+type Tools = ReturnType<typeof createTools>;
+
+/** From the queue to the first send. */
+function createBuilding(parts: StepParts, { act, put, gatewayOf, putOff, holdAll, settleLater }: Tools): Move {
+  const { repository, sending, limits, vault, witness } = parts;
+  const stamp = parts.stamp ?? ((bound) => randomInt(bound));
 
   /** Why the payout cannot be begun now or ever, by all that can be known before a transaction exists. */
   const examine = async (payout: PayoutDocument, gateway: Gateway) => {
@@ -174,19 +188,17 @@ export function createSteps(parts: {
     if (!(await repository.replace(payout, next))) return repository.find(payout._id);
     const answer = await gateway.send({ txid: made.txid, raw: made.raw, signature });
     witness.answered(payout.currency, answer);
-    // What the network may not have taken is sent again soon, while its transaction can still reach a block.
-    const isTaken = answer.class === "accepted" || answer.class === "known";
+    // What no node says that it has taken is looked at soon, so that it is sent again while it can still reach a block.
+    const isTaken = answer.class === "accepted";
     return settleLater(next, answer, isTaken ? gateway.solidAfterMs : pollMs(gateway.solidAfterMs));
   };
 
-  const settleLater = async (payout: PayoutDocument, answer: Answer, afterMs: number) => {
-    const now = await act();
-    return put(payout, answered(payout, answer, after(now, afterMs), now));
-  };
+  return building;
+}
 
-  /** A worker ended after it recorded the send. Whether the bytes left is unknown, so only the chain decides. */
-  const sendingPhase = (payout: PayoutDocument): Promise<PayoutDocument | null> =>
-    settleLater(payout, { class: "unanswered", code: "INTERRUPTED" }, 0);
+/** From the first send to the end. */
+function createSettling(parts: StepParts, { act, after, put, gatewayOf }: Tools): Move {
+  const { repository, sending, vault, random, witness } = parts;
 
   const soughtOf = (payout: PayoutDocument): Sought => {
     const { txid, ref_block: refBlock, expires_at_ms: expiresAtMs } = liveAttempt(payout);
@@ -251,10 +263,20 @@ export function createSteps(parts: {
     return next;
   };
 
+  return settling;
+}
+
+export function createSteps(parts: StepParts) {
+  const tools = createTools(parts);
+
+  /** A worker ended after it recorded the send. Whether the bytes left is unknown, so only the chain decides. */
+  const sendingPhase = (payout: PayoutDocument): Promise<PayoutDocument | null> =>
+    tools.settleLater(payout, { class: "unanswered", code: "INTERRUPTED" }, 0);
+
   const byPhase: Readonly<Record<string, Move>> = {
-    building,
+    building: createBuilding(parts, tools),
     sending: sendingPhase,
-    settling,
+    settling: createSettling(parts, tools),
   };
 
   return {

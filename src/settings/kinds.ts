@@ -3,6 +3,7 @@
 import { isIPv6 } from "node:net";
 import * as v from "valibot";
 import { isEncryptionKey, keyRingWeakness } from "../access/keyring.js";
+import { faultsProblem } from "../payouts/gateway/faults.js";
 import { type Currency, decimalsOf, parseAmount } from "../payouts/money.js";
 import { isRange } from "../port/proxies.js";
 import { mongodbHosts } from "./hosts.js";
@@ -63,6 +64,15 @@ const single = {
       v.transform((seconds) => Math.round(seconds * 1000)),
     ),
   text: () => v.string(),
+  /** Faults of the sandbox chain and their probabilities, as text. */
+  faults: () =>
+    v.pipe(
+      v.string(),
+      v.rawCheck(({ dataset, addIssue }) => {
+        const problem = dataset.typed ? faultsProblem(dataset.value) : undefined;
+        if (problem !== undefined) addIssue({ message: problem });
+      }),
+    ),
   /** Case does not matter. */
   choice: ({ choices }: Choices) =>
     v.pipe(

@@ -291,8 +291,9 @@ const sandbox = {
     meaning: "milliseconds between blocks of the sandbox chain; a payout is settled some 20 blocks after it was sent",
   },
   faults: {
-    ...{ name: "SANDBOX_FAULTS", kind: "text", default: "" },
-    meaning: "faults of the sandbox chain on demand, as `name=probability` pairs, by commas",
+    ...{ name: "SANDBOX_FAULTS", kind: "faults", default: "" },
+    meaning:
+      "faults of the sandbox chain on demand, such as `lost=0.1,away=0.05`: how likely each is at each send or read",
   },
 } as const satisfies Rows;
 

@@ -142,7 +142,7 @@ async function expectPaidOnce(client: LucidClient, wanted: number, singles: read
 }
 
 describe("a service that is killed while it pays", () => {
-  test(`pays ${count} payouts once over ${kills} kills`, async () => {
+  test(`T28 pays ${count} payouts once over ${kills} kills`, { retry: 0, timeout: 600_000 }, async () => {
     console.log(`payouts: PAYOUT_SEED=${seed} PAYOUT_KILLS=${kills} PAYOUT_COUNT=${count}`);
     const random = randomFrom(seed);
     const directory = mkdtempSync(join(tmpdir(), "lucid-payouts-"));
@@ -166,11 +166,14 @@ describe("a service that is killed while it pays", () => {
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }
-  }, 600_000);
+  });
 });
 
 describe.skipIf(!canStartReplicas("payouts of two replicas"))("two replicas that pay from one queue", () => {
-  test(`pay ${fleetCount} payouts once over ${fleetKills} kills, a death of the database and a flush of Redis`, async () => {
+  test(`T29 pay ${fleetCount} payouts once over ${fleetKills} kills, a death of the database and a flush of Redis`, {
+    retry: 0,
+    timeout: 900_000,
+  }, async () => {
     console.log(`payouts: PAYOUT_SEED=${seed} PAYOUT_FLEET_KILLS=${fleetKills}`);
     const random = randomFrom(seed);
     await using fleet = await openReplicas({ count: 2, settings, durable: true });
@@ -195,7 +198,7 @@ describe.skipIf(!canStartReplicas("payouts of two replicas"))("two replicas that
     await eventually(allDone(client, fleetCount), "all payouts are done", 240_000);
     const told = await expectPaidOnce(client, fleetCount, singles);
     console.log(`payouts of two replicas: ${fleetKills} kills, ${JSON.stringify(told)}`);
-  }, 900_000);
+  });
 });
 
 async function flush(url: string): Promise<void> {

@@ -202,7 +202,7 @@ describe("a failed payout", () => {
   test("tells why, and that no money moved", async () => {
     expect(await done(world, failedId)).toMatchObject({
       ...{ status: PayoutStatus.FAILED, stateReason: { code: "REVERTED" }, retryCount: 0, maxRetries: 0 },
-      attempts: [{ number: 1, outcome: 3, gateway: "sandbox", fee: "13000000" }],
+      attempts: [{ number: 1, outcome: 3, gateway: "sandbox", fee: "100000000" }],
     });
     expect((await payoutOf(world, failedId)).errorMessage).toContain("OUT_OF_ENERGY");
     expect((await onChain(world)).filter(({ result }) => result === "SUCCESS")).toEqual([]);

@@ -8,24 +8,17 @@ import {
   PayoutPhase,
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
-import { sandboxChainCollection, sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox.js";
+
+import {
+  type SandboxTransaction,
+  sandboxChainCollection,
+  sandboxTransactionsCollection,
+} from "../../src/payouts/gateway/sandbox-head.js";
+import { pages } from "../../src/storage/pages.js";
+
 import { aName, aNode, payeeAddress } from "../support/world/builders.js";
 import { until } from "../support/world/until.js";
 import type { Clients, World } from "../support/world/world.js";
-
-/** A transaction as the sandbox's chain keeps it. */
-export interface SandboxTransaction {
-  readonly _id: string;
-  readonly currency: string;
-  readonly recipient: string;
-  readonly amount_minor: string;
-  readonly accepted_ms: number;
-  readonly expires_ms: number;
-  readonly from_block: number;
-  readonly pending?: true;
-  readonly block?: number;
-  readonly result: string;
-}
 
 type CreatePayout = Exclude<MessageInitShape<typeof CreatePayoutRequestSchema>, { $typeName: string }>;
 
@@ -143,15 +136,12 @@ const chainOf = ({ store }: Pick<World, "store">) =>
 export async function onChain(world: Pick<World, "store">, currency = "USDT"): Promise<SandboxTransaction[]> {
   const transactions = await chainOf(world);
   const found: SandboxTransaction[] = [];
-  let page = await transactions.page({ currency, block: { $exists: true } }, { index: "idx_block", limit: 500 });
-  for (;;) {
-    found.push(...page.items);
-    if (page.next === undefined) return found;
-    page = await transactions.page(
-      { currency, block: { $exists: true } },
-      { index: "idx_block", limit: 500, after: page.next },
-    );
-  }
+  const included = { chain: currency, state: "included" };
+  for await (const page of pages((after) =>
+    transactions.page(included, { index: "idx_chain_block", limit: 500, after }),
+  ))
+    found.push(...page);
+  return found;
 }
 
 /** The transfers that moved money to that recipient. */
@@ -163,13 +153,13 @@ export async function payBehindOurBack(
   world: Pick<World, "store">,
   tweaks: Partial<SandboxTransaction> = {},
 ): Promise<string> {
-  const place = tweaks.block === undefined ? ({ pending: true } as const) : {};
   const txid = `sandbox:${(++foreign).toString(16).padStart(64, "0")}`;
   await (await chainOf(world)).insertOne({
-    ...{ _id: txid, currency: "USDT", recipient: payeeAddress, amount_minor: "1000000" },
-    ...{ accepted_ms: 0, expires_ms: Number.MAX_SAFE_INTEGER, from_block: 0, result: "SUCCESS" },
-    ...{ ...place, ...tweaks },
-  });
+    ...{ _id: txid, chain: "USDT", recipient: payeeAddress, amount_minor: "1000000", due: 0 },
+    state: tweaks.block === undefined ? "pending" : "included",
+    ...{ expires_at_ms: Number.MAX_SAFE_INTEGER, fee_limit: "1000000000", holds_token: true },
+    ...tweaks,
+  } as SandboxTransaction);
   return txid;
 }
 let foreign = 0;

@@ -183,7 +183,16 @@ const rows: [string, Row][] = [
     ],
     [...notNumbers, "9", "60001", "10.5"],
   ),
-  row("SANDBOX_FAULTS", (s) => s.sandbox.faults, "", [["lost=0.1", "lost=0.1"]], []),
+  row(
+    "SANDBOX_FAULTS",
+    (s) => s.sandbox.faults,
+    "",
+    [
+      ["lost=0.1", "lost=0.1"],
+      ["lost=1, late=0.05", "lost=1, late=0.05"],
+    ],
+    ["lost", "lost=2", "lost=-1", "lost=0.1,lost=0.1", "fire=0.1", "lost=0.1;late=0.1"],
+  ),
   row(
     "ROLES",
     (s) => s.roles,

@@ -8,6 +8,9 @@ import type { NodeDocument } from "../../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder, nodesCollection } from "../../../src/nodes/repository.js";
 import { createResets } from "../../../src/nodes/resets.js";
 import type { BatchDocument } from "../../../src/payouts/document.js";
+import { noFaults } from "../../../src/payouts/gateway/faults.js";
+import { createSandboxGateway } from "../../../src/payouts/gateway/sandbox.js";
+import { sandboxChainCollection, sandboxTransactionsCollection } from "../../../src/payouts/gateway/sandbox-head.js";
 import { created, queuePlaces, taken } from "../../../src/payouts/payout.js";
 import { createPayoutRepository, payoutBatchesCollection, payoutsCollection } from "../../../src/payouts/repository.js";
 import { createPoolRepository, poolsCollection } from "../../../src/pools/repository.js";
@@ -83,7 +86,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
         if (typeof found !== "function") return found;
         return (...given: unknown[]) => {
           uncalled.delete(`${name}.${String(method)}`);
-          onCall(`${name}.${String(method)} ${JSON.stringify(given)}`);
+          onCall(`${name}.${String(method)} ${JSON.stringify(given, plainly)}`);
           return found.apply(target, given);
         };
       },
@@ -211,6 +214,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await nodes.setPootScore("node_1", 80, 1);
 
   await everyPayoutStatement(store, named);
+  await everySandboxStatement(store, named);
 
   const resources = named("resources", await createResourceRepository(store, 5));
   const point = { at: now.getTime(), cpu: 1, mem: 1, mem_total: 1, disk: 1, disk_total: 1 };
@@ -317,6 +321,9 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   assert.deepEqual(unasked, [], "every method of every repository is called here");
 }
 
+/** Amounts as text. */
+const plainly = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}` : value);
+
 type Named = <Repository extends object>(name: string, repository: Repository) => Repository;
 
 const act = { at: now, actor: "test" };
@@ -385,6 +392,31 @@ async function everyPayoutStatement(store: Store, named: Named): Promise<void> {
   await payouts.forgetEntries(await payouts.unmoved(5));
 }
 
+/** A chain that pays, lets a transaction die, and is read from before its last block that is not empty. */
+async function everySandboxStatement(store: Store, named: Named): Promise<void> {
+  let nowMs = now.getTime();
+  const moved: Store = { ...store, now: async () => new Date(nowMs) };
+  const parts = { currency: "USDT", faults: noFaults, random: () => 0.5, log: silentLog } as const;
+  await createSandboxGateway({ ...parts, store: moved, blockMs: 1000 });
+  const sandbox = named("sandbox", await createSandboxGateway({ ...parts, store: moved, blockMs: 3000 }));
+  const transfer = { recipient: "recipient", amountMinor: 1n };
+  sandbox.recipientProblem(transfer.recipient);
+  for (let stamp = 0; stamp < 6; stamp++) {
+    const draft = await sandbox.draft(transfer, stamp);
+    const signed = { ...draft, signature: await sandbox.sign(draft) };
+    if (stamp % 2 === 0) await sandbox.send(signed);
+    nowMs += 3000;
+    await sandbox.judge({ ...draft, ...transfer });
+    nowMs += 60 * 3000;
+    await sandbox.send(signed);
+    await sandbox.judge({ ...draft, ...transfer });
+  }
+  await sandbox.preflight(transfer);
+  await sandbox.balance();
+  const { number } = await sandbox.solid();
+  await sandbox.transfersAfter(number - 100);
+}
+
 /** Adds documents to each collection. They resemble what everyStatement asks for, but no statement names them. */
 export async function putOthers(store: Store, count: number): Promise<void> {
   const put = async (definition: CollectionDefinition, documentOf: (place: number) => object): Promise<void> => {
@@ -418,6 +450,11 @@ export async function putOthers(store: Store, count: number): Promise<void> {
     ...{ node_id: nodeOf(place), currency: "USDT", amount_minor: "1", status: "completed", phase: "done", version: 1 },
     ...{ idempotency_id: nodeOf(place), txid: nodeOf(place), retry_of: nodeOf(place), batch_id: "other" },
     ...{ batch_index: place, recipient_fingerprint: "print", created_at: at, updated_at: at, entries: [] },
+  }));
+  await put(sandboxChainCollection, () => ({ era: 1, eras: [], height: 0, block: [], spent: "0" }));
+  await put(sandboxTransactionsCollection, (place) => ({
+    ...{ chain: place % 2 === 0 ? "USDT" : "other", state: "included", due: 0, block: -1 - place, block_id: "id" },
+    ...{ recipient: nodeOf(place), amount_minor: "1", result: "SUCCESS" },
   }));
   await put(payoutBatchesCollection, () => ({ version: 1, entries: [], items: [], created_at: at, updated_at: at }));
   await put(standingsCollection, (place) => ({
