@@ -5,13 +5,14 @@ import { CancelOutcome, PayoutPhase, PayoutStatus } from "../../gen/lucid/node/v
 import { aName } from "../support/world/builders.js";
 import { expectRefusal, toRefusal } from "../support/world/refusal.js";
 import { until } from "../support/world/until.js";
-import { type ClockedWorld, openClockedWorld, openWorld, type World } from "../support/world/world.js";
+import { openClockedWorld, openWorld, type World } from "../support/world/world.js";
 import {
   allPayouts,
   aPayee,
   done,
   onChain,
   order,
+  passUntilDone,
   payoutOf,
   quickChain,
   settling,
@@ -120,15 +121,6 @@ describe("a payout that is cancelled", () => {
 });
 
 describe("a transaction that was sent and is lost", () => {
-  const passUntilDone = async (world: ClockedWorld, payoutId: string) => {
-    for (let turns = 0; turns < 20; turns++) {
-      const payout = await payoutOf(world, payoutId);
-      if (payout.phase === PayoutPhase.DONE) return payout;
-      await world.pass(10_000, 5_000);
-    }
-    throw new Error("the payout is not done");
-  };
-
   test("is not sent again for a payout that is to be cancelled, and the payout is cancelled when it is dead", async () => {
     let chance = 0;
     const settings = { SANDBOX_BLOCK_TIME: "250", SANDBOX_FAULTS: "busy=0.5" };

@@ -5,7 +5,7 @@ import { PayoutPhase, PayoutStatus } from "../../gen/lucid/node/v1/payout_servic
 import { aNode, otherTronAddress, payeeAddress } from "../support/world/builders.js";
 import { expectRefusal } from "../support/world/refusal.js";
 import { until } from "../support/world/until.js";
-import { openClockedWorld, openWorld, type World } from "../support/world/world.js";
+import { type ClockedWorld, openClockedWorld, openWorld, type World } from "../support/world/world.js";
 import {
   allPayouts,
   aPayee,
@@ -15,6 +15,8 @@ import {
   lucidAddress,
   onChain,
   order,
+  passUntil,
+  passUntilDone,
   payoutOf,
   quickChain,
   settling,
@@ -30,30 +32,34 @@ const brisk = { SANDBOX_BLOCK_TIME: "100" };
 const holdsOf = async ({ payouts }: Pick<World, "payouts">) =>
   (await payouts.getPayoutQueue({})).holds.map(({ code }) => code);
 
+const passUntilHeld = (world: ClockedWorld, payoutId: string) =>
+  passUntil(
+    world,
+    `${payoutId} is held by the limit`,
+    async () => (await payoutOf(world, payoutId)).stateReason?.code === "DAILY_LIMIT",
+  );
+
 describe("the limit of a day", () => {
   test("makes the queue wait until the next day (UTC), and fails nothing", async () => {
     await using world = await openClockedWorld({ settings: { ...brisk, PAYOUT_DAILY_LIMIT_USDT: "10" } });
     const nodeId = await aPayee(world);
     const first = await order(world, nodeId, { money: usdt("7") });
-    await world.pass(6_000, 3_000);
+    expect(await passUntilDone(world, first.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     const second = await order(world, nodeId, { money: usdt("3.000001") });
     const free = await order(world, nodeId, { money: lucid("1000"), walletAddress: lucidAddress });
-    await world.pass(6_000, 3_000);
-    expect(await payoutOf(world, first.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
-    expect(await payoutOf(world, free.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
+    expect(await passUntilDone(world, free.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
+    await passUntilHeld(world, second.payoutId);
     expect(await payoutOf(world, second.payoutId)).toMatchObject({
       ...{ phase: PayoutPhase.QUEUED, stateReason: { code: "DAILY_LIMIT" }, attempts: [] },
     });
     expect(await holdsOf(world)).toEqual(["DAILY_LIMIT"]);
     // A smaller one fits into what is left, and goes before it.
     const third = await order(world, nodeId, { money: usdt("3") });
-    await world.pass(9_000, 3_000);
-    expect(await payoutOf(world, third.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
+    expect(await passUntilDone(world, third.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     expect((await storyOf(world, second.payoutId)).filter(({ step }) => step === "defer")).toHaveLength(1);
 
     await world.clock.stall(24 * hourMs);
-    await world.pass(9_000, 3_000);
-    expect(await payoutOf(world, second.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
+    expect(await passUntilDone(world, second.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     expect(await holdsOf(world)).toEqual([]);
   });
 
@@ -67,12 +73,9 @@ describe("the limit of a day", () => {
     await world.payouts.cancelPayout({ payoutId: lost.payoutId });
     chance = 0.9;
     const next = await order(world, nodeId, { money: usdt("10") });
-    await world.pass(3_000);
-    expect(await payoutOf(world, next.payoutId)).toMatchObject({ stateReason: { code: "DAILY_LIMIT" } });
-    await world.pass(15_000, 5_000);
-    expect(await payoutOf(world, lost.payoutId)).toMatchObject({ status: PayoutStatus.CANCELLED });
-    await world.pass(20_000, 5_000);
-    expect(await payoutOf(world, next.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
+    await passUntilHeld(world, next.payoutId);
+    expect(await passUntilDone(world, lost.payoutId)).toMatchObject({ status: PayoutStatus.CANCELLED });
+    expect(await passUntilDone(world, next.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
   });
 
   test("counts a payout on the day on which it is sent, although an earlier attempt of it has died", async () => {
@@ -87,11 +90,9 @@ describe("the limit of a day", () => {
     expect(await payoutOf(world, lost.payoutId)).toMatchObject({ phase: PayoutPhase.SETTLING });
     chance = 0.9;
     // It is sent again on the next day, and spends the limit of that day.
-    await world.pass(20_000, 5_000);
-    expect(await payoutOf(world, lost.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED, retryCount: 1 });
+    expect(await passUntilDone(world, lost.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED, retryCount: 1 });
     const next = await order(world, nodeId, { money: usdt("10") });
-    await world.pass(9_000, 3_000);
-    expect(await payoutOf(world, next.payoutId)).toMatchObject({ stateReason: { code: "DAILY_LIMIT" } });
+    await passUntilHeld(world, next.payoutId);
   });
 
   test("that is wide enough holds nobody, however many take from it at once", async () => {

@@ -18,7 +18,7 @@ import { pages } from "../../src/storage/pages.js";
 
 import { aName, aNode, payeeAddress } from "../support/world/builders.js";
 import { until } from "../support/world/until.js";
-import type { Clients, World } from "../support/world/world.js";
+import type { Clients, ClockedWorld, World } from "../support/world/world.js";
 
 type CreatePayout = Exclude<MessageInitShape<typeof CreatePayoutRequestSchema>, { $typeName: string }>;
 
@@ -177,4 +177,27 @@ export async function changeTransaction(
   set: Partial<SandboxTransaction>,
 ): Promise<void> {
   await (await chainOf(world)).updateOne({ _id: txid }, { $set: set });
+}
+
+/** Lets time go by, a second at a time, until the condition holds: on a slow store a turn takes many of them. */
+export async function passUntil(
+  world: Pick<ClockedWorld, "pass">,
+  what: string,
+  condition: () => boolean | Promise<boolean>,
+): Promise<void> {
+  for (let seconds = 0; seconds < 120; seconds++) {
+    if (await condition()) return;
+    await world.pass(1_000);
+  }
+  throw new Error(`not within two minutes: ${what}`);
+}
+
+/** Lets time go by until the payout is done. */
+export async function passUntilDone(world: ClockedWorld, payoutId: string): Promise<Payout> {
+  await passUntil(
+    world,
+    `${payoutId} is done`,
+    async () => (await payoutOf(world, payoutId)).phase === PayoutPhase.DONE,
+  );
+  return payoutOf(world, payoutId);
 }
