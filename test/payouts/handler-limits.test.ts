@@ -25,7 +25,8 @@ import {
 } from "./paying.js";
 
 const hourMs = 3_600_000;
-const brisk = { SANDBOX_BLOCK_TIME: "500" };
+/** A payout is settled in two seconds. */
+const brisk = { SANDBOX_BLOCK_TIME: "100" };
 const holdsOf = async ({ payouts }: Pick<World, "payouts">) =>
   (await payouts.getPayoutQueue({})).holds.map(({ code }) => code);
 
@@ -34,10 +35,10 @@ describe("the limit of a day", () => {
     await using world = await openClockedWorld({ settings: { ...brisk, PAYOUT_DAILY_LIMIT_USDT: "10" } });
     const nodeId = await aPayee(world);
     const first = await order(world, nodeId, { money: usdt("7") });
-    await world.pass(20_000, 5_000);
+    await world.pass(6_000, 3_000);
     const second = await order(world, nodeId, { money: usdt("3.000001") });
     const free = await order(world, nodeId, { money: lucid("1000"), walletAddress: lucidAddress });
-    await world.pass(20_000, 5_000);
+    await world.pass(6_000, 3_000);
     expect(await payoutOf(world, first.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     expect(await payoutOf(world, free.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     expect(await payoutOf(world, second.payoutId)).toMatchObject({
@@ -46,12 +47,12 @@ describe("the limit of a day", () => {
     expect(await holdsOf(world)).toEqual(["DAILY_LIMIT"]);
     // A smaller one fits into what is left, and goes before it.
     const third = await order(world, nodeId, { money: usdt("3") });
-    await world.pass(30_000, 5_000);
+    await world.pass(9_000, 3_000);
     expect(await payoutOf(world, third.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     expect((await storyOf(world, second.payoutId)).filter(({ step }) => step === "defer")).toHaveLength(1);
 
     await world.clock.stall(24 * hourMs);
-    await world.pass(30_000, 10_000);
+    await world.pass(9_000, 3_000);
     expect(await payoutOf(world, second.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
     expect(await holdsOf(world)).toEqual([]);
   });
@@ -62,15 +63,15 @@ describe("the limit of a day", () => {
     await using world = await openClockedWorld({ settings, random: () => chance });
     const nodeId = await aPayee(world);
     const lost = await order(world, nodeId, { money: usdt("10") });
-    await world.pass(2_000);
+    await world.pass(1_000);
     await world.payouts.cancelPayout({ payoutId: lost.payoutId });
     chance = 0.9;
     const next = await order(world, nodeId, { money: usdt("10") });
-    await world.pass(10_000, 5_000);
+    await world.pass(3_000);
     expect(await payoutOf(world, next.payoutId)).toMatchObject({ stateReason: { code: "DAILY_LIMIT" } });
-    await world.pass(60_000, 10_000);
+    await world.pass(15_000, 5_000);
     expect(await payoutOf(world, lost.payoutId)).toMatchObject({ status: PayoutStatus.CANCELLED });
-    await world.pass(60_000, 10_000);
+    await world.pass(20_000, 5_000);
     expect(await payoutOf(world, next.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED });
   });
 
@@ -79,22 +80,22 @@ describe("the limit of a day", () => {
     let chance = 0;
     await using world = await openClockedWorld({ settings, random: () => chance });
     const nodeId = await aPayee(world);
-    await world.clock.stall(24 * hourMs - 30_000);
-    await world.pass(10_000, 5_000);
+    await world.clock.stall(24 * hourMs - 10_000);
+    await world.pass(6_000, 3_000);
     const lost = await order(world, nodeId, { money: usdt("10") });
-    await world.pass(5_000);
+    await world.pass(2_000);
     expect(await payoutOf(world, lost.payoutId)).toMatchObject({ phase: PayoutPhase.SETTLING });
     chance = 0.9;
     // It is sent again on the next day, and spends the limit of that day.
-    await world.pass(60_000, 10_000);
+    await world.pass(20_000, 5_000);
     expect(await payoutOf(world, lost.payoutId)).toMatchObject({ status: PayoutStatus.COMPLETED, retryCount: 1 });
     const next = await order(world, nodeId, { money: usdt("10") });
-    await world.pass(30_000, 10_000);
+    await world.pass(9_000, 3_000);
     expect(await payoutOf(world, next.payoutId)).toMatchObject({ stateReason: { code: "DAILY_LIMIT" } });
   });
 
   test("that is wide enough holds nobody, however many take from it at once", async () => {
-    const settings = { ...quickChain, PAYOUT_DAILY_LIMIT_USDT: "1000", PAYOUT_BATCH_SIZE: "1000" };
+    const settings = { ...slowChain, PAYOUT_DAILY_LIMIT_USDT: "1000", PAYOUT_BATCH_SIZE: "1000" };
     await using world = await openWorld({ settings });
     const held: unknown[] = [];
     world.beforeStore((_, [, update], collection) => {
@@ -103,10 +104,10 @@ describe("the limit of a day", () => {
       return undefined;
     });
     const nodeId = await aPayee(world);
-    const payoutRequests = Array.from({ length: 80 }, () => ({ nodeId, money: usdt("1") }));
-    const { batchId } = await world.payouts.createBatchPayout({ payoutRequests });
-    const counts = async () => countsOf(await allPayouts(world, { batchId }));
-    await until(async () => (await counts()).COMPLETED === 80, "the batch is paid", 30_000);
+    const payoutRequests = Array.from({ length: 150 }, () => ({ nodeId, money: usdt("1") }));
+    await world.payouts.createBatchPayout({ payoutRequests });
+    const isSent = async () => (await world.payouts.getPayoutQueue({})).byPhase.PAYOUT_PHASE_SETTLING === 150;
+    await until(isSent, "the batch is sent", 30_000);
     expect(held).toEqual([]);
   });
 });
@@ -167,7 +168,7 @@ describe("a changed address", () => {
       await order(world, nodeId, { money, walletAddress: capitals }),
     ];
     const elsewhere = await order(world, nodeId, { money: usdt("1"), walletAddress: payeeAddress });
-    await world.pass(60_000, 10_000);
+    await world.pass(6_000, 3_000);
     expect((await payoutOf(world, elsewhere.payoutId)).status).toBe(PayoutStatus.COMPLETED);
     const held = await allPayouts(world, { batchId: batch.batchId });
     expect(held).toHaveLength(2);
@@ -177,7 +178,7 @@ describe("a changed address", () => {
       });
     }
     await world.clock.stall(hourMs);
-    await world.pass(60_000, 10_000);
+    await world.pass(6_000, 3_000);
     expect(countsOf(await allPayouts(world))).toEqual({ COMPLETED: 7 });
   });
 
