@@ -199,6 +199,7 @@ const ofMany = [
     "test/scenarios.test.ts",
   ],
   ...["test/tasks.test.ts", "test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/poot/crash.test.ts"],
+  ...["test/payouts/replicas.test.ts", "test/payouts/crashes.test.ts", "test/payouts/chaos.test.ts"],
   ...["test/poot/crash-mongo.test.ts", "test/replicas/purge.test.ts", "test/storage/differential.test.ts"],
   ...["test/storage/indexes.test.ts", "test/storage/plans.test.ts", "test/payouts/world/memory-store.test.ts"],
   ...["test/payouts/crashes.test.ts"],

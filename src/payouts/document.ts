@@ -93,6 +93,8 @@ export interface PayoutDocument extends WithEntries {
   /** Who may write its next step. The token only grows; it stays when the claim is given back. */
   readonly claim_token: number;
   readonly claim_owner?: string;
+  /** Its last claim is not told yet: it follows a wait, and only what comes of it tells whether there is news. */
+  readonly untold?: true;
   readonly attempts: readonly Attempt[];
   /** The one attempt whose fate is not known. */
   readonly live_txid?: string;

@@ -103,13 +103,21 @@ export function createMatching(parts: {
     if (solid.timeMs >= (quietFromMs.get(currency) ?? Number.POSITIVE_INFINITY)) sending.markCompared(currency);
   };
 
+  /** Currencies whose chain could not be read in the last turn. */
+  const unread = new Set<Currency>();
+
   const turn = async (): Promise<void> => {
+    // A gateway may keep its chain in the store. The store's outage is told as that, and not as a chain's.
+    await repository.now();
     for (const [currency, gateway] of gateways) {
       try {
         await compare(currency, gateway);
+        if (unread.delete(currency)) log.info("The chain can be read again", { currency });
       } catch (error) {
         if (!(error instanceof GatewayAwayError)) throw error;
-        log.warn("The chain cannot be read; its transfers are not compared", { currency, error });
+        if (!unread.has(currency))
+          log.warn("The chain cannot be read; its transfers are not compared", { currency, error });
+        unread.add(currency);
       }
     }
   };

@@ -123,9 +123,12 @@ function step(payout: PayoutDocument, name: Step, to: Phase, act: Act, changes: 
           completed_at: act.at,
         }
       : { status: statusOf[to], place: placeOf(to, payout.priority) };
-  const entries: Changes = told.silent === true ? {} : { entries: [...payout.entries, entry], unmoved: true };
+  const claimed: Entry[] = payout.untold === true ? [claimEntry(payout)] : [];
+  const entries: Changes =
+    told.silent === true ? {} : { entries: [...payout.entries, ...claimed, entry], unmoved: true };
   return present({
     ...payout,
+    untold: undefined,
     ...changes,
     ...placed,
     ...entries,
@@ -134,6 +137,11 @@ function step(payout: PayoutDocument, name: Step, to: Phase, act: Act, changes: 
     updated_at: act.at,
   }) as PayoutDocument;
 }
+
+/** The claim that was not told when it was made. Its version is that of the payout, since nothing has followed it. */
+const claimEntry = ({ version, updated_at: at, claim_owner: owner }: PayoutDocument): Entry => ({
+  ...{ version, at, step: "claim", from: "queued", to: "building", actor: `worker:${owner}` },
+});
 
 /** A payout before its first step: what was asked for. */
 export type Order = Pick<
@@ -235,9 +243,14 @@ export function cancelAsked(payout: PayoutDocument, reason: string, act: Act): P
 export function taken(payout: PayoutDocument, owner: string, until: Date, act: Act): PayoutDocument {
   const claim: Changes = { claim_owner: owner, claim_token: payout.claim_token + 1, wake_at: until };
   if (payout.phase === "queued") {
-    return step(payout, "claim", "building", act, {
-      ...{ ...claim, processed_at: payout.processed_at ?? act.at },
-    });
+    // A payout that comes back from a wait may only wait again; a story of days would repeat the same two lines.
+    const silent = payout.reason !== undefined;
+    const changes: Changes = {
+      ...claim,
+      processed_at: payout.processed_at ?? act.at,
+      untold: silent ? true : undefined,
+    };
+    return step(payout, "claim", "building", act, changes, { silent });
   }
   const tookOver = payout.claim_owner !== undefined;
   return step(payout, "take", payout.phase, act, claim, {
@@ -250,7 +263,8 @@ export function taken(payout: PayoutDocument, owner: string, until: Date, act: A
 export function deferred(payout: PayoutDocument, reason: StateReason, until: Date, act: Act): PayoutDocument {
   assert(payout.live_txid === undefined, "a live transaction forbids to go back to the queue");
   const changes: Changes = { claim_owner: undefined, wake_at: until, reason, waits: payout.waits + 1 };
-  return step(payout, "defer", "queued", act, changes, { reason: reason.message });
+  const silent = payout.untold === true && payout.reason?.code === reason.code;
+  return step(payout, "defer", "queued", act, changes, { reason: reason.message, silent });
 }
 
 /** It fails before any transaction existed. */

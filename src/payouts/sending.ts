@@ -77,11 +77,7 @@ export function createSending(parts: { readonly repository: PayoutRepository; re
         ({ unknown, accepted }) => ({
           unknown: [...unknown, ...untold(found, unknown, accepted)].slice(0, unknownMax),
         }),
-        {
-          act,
-          step: "reconcile",
-          reason: summary,
-        },
+        { act, step: "reconcile", reason: summary },
       ),
 
     /** Why nothing of this currency may be sent now; undefined when it may. */

@@ -115,7 +115,7 @@ describe("the limit of a day", () => {
 
 describe("the wallet's floor", () => {
   // The sandbox's wallet begins with 10^18 minor units: 10^12 USDT.
-  const settings = { ...quickChain, PAYOUT_WALLET_FLOOR_USDT: "999999999900" };
+  const settings = { ...quickChain, PAYOUT_WALLET_FLOOR_USDT: "999999900" };
 
   test("is kept, also by payouts that are begun at the same time", async () => {
     await using world = await openWorld({ settings });

@@ -9,11 +9,7 @@ import {
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
 
-import {
-  type SandboxTransaction,
-  sandboxChainCollection,
-  sandboxTransactionsCollection,
-} from "../../src/payouts/gateway/sandbox-head.js";
+import { type SandboxTransaction, sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox-head.js";
 import { pages } from "../../src/storage/pages.js";
 
 import { aName, aNode, payeeAddress } from "../support/world/builders.js";
@@ -156,19 +152,14 @@ export async function payBehindOurBack(
   const txid = `sandbox:${(++foreign).toString(16).padStart(64, "0")}`;
   await (await chainOf(world)).insertOne({
     ...{ _id: txid, chain: "USDT", recipient: payeeAddress, amount_minor: "1000000", due: 0 },
-    state: tweaks.block === undefined ? "pending" : "included",
+    ...(tweaks.block === undefined ? { state: "pending" } : { state: "included", block_id: "b", ...moved }),
     ...{ expires_at_ms: Number.MAX_SAFE_INTEGER, fee_limit: "1000000000", holds_token: true },
     ...tweaks,
   } as SandboxTransaction);
   return txid;
 }
+const moved = { result: "SUCCESS", retryable: false, fee: "0" };
 let foreign = 0;
-
-/** The number of the last block that the sandbox has made. It is not solid yet. */
-export async function newestBlock({ store }: Pick<World, "store">): Promise<number> {
-  const chains = await store.collection<{ readonly _id: string; readonly height: number }>(sandboxChainCollection);
-  return (await chains.findOne({ _id: "USDT" }))?.height ?? 0;
-}
 
 /** Changes a transaction on the chain, as no chain would. */
 export async function changeTransaction(

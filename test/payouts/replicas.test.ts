@@ -15,7 +15,7 @@ const first = ([world]: readonly World[]): World => {
 describe("two replicas", () => {
   test.each([
     ["the limit of a day", { PAYOUT_DAILY_LIMIT_USDT: "15" }],
-    ["what the wallet may lose", { PAYOUT_WALLET_FLOOR_USDT: "999999999985" }],
+    ["what the wallet may lose", { PAYOUT_WALLET_FLOOR_USDT: "999999985" }],
   ])("that reserve at the same time spend no more than %s", async (_, limit) => {
     await using fleet = await openClockedFleet(2, { settings: { ...brisk, ...limit, PAYOUT_BATCH_SIZE: "2" } });
     const world = first(fleet.replicas);

@@ -45,7 +45,7 @@ interface Known {
 }
 
 /** Steps without an entry in the story. */
-const silentSteps: readonly Step[] = ["take", "defer", "wait"];
+const silentSteps: readonly Step[] = ["claim", "take", "defer", "wait"];
 /** Steps that anybody may take; each other one belongs to the holder of the claim. */
 const unclaimedSteps: readonly Step[] = ["create", "approve", "release", "cancel", "claim", "take", "ask"];
 
@@ -106,7 +106,7 @@ export function createAuditor(parts: {
     }
     return silentSteps.find((step) => {
       const takes = before !== null && after.claim_token === before.claim_token + 1;
-      return isLegal(step, from, after.phase) && (step === "take") === takes;
+      return isLegal(step, from, after.phase) && (step === "claim" || step === "take") === takes;
     });
   };
 
