@@ -30,7 +30,7 @@ export const notQuick = [
   ...["test/agent/agent-malicious-service.test.ts", "test/agent/agent-slow-machine.test.ts"],
   ...["test/agent/service-time.test.ts", "test/machine/look.test.ts"],
   // Payouts in a world where everything goes wrong.
-  ...["test/payouts/crashes.test.ts"],
+  ...["test/payouts/chaos.test.ts", "test/payouts/matching.test.ts"],
   // Long scenarios of heartbeat streams and pools (T1 to T34).
   ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
 ];
@@ -74,9 +74,6 @@ export default defineConfig({
           exclude: [
             "test/{nodes,payouts,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
-            // A simulated world has a store of its own.
-            "test/payouts/{crashes,chaos,limits,matching,money,pace,payout,sending}.test.ts",
-            "test/payouts/world/*.test.ts",
             "test/agent/{agent-malicious-service,agent-slow-machine,service-time}.test.ts",
             "test/nodes/sessions/outbox-unread.test.ts",
           ],
