@@ -25,12 +25,12 @@ export const notQuick = [
   ...["test/storage/plans.test.ts", "test/storage/differential.test.ts", "test/poot/crash-mongo.test.ts"],
   // Several replicas, processes that are killed, floods, and machines and services that misbehave.
   ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/payouts/replicas.test.ts"],
-  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts", "test/payouts/crashes.test.ts"],
+  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts", "test/payouts/{chaos,crashes}.test.ts"],
   ...["test/port/answers.test.ts", "test/port/connections.test.ts", "test/rpc/body/reader.test.ts"],
   ...["test/agent/agent-malicious-service.test.ts", "test/agent/agent-slow-machine.test.ts"],
   ...["test/agent/service-time.test.ts", "test/machine/look.test.ts"],
   // Payouts in a world where everything goes wrong.
-  ...["test/payouts/crashes.test.ts"],
+  ...["test/payouts/chaos.test.ts", "test/payouts/matching.test.ts"],
   // Long scenarios of heartbeat streams and pools (T1 to T34).
   ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
 ];
@@ -74,9 +74,6 @@ export default defineConfig({
           exclude: [
             "test/{nodes,payouts,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
-            // A simulated world has a store of its own.
-            "test/payouts/{crashes,chaos,limits,matching,money,pace,payout,sending}.test.ts",
-            "test/payouts/world/*.test.ts",
             "test/agent/{agent-malicious-service,agent-slow-machine,service-time}.test.ts",
             "test/nodes/sessions/outbox-unread.test.ts",
           ],

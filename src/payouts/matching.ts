@@ -34,6 +34,15 @@ export function kindOf(
   return isOurs && mayLand && isPaid ? "matched" : "wrong";
 }
 
+/**
+ * Solid blocks from that chain time on show all that may have been sent before now. The block of a node that lags behind
+ * would tell too early a time, so the store's clock counts as well.
+ */
+function quietFrom({ unknownForMs, solidAfterMs }: Gateway, solid: BlockRef, now: Date): number {
+  if (unknownForMs === 0) return solid.timeMs;
+  return Math.max(solid.timeMs + solidAfterMs, now.getTime()) + unknownForMs;
+}
+
 export function createMatching(parts: {
   readonly repository: PayoutRepository;
   readonly gateways: ReadonlyMap<Currency, Gateway>;
@@ -59,13 +68,18 @@ export function createMatching(parts: {
     return unknown;
   };
 
-  /** Records what was compared. Another replica may have compared further or told of the same transfers. */
-  const record = async (currency: Currency, to: BlockRef, found: readonly UnknownTransfer[]): Promise<void> => {
+  /**
+   * Records what was compared. Another replica may have compared further or told of the same transfers. Answers whether
+   * all unknown transfers have room.
+   */
+  const record = async (currency: Currency, to: BlockRef, found: readonly UnknownTransfer[]): Promise<boolean> => {
+    let fits = true;
     await sending.change(({ matched, unknown, accepted }) => {
       const fresh = untold(found, unknown, accepted);
       const all = [...unknown, ...fresh];
       // What does not fit is compared again later, when a person has accepted some.
-      const isFurther = all.length <= unknownMax && (matched[currency]?.number ?? -1) < to.number;
+      fits = all.length <= unknownMax;
+      const isFurther = fits && (matched[currency]?.number ?? -1) < to.number;
       if (fresh.length === 0 && !isFurther) return undefined;
       return { matched: isFurther ? { ...matched, [currency]: to } : matched, unknown: all.slice(0, unknownMax) };
     });
@@ -75,32 +89,33 @@ export function createMatching(parts: {
         ...{ transaction_hash: txid, currency, amount, recipient, kind },
       });
     }
+    return fits;
   };
 
   /** Compares all blocks that have become solid since the last look. */
   const compare = async (currency: Currency, gateway: Gateway): Promise<void> => {
     const solid = await gateway.solid();
-    if (!quietFromMs.has(currency)) {
-      const unseenMs = gateway.unknownForMs === 0 ? 0 : gateway.unknownForMs + gateway.solidAfterMs;
-      quietFromMs.set(currency, solid.timeMs + unseenMs);
-    }
+    const quietMs = quietFromMs.get(currency) ?? quietFrom(gateway, solid, await repository.now());
+    quietFromMs.set(currency, quietMs);
     const known = await sending.change(({ matched }) =>
       // A store that has never paid has nothing to compare with: it begins here.
       matched[currency] === undefined ? { matched: { ...matched, [currency]: solid } } : undefined,
     );
-    for (let from = known.matched[currency] ?? solid; from.number < solid.number; ) {
+    let from = known.matched[currency] ?? solid;
+    while (from.number < solid.number) {
       const { transfers, to } = await gateway.transfersAfter(from.number);
+      // Another node answers, which is behind. The rest is compared at the next look.
+      if (to.number <= from.number) break;
       const found: UnknownTransfer[] = [];
       for (const transfer of transfers) {
         const unknown = await judge(currency, transfer, known);
         if (unknown !== undefined) found.push(unknown);
       }
       const isFar = to.number - (known.matched[currency]?.number ?? 0) >= blocksUnwrittenMax;
-      if (transfers.length > 0 || isFar) await record(currency, to, found);
-      if (to.number <= from.number) break;
+      if ((transfers.length > 0 || isFar) && !(await record(currency, to, found))) return;
       from = to;
     }
-    if (solid.timeMs >= (quietFromMs.get(currency) ?? Number.POSITIVE_INFINITY)) sending.markCompared(currency);
+    if (from.timeMs >= quietMs) sending.markCompared(currency);
   };
 
   /** Currencies whose chain could not be read in the last turn. */
@@ -122,9 +137,8 @@ export function createMatching(parts: {
     }
   };
 
-  const loop = turns({ clock, everyMs, turn, away: parts.away });
   return {
-    task: loop.task,
+    task: turns({ clock, everyMs, turn, away: parts.away }).task,
     /** Compares now. A chain that is away is logged. @throws StoreUnavailableError */
     now: turn,
   };

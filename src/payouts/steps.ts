@@ -133,6 +133,8 @@ function createBuilding(parts: StepParts, { act, put, gatewayOf, putOff, holdAll
   > => {
     for (let tries = 0; tries < stampsMax; tries++) {
       const made = await gateway.draft({ recipient, amountMinor: BigInt(payout.amount_minor) }, stamp(1_000_000));
+      // Nor one that it has given up itself: a txid has one end.
+      if (payout.attempts.some(({ txid }) => txid === made.txid)) continue;
       const now = await act();
       const attempt = {
         ...{ gateway: gateway.name, txid: made.txid, raw: vault.seal(made.raw), ref_block: made.refBlock },

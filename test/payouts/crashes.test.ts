@@ -5,6 +5,7 @@
 import { afterAll, describe, expect, it } from "vitest";
 import type { PayoutDocument, Status } from "../../src/payouts/document.js";
 import type { Preflight } from "../../src/payouts/gateway/gateway.js";
+import { randomFrom } from "../support/world/random.js";
 import type { Fault, Point, Process } from "./world/process.js";
 import { type Conditions, createPayoutWorld, type Limits, type World } from "./world/world.js";
 
@@ -172,7 +173,7 @@ async function run(way: Way, plan?: Plan): Promise<Ran> {
   };
   const conditions: Conditions = {
     ...{
-      random: () => 0.5,
+      random: randomFrom(1),
       everyMs: 12_000,
       claimMs: 10_000,
       matchingRests: 6,

@@ -21,8 +21,6 @@ export interface Auditor {
   leaves(signed: Signed): void;
   mined(block: Block): void;
   solidified(block: Block): void;
-  /** A transfer that no payout of this store explains: of a time that was lost, or of somebody else. */
-  isForeign(txid: string): void;
   /** The store goes back to an older time: what was recorded since is unknown to it. */
   restored(payouts: ReadonlyMap<string, PayoutDocument>): void;
   /** Checks what holds at the end. `keys` are those that callers were told are accepted. */
@@ -62,6 +60,7 @@ export function createAuditor(parts: {
   const taken = new Map<string, number>();
   const attempts = new Map<string, Known>();
   const payouts = new Map<string, PayoutDocument>();
+  /** Sent in a time that the store no longer knows. */
   const foreign = new Set<string>();
   /** By payout: the successful transactions in blocks that are not given up, solid or not. */
   const paid = new Map<string, Set<string>>();
@@ -77,6 +76,7 @@ export function createAuditor(parts: {
 
   /** Whether the transaction moved no money and never will, whatever anybody believes. */
   const isHarmless = ({ txid, expires_at_ms: expiresAtMs, outcome }: Attempt): boolean => {
+    if (foreign.has(txid)) return true;
     if (outcome === "never_sent" && (attempts.get(txid)?.left ?? 0) === 0) return true;
     const chain = parts.chain();
     const place = chain.find(txid);
@@ -264,10 +264,13 @@ export function createAuditor(parts: {
         if (transfers.length > 1) accuse("I1", payoutId, `solid blocks pay it ${transfers.length} times`);
       }
     },
-    isForeign: (txid) => void foreign.add(txid),
     restored: (kept) => {
-      const recorded = new Set([...kept.values()].flatMap((payout) => payout.attempts.map(({ txid }) => txid)));
-      for (const txid of attempts.keys()) if (!recorded.has(txid)) attempts.delete(txid);
+      const sends = new Map([...kept.values()].flatMap(({ attempts: all }) => all.map((one) => [one.txid, one.sends])));
+      for (const [txid, { left }] of attempts) {
+        // What the store no longer knows to be sent is not the service's to answer for, only to notice.
+        if (left > (sends.get(txid) ?? 0)) foreign.add(txid);
+        if (!sends.has(txid)) attempts.delete(txid);
+      }
       payouts.clear();
       for (const [payoutId, payout] of kept) payouts.set(payoutId, payout);
     },
@@ -276,9 +279,9 @@ export function createAuditor(parts: {
       const sums = new Map<string, bigint>();
       for (const payout of all) {
         if (payout.phase !== "done") accuse("I9", payout._id, `it ends in ${payout.phase} (${payout.reason?.code})`);
-        const key = payout.idempotency_id ?? "none";
-        if (byKey.has(key)) accuse("I8", payout._id, `${byKey.get(key)} has the same key`);
-        byKey.set(key, payout._id);
+        const key = payout.idempotency_id;
+        if (key !== undefined && byKey.has(key)) accuse("I8", payout._id, `${byKey.get(key)} has the same key`);
+        if (key !== undefined) byKey.set(key, payout._id);
         const transfers = solidPaid.get(payout._id)?.length ?? 0;
         const due = payout.status === "completed" ? 1 : 0;
         if (transfers !== due) accuse("I1", payout._id, `it is ${payout.status} and has ${transfers} transfers`);

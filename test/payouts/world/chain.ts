@@ -101,8 +101,13 @@ export function createChain(parts: {
     while (blocks.length - 1 - solidAfter > solidNumber) parts.solidified(blocks[++solidNumber] as Block);
   };
 
+  let isMining = false;
   const catchUp = (): void => {
+    // Who hears of a block asks about the chain: it is as it was when the block was made.
+    if (isMining) return;
+    isMining = true;
     for (; slotMs <= parts.nowMs(); slotMs += blockMs) if (!parts.misses()) mine(slotMs);
+    isMining = false;
   };
 
   for (let back = solidAfter + 1; back > 0; back--) put(slotMs - back * blockMs, []);
@@ -141,7 +146,8 @@ export function createChain(parts: {
       return place === undefined ? timeMs < expiresAtMs : place.block > number;
     },
     fork: (depth, keepPool) => {
-      const from = Math.max(solidNumber + 1, head().number + 1 - depth);
+      const newest = head().number;
+      const from = Math.max(solidNumber + 1, newest + 1 - depth);
       forks++;
       for (const { included } of blocks.splice(from)) {
         for (const one of included) {

@@ -3,18 +3,28 @@
 
 import type { Vault } from "../../../src/crypto.js";
 import { maskAddress } from "../../../src/payouts/address.js";
-import type { Entry, PayoutDocument, Priority } from "../../../src/payouts/document.js";
+import { createBatches } from "../../../src/payouts/batches.js";
+import type {
+  BatchDocument,
+  Entry,
+  PayoutDocument,
+  Phase,
+  Priority,
+  SendingDocument,
+} from "../../../src/payouts/document.js";
 import type { Gateway, Preflight, Signed } from "../../../src/payouts/gateway/gateway.js";
 import { createLimitKeeper } from "../../../src/payouts/limits.js";
 import { createMatching } from "../../../src/payouts/matching.js";
 import type { Currency } from "../../../src/payouts/money.js";
 import { type Act, cancelAsked, cancelled, created, type Order } from "../../../src/payouts/payout.js";
-import { createPayoutRepository, type PayoutRepository } from "../../../src/payouts/repository.js";
+import { createPayoutRepository, type DayDocument, type PayoutRepository } from "../../../src/payouts/repository.js";
 import { createSending, type Sending } from "../../../src/payouts/sending.js";
 import { createSteps } from "../../../src/payouts/steps.js";
+import { createStory, type EventDocument } from "../../../src/payouts/story.js";
 import { createWorker } from "../../../src/payouts/worker.js";
 import type { Collection, CollectionDefinition, Store, StoredDocument } from "../../../src/storage/collection.js";
-import { StoreUnavailableError } from "../../../src/storage/collection.js";
+import { DuplicateKeyError, StoreUnavailableError } from "../../../src/storage/collection.js";
+import { insertUnlessThere } from "../../../src/storage/insert.js";
 import { isOutage } from "../../../src/task.js";
 import { silentLog } from "../../../src/telemetry/log.js";
 import { createAuditor } from "./auditor.js";
@@ -68,6 +78,8 @@ export interface Caller {
   readonly process: Process;
   /** Creates the payout; asks again until it is answered. */
   create(wish: Wish): Promise<void>;
+  /** Creates a batch; its items become payouts without a key. */
+  createBatch(batchId: string, wishes: readonly Wish[]): Promise<void>;
   /** Cancels it, or asks for it; asks again until it is answered. */
   cancel(key: string): Promise<void>;
   readonly sending: Sending;
@@ -92,6 +104,7 @@ export function createPayoutWorld(conditions: Conditions) {
   const mistakes: unknown[] = [];
   const processes: Process[] = [];
   const accepted = new Set<string>();
+  const acceptedBatches = new Map<string, readonly Wish[]>();
   let storeOffsetMs = 0;
   let writer: Process | undefined;
 
@@ -215,8 +228,8 @@ export function createPayoutWorld(conditions: Conditions) {
     task(process.control.signal).catch((error: unknown) => mistakes.push(error));
   };
 
-  /** Starts a worker with an owner of its own. */
-  const startWorker = async (name: string): Promise<Process> => {
+  /** Starts a worker with an owner of its own. `tells`: it moves the entries of all payouts into the log as well. */
+  const startWorker = async (name: string, tells = false): Promise<Process> => {
     const process = startProcess(`worker ${name}`);
     const { clock } = process;
     const repository = await createPayoutRepository(storeOf(process));
@@ -241,6 +254,12 @@ export function createPayoutWorld(conditions: Conditions) {
     const rests = conditions.matchingRests ?? 1;
     const slow = { ...clock, sleep: (ms: number, signal: AbortSignal) => clock.sleep(ms * rests, signal) };
     const matching = createMatching({ repository, gateways, sending, vault, clock: slow, log: silentLog, away: never });
+    if (tells) {
+      const record = async () => undefined;
+      const story = await createStory({ store: storeOf(process), repository, record, clock, away: never });
+      run(process, story.task);
+      run(process, createBatches({ repository, clock, away: never, added: () => undefined }).task);
+    }
     run(process, worker.task);
     run(process, matching.task);
     return process;
@@ -249,6 +268,7 @@ export function createPayoutWorld(conditions: Conditions) {
   const startCaller = async (name: string): Promise<Caller> => {
     const process = startProcess(`caller ${name}`);
     const repository = await createPayoutRepository(storeOf(process));
+    const batchesOf = { insertOne: repository.batches.insert };
     const act = (): Act => ({ at: storeNow(), actor: process.name });
     /** As a client does: the same request again, until there is an answer. */
     const insist = async <T>(work: () => Promise<T>): Promise<T> => {
@@ -269,12 +289,17 @@ export function createPayoutWorld(conditions: Conditions) {
         await insist(async () => {
           if ((await repository.findByKey(wish.key)) !== null) return;
           try {
-            await repository.insert(created(orderOf(wish), {}, act()));
+            const order = { ...orderOf(wish), _id: `payout_${wish.key}_${name}` };
+            await repository.insert(created(order, {}, act()));
           } catch (error) {
-            if ((error as Error).name !== "DuplicateKeyError") throw error;
+            if (!(error instanceof DuplicateKeyError)) throw error;
           }
         });
         accepted.add(wish.key);
+      },
+      createBatch: async (batchId, wishes) => {
+        await insist(() => insertUnlessThere(batchesOf, batchOf(batchId, wishes, act())));
+        acceptedBatches.set(batchId, wishes);
       },
       cancel: (key) =>
         insist(async () => {
@@ -319,7 +344,16 @@ export function createPayoutWorld(conditions: Conditions) {
     finish: (): void => {
       for (const process of processes) process.control.abort();
       chain.solid();
-      if (!hasFailed()) auditor.finish(payouts().values(), accepted);
+      if (!hasFailed()) {
+        auditor.finish(payouts().values(), accepted);
+        for (const [batchId, wishes] of acceptedBatches) checkBatch(batchId, wishes);
+        checkStory();
+        checkDays();
+        for (const { unknown } of store.all<SendingDocument>("payout_sending").values()) {
+          for (const { txid, kind } of unknown)
+            auditor.accuse("I3", txid, `it is called ${kind}, and stops all sending`);
+        }
+      }
       if (!hasFailed()) return;
       const accused = new Set([...auditor.accused].slice(0, 2));
       const told = trace.filter(({ about }) => about === "all" || accused.has(about) || isOf(about, accused));
@@ -330,6 +364,50 @@ export function createPayoutWorld(conditions: Conditions) {
       throw new Error([...auditor.broken, ...errors, "", ...lines].join("\n"));
     },
   };
+
+  /** I5: the payouts of a batch are its items, each once. */
+  function checkBatch(batchId: string, wishes: readonly Wish[]): void {
+    const made = [...payouts().values()].filter((payout) => payout.batch_id === batchId);
+    const sorted = made.sort((a, b) => (a.batch_index ?? 0) - (b.batch_index ?? 0));
+    const wanted = wishes.map((wish, index) => `${index}: ${orderOf(wish).amount_minor}`);
+    const found = sorted.map((payout) => `${payout.batch_index}: ${payout.amount_minor}`);
+    if (wanted.join() !== found.join()) auditor.accuse("I5", batchId, `its payouts are ${found.join()}`);
+  }
+
+  /** A day has counted at least what it spent. Workers that came back too late may have made it count more. */
+  function checkDays(): void {
+    const spent = new Map<string, bigint>();
+    for (const { currency, reserved_on: day, amount_minor: minor, status } of payouts().values()) {
+      const name = `${currency}:${day}`;
+      if (status === "completed") spent.set(name, (spent.get(name) ?? 0n) + BigInt(minor));
+    }
+    for (const { _id, sum_minor: sum } of store.all<DayDocument>("payout_days").values()) {
+      if (BigInt(sum) < (spent.get(_id) ?? 0n)) auditor.accuse("daily limit", _id, `it has counted only ${sum}`);
+    }
+  }
+
+  /** Entries in the log and in the documents tell each payout's way from its beginning to its end, each step once. */
+  function checkStory(): void {
+    const told = new Map<string, Entry[]>();
+    for (const event of store.all<EventDocument>("payout_events").values()) {
+      told.set(event.subject, [...(told.get(event.subject) ?? []), event]);
+    }
+    for (const payout of payouts().values()) {
+      const known = new Map(
+        [...(told.get(payout._id) ?? []), ...payout.entries].map((entry) => [entry.version, entry]),
+      );
+      const story = [...known.values()].sort((a, b) => a.version - b.version);
+      let phase: Phase | undefined;
+      for (const { from, to, step } of story) {
+        // A payout that waits goes to and fro between these two; only the first time and the last are told.
+        const waits = phase !== undefined && ["queued", "building"].includes(phase);
+        const follows = from === phase || (waits && from !== undefined && ["queued", "building"].includes(from));
+        if (!follows) auditor.accuse("its story", payout._id, `${step} from ${from} follows ${phase}`);
+        phase = to;
+      }
+      if (phase !== payout.phase) auditor.accuse("its story", payout._id, `it is told to be ${phase}`);
+    }
+  }
 
   function isOf(txid: string, accused: ReadonlySet<string>): boolean {
     return [...accused].some((payoutId) =>
@@ -349,6 +427,16 @@ const orderOf = (wish: Wish): Order => {
     ...{ created_by: "a caller", max_retries: wish.maxRetries ?? 3 },
   };
 };
+
+const batchOf = (batchId: string, wishes: readonly Wish[], { at, actor }: Act): BatchDocument => ({
+  ...{ _id: batchId, version: 1, entries: [{ version: 1, at, step: "create", actor }], unmoved: true },
+  items: wishes.map((wish) => {
+    const { node_id, currency, amount_minor, recipient, recipient_fingerprint, recipient_masked } = orderOf(wish);
+    return { node_id, currency, amount_minor, recipient, recipient_fingerprint, recipient_masked };
+  }),
+  ...{ idempotency_meaning: batchId, priority: "normal", created_by: actor, max_retries: 3, expanding: true },
+  ...{ created_at: at, updated_at: at },
+});
 
 /** What a write does, by the story's last entry; a write without one is a silent step. */
 const stepNamed = (set: Readonly<Record<string, unknown>> | undefined): string => {
