@@ -1,6 +1,8 @@
 // Makes the tables in docs/operations.md from the code: settings from the rows in src/settings/settings.ts, metrics
 // from the registry of src/telemetry/metrics.ts. With --check it only says whether they differ.
 import { readFileSync, writeFileSync } from "node:fs";
+import { faultNames } from "../src/payouts/gateway/faults.ts";
+import { decimalsOf } from "../src/payouts/money.ts";
 import { settingRows } from "../src/settings/settings.ts";
 import { createMetrics } from "../src/telemetry/metrics.ts";
 
@@ -15,12 +17,15 @@ const values = {
   seconds: ({ min, max }) => `${min} to ${max} s`,
   text: () => "text",
   choice: ({ choices }) => choices.map(code).join(", "),
+  amount: ({ currency }) => `tokens, at most ${decimalsOf[currency]} decimals`,
   file: () => "a file",
   host: () => "a name or an address",
   url: ({ protocols }) => protocols.map((protocol) => code(`${protocol}//`)).join(", "),
   mongodbUrl: () => "`mongodb://`, `mongodb+srv://`",
   key: () => "base64 of 32 bytes",
   keyRing: () => "`kid:secret` pairs, by commas",
+  faults: () => `\`name=probability\`, by commas: ${faultNames.map(code).join(", ")}`,
+  roles: () => "`api`, `payouts`, by commas",
   origins: () => "origins, by commas",
   ranges: () => "addresses and CIDR ranges, by commas",
   namedUrls: () => "`name=url` pairs, by commas",

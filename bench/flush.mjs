@@ -13,7 +13,7 @@ const batch = 1000;
 
 /** Microseconds of CPU per node and round, for ours and the reference; undefined if there is no MongoDB. */
 export async function measureFlush({ nodes, rounds }) {
-  const server = await startServer();
+  const server = await startMongo();
   if (server === undefined) return undefined;
   const raw = new MongoClient(server.url, { writeConcern: { w: "majority", journal: true } });
   try {
@@ -72,7 +72,7 @@ const aNode = (_id) => ({
 });
 
 /** MONGODB_TEST_URL, else mongod on the PATH, else the stand-in that `make tools` installs. */
-async function startServer() {
+export async function startMongo() {
   const given = process.env.MONGODB_TEST_URL;
   if (given !== undefined) return { url: given, name: "MONGODB_TEST_URL", stop: async () => undefined };
   const directory = mkdtempSync(join(tmpdir(), "lucid-bench-mongo-"));

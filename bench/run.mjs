@@ -15,8 +15,9 @@ import * as stubs from "../dist/gen/lucid/node/v1/node_service_pb.js";
 import { newJti, signToken } from "../dist/src/access/jwt.js";
 import { createLucidClient } from "../dist/src/client/index.js";
 import { pinClient, startServer } from "./child.mjs";
-import { measureFlush } from "./flush.mjs";
+import { measureFlush, startMongo } from "./flush.mjs";
 import { beatLoad, grpcHeaders, unaryLoad } from "./load.mjs";
+import { measureOrderInserts, measureOrders, measureSettling } from "./payouts.mjs";
 import { loopDelayMs, measureBatches, measureInserts, proofLoad } from "./poot.mjs";
 import { measureWeek, writeWeek } from "./resources.mjs";
 import { rows } from "./rows.mjs";
@@ -43,6 +44,7 @@ const size = given.quick
       idle: 100,
       flush: 1000,
       calls: 40,
+      payouts: 200,
     }
   : {
       rounds: 7,
@@ -54,6 +56,7 @@ const size = given.quick
       idle: 1000,
       flush: 10_000,
       calls: 200,
+      payouts: 2000,
     };
 
 let directory;
@@ -72,8 +75,9 @@ async function stopAll() {
 }
 
 /** Limits are on, but too high to be reached. Silence is not judged, since streams rest between rounds. */
-const startLucid = (dataDir = mkdtempSync(join(directory, "data-"))) =>
+const startLucid = (dataDir = mkdtempSync(join(directory, "data-")), env = {}) =>
   started("lucid", {
+    ...env,
     DATA_DIR: dataDir,
     PORT: "0",
     METRICS_PORT: "0",
@@ -81,6 +85,7 @@ const startLucid = (dataDir = mkdtempSync(join(directory, "data-"))) =>
     RATE_LIMIT_PER_MINUTE: "10000000",
     RATE_LIMIT_ADMIN_PER_MINUTE: "10000000",
     RATE_LIMIT_POOT_PER_MINUTE: "10000000",
+    RATE_LIMIT_PAYOUT_PER_MINUTE: "10000000",
     NODE_HEARTBEAT_INTERVAL: "1",
     HEARTBEAT_GRACE: "3600",
     HEARTBEAT_RATE_MAX: "1000000",
@@ -178,6 +183,9 @@ function report(row, ours, reference, by) {
     rounds: { ours, reference },
   });
 }
+
+/** A figure without a reference in the same run. */
+const reportFigure = (row, figure, by) => report(row, [figure], [figure], by);
 
 async function unary() {
   const lucid = await startLucid();
@@ -299,6 +307,53 @@ async function flush() {
   report("flush", costs.ours, costs.reference, costs.server);
 }
 
+async function payouts() {
+  const sandbox = { SANDBOX_BLOCK_TIME: "10" };
+  const aPayee = async (lucid) => {
+    const client = createLucidClient({
+      baseUrl: `http://127.0.0.1:${lucid.port}`,
+      accessToken: await tokenFor("admin"),
+    });
+    const payoutAddress = "TYE3wALUCdopQkYWyMyU2HJFtNzMvaqxjm";
+    const { node } = await client.nodes.createNode({ name: "bench", nodeType: stubs.NodeType.WORKER, payoutAddress });
+    return { client, payouts: client.payouts, nodeId: node.nodeId, server: lucid };
+  };
+  const settle = async (lucid) => {
+    using payee = disposing(await aPayee(lucid));
+    return await measureSettling({ ...payee, count: size.payouts });
+  };
+  // A slow chain and no sends while orders are timed, so that the worker's share is small.
+  const dataDir = mkdtempSync(join(directory, "data-"));
+  const lucid = await startLucid(dataDir, { SANDBOX_BLOCK_TIME: "60000", ROLES: "api" });
+  const ordering = await aPayee(lucid);
+  const orders = await measureOrders({ ...ordering, rounds: size.rounds, calls: size.calls });
+  ordering.client[Symbol.dispose]();
+  await stopAll();
+  const into = mkdtempSync(join(directory, "inserts-"));
+  const inserts = await measureOrderInserts({ dataDir, into, rounds: size.rounds, calls: size.calls });
+  report("payoutOne", orders.one, inserts.one);
+  report("payoutBatch", orders.batch, inserts.batch);
+  const embedded = await settle(await startLucid(undefined, sandbox));
+  await stopAll();
+  reportFigure("payoutsSettled", embedded.perSecond);
+  reportFigure("payoutCpu", embedded.cpuUs);
+  const mongo = await startMongo();
+  if (mongo === undefined) {
+    notes.push("NOT MEASURED: payouts on MongoDB, for want of one (MONGODB_TEST_URL, mongod, or make tools).");
+    return;
+  }
+  try {
+    const env = { ...sandbox, MONGODB_URL: mongo.url, MONGODB_DATABASE: `bench_${Date.now()}` };
+    const found = await settle(await startLucid(undefined, env));
+    reportFigure("payoutsSettledMongo", found.perSecond, mongo.name);
+  } finally {
+    await stopAll();
+    await mongo.stop();
+  }
+}
+
+const disposing = (payee) => ({ ...payee, [Symbol.dispose]: () => payee.client[Symbol.dispose]() });
+
 async function week() {
   const dataDir = mkdtempSync(join(directory, "data-"));
   const clientOf = async ({ port }) =>
@@ -350,7 +405,7 @@ function printAll() {
 }
 
 /** In the order in which they run. */
-const programs = { unary, beats, memory, proofs, week, flush };
+const programs = { unary, beats, memory, proofs, week, payouts, flush };
 const chosen = Object.keys(programs).filter((name) => given.only === undefined || given.only === name);
 if (chosen.length === 0) throw new Error(`--only takes one of ${Object.keys(programs).join(", ")}`);
 for (const [row, { program }] of Object.entries(rows)) {
@@ -366,9 +421,10 @@ if (given.rows) {
 /** @throws Error when the program has not measured each of its rows */
 async function run(program) {
   await programs[program]();
-  if (program === "flush" && results.every(({ row }) => row !== "flush")) return;
   const due = Object.keys(rows).filter((row) => rows[row].program === program);
-  const missing = due.filter((row) => results.every((result) => result.row !== row));
+  const needsMongo = ["flush", "payoutsSettledMongo"];
+  const isNoted = (row) => needsMongo.includes(row) && notes.some((note) => note.startsWith("NOT MEASURED"));
+  const missing = due.filter((row) => results.every((result) => result.row !== row) && !isNoted(row));
   if (missing.length > 0) throw new Error(`${program} has not measured ${missing.join(", ")}`);
 }
 

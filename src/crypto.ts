@@ -53,6 +53,7 @@ export function createVault(keyBase64: string): Vault {
   const master = Buffer.from(keyBase64, "base64");
   const key = hmac(master, "seal");
   const keyId = sha256Hex(key).slice(0, 8);
+  const fingerprintKey = hmac(master, "fingerprint");
   return {
     seal: (text) => {
       const iv = randomBytes(12);
@@ -69,6 +70,6 @@ export function createVault(keyBase64: string): Vault {
       decipher.setAuthTag(tag);
       return Buffer.concat([decipher.update(body), decipher.final()]).toString("utf8");
     },
-    fingerprint: (text) => hmac(hmac(master, "fingerprint"), text).toString("hex"),
+    fingerprint: (text) => hmac(fingerprintKey, text).toString("hex"),
   };
 }

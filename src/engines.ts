@@ -6,6 +6,10 @@ import { type Coordination, CoordinationRefusedError } from "./coordination/coor
 import { createLocalCoordination } from "./coordination/local.js";
 import { observeCoordination } from "./coordination/observed.js";
 import { createRedisCoordination } from "./coordination/redis/redis.js";
+import { parseFaults } from "./payouts/gateway/faults.js";
+import type { Gateway } from "./payouts/gateway/gateway.js";
+import { createSandboxGateway } from "./payouts/gateway/sandbox.js";
+import { type Currency, currencies } from "./payouts/money.js";
 import type { Settings } from "./settings/settings.js";
 import { DuplicateKeyError, type Store } from "./storage/collection.js";
 import { openMongoStore } from "./storage/mongo/store.js";
@@ -83,6 +87,26 @@ async function openCoordination({ redisUrl }: Settings, clock: Clock, log: Log):
     throw cause;
   }
   return coordination;
+}
+
+/** A gateway for each currency that the settings let be paid. */
+export async function openGateways(parts: {
+  readonly settings: Settings;
+  readonly store: Store;
+  readonly random: () => number;
+  readonly log: Log;
+}): Promise<ReadonlyMap<Currency, Gateway>> {
+  const { settings, store, random } = parts;
+  const log = parts.log.module("sandbox");
+  const gateways = new Map<Currency, Gateway>();
+  for (const currency of currencies) {
+    if (settings.payouts.gateway[currency] === undefined) continue;
+    const faults = parseFaults(settings.sandbox.faults);
+    const { blockMs } = settings.sandbox;
+    gateways.set(currency, await createSandboxGateway({ store, currency, blockMs, faults, random, log }));
+    log.info("SANDBOX: payouts of this currency move no money", { currency, block_ms: blockMs });
+  }
+  return gateways;
 }
 
 const isAnswer = (error: unknown): boolean => error instanceof DuplicateKeyError;

@@ -8,9 +8,12 @@ export type Reason =
   | "LUCID_ERR_5003"
   | "LUCID_ERR_5004"
   | "LUCID_ERR_5005"
+  | "LUCID_ERR_5006"
   | "LUCID_ERR_5007"
   | "LUCID_ERR_5008"
   | "LUCID_ERR_5009"
+  | "LUCID_ERR_5010"
+  | "LUCID_ERR_5011"
   | "LUCID_ERR_5012"
   | "LUCID_ERR_5013"
   | "LUCID_ERR_4001"
@@ -38,6 +41,8 @@ export interface FailureOptions {
    * reason's own code.
    */
   readonly failedPrecondition?: true;
+  /** What the request needs is away for now: UNAVAILABLE in place of the reason's own code. */
+  readonly unavailable?: true;
 }
 
 export class Failure extends Error {
@@ -47,6 +52,7 @@ export class Failure extends Error {
   readonly violations: readonly FieldViolation[];
   readonly outOfRange: boolean;
   readonly failedPrecondition: boolean;
+  readonly unavailable: boolean;
 
   constructor(reason: Reason, message: string, options: FailureOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
@@ -55,6 +61,7 @@ export class Failure extends Error {
     this.violations = options.violations ?? [];
     this.outOfRange = options.outOfRange ?? false;
     this.failedPrecondition = options.failedPrecondition ?? false;
+    this.unavailable = options.unavailable ?? false;
   }
 }
 
@@ -68,9 +75,27 @@ export const cannotProve = () =>
   new Failure("LUCID_ERR_5005", "Node not found or inactive", { failedPrecondition: true });
 export const validationNotFound = (validationId: string) =>
   new Failure("LUCID_ERR_5001", `PoOT validation ${validationId} not found`);
+/** The payout cannot be made, or not in its present state. */
+export const payoutRefused = (message: string) => new Failure("LUCID_ERR_5006", message);
+/** The chain cannot be asked now, so that nothing was done. */
+export const gatewayAway = (message: string, retryAfterMs: number, cause?: unknown) =>
+  new Failure("LUCID_ERR_5006", message, {
+    unavailable: true,
+    retryAfterMs,
+    ...(cause === undefined ? {} : { cause }),
+  });
+/** No payout of the batch was made. */
+export const batchRefused = (message: string) => new Failure("LUCID_ERR_5010", message);
+export const payoutNotFound = (payoutId: string) => new Failure("LUCID_ERR_5011", `Payout ${payoutId} not found`);
+export const payoutBatchNotFound = (batchId: string) =>
+  new Failure("LUCID_ERR_5011", `Payout batch ${batchId} not found`);
+export const transferNotFound = (txid: string) =>
+  new Failure("LUCID_ERR_5011", `${txid} is not among the unknown transfers; GetPayoutQueue lists them`);
 export const nodeExists = (message: string) => new Failure("LUCID_ERR_5007", message);
 export const keyReused = () =>
   new Failure("LUCID_ERR_5007", "The idempotency key was used before for a different request");
+export const retriedAlready = (payoutId: string, retry: string) =>
+  new Failure("LUCID_ERR_5007", `Payout ${payoutId} was retried already, by ${retry}`);
 export const poolExists = (name: string) => new Failure("LUCID_ERR_5008", `A pool named ${name} exists`);
 export const limitReached = (message: string) => new Failure("LUCID_ERR_5004", message);
 export const allocationMisfit = (field: string, description: string) =>

@@ -25,4 +25,7 @@ export const newAllocationId = (now: Date): string => `alloc_${ulid(now)}`;
 export const newAlertId = (now: Date): string => `alert_${ulid(now)}`;
 export const newPoolId = (now: Date): PoolId => `pool_${ulid(now)}` as PoolId;
 export const newValidationId = (now: Date): string => `poot_val_${ulid(now)}`;
+export const newPayoutId = (now: Date): string => `payout_${ulid(now)}`;
 export const newBatchId = (now: Date): string => `batch_${ulid(now)}`;
+/** The id that follows from a time and 10 bytes. */
+export const payoutIdAt = (now: Date, bytes: Uint8Array): string => `payout_${ulid(now, bytes)}`;

@@ -4,11 +4,12 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { loadSecrets } from "./access/secrets.js";
 import { createTokens } from "./access/tokens.js";
 import { createAdmin } from "./admin/admin.js";
+import { createAudit } from "./admin/audit.js";
 import { type Clock, systemClock, systemRandom, timeLimit } from "./clock.js";
 import { createPaging } from "./conventions/paging.js";
 import type { Coordination } from "./coordination/coordination.js";
 import { createVault } from "./crypto.js";
-import { openEngines } from "./engines.js";
+import { openEngines, openGateways } from "./engines.js";
 import { type Collector, systemCollector } from "./machine/machine.js";
 import { machineUsage } from "./machine/usage.js";
 import { lostAfterMs, nextBeatAfterMs } from "./nodes/heartbeat.js";
@@ -18,6 +19,8 @@ import { createResets } from "./nodes/resets.js";
 import { beatCheck } from "./nodes/sessions/beat.js";
 import { createOutbound } from "./outbound.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
+import { createPayouts } from "./payouts/payouts.js";
+import { createPayoutRepository } from "./payouts/repository.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createOpenForJoining } from "./pools/joining.js";
 import { createPools } from "./pools/pools.js";
@@ -87,6 +90,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const { serviceName: service, version, environment, heartbeat, resources: resourceSettings } = settings;
   const replicaId = `${settings.replicaName}-${randomUUID().slice(0, 8)}`;
   const startedAt = clock.now();
+  // A replica that only pays hears no node, so it neither joins the fleet's judges nor leads them.
+  const answers = settings.roles.includes("api");
 
   const log = overrides.log ?? createLogger({ ...settings.log, service, version });
   const metrics = createMetrics({ service, version, environment, logLinesDropped: () => standardSink(1).dropped });
@@ -101,6 +106,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   undo.use(coordination);
   const nodeRepository = await createNodeRepository(store);
   const poolRepository = await createPoolRepository(store);
+  const payoutRepository = await createPayoutRepository(store);
 
   // The live replicas and their leader.
   const self = { store, clock, exclusive: store.engine === "embedded", log: log.module("replicas") };
@@ -117,6 +123,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 
   // The features: each is built from those above it.
   const paging = createPaging(secrets.pageTokenKey);
+  const vault = createVault(secrets.encryptionKey);
   const shared = { store, clock, paging, leadership, metrics };
   const openForJoining = createOpenForJoining(poolRepository, clock);
   const disruption = createDisruption({
@@ -135,7 +142,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   const nodes = await createNodes({
     ...{ ...shared, repository: nodeRepository, resets, tokens, coordination, roster, replicaId, random, log },
     ...{ openForJoining, withholdsLoss: disruption.withholdsLoss, takeSample: resources.take },
-    ...{ addressProblem, maskAddress, vault: createVault(secrets.encryptionKey), challengeKey: secrets.challengeKey },
+    ...{ addressProblem, maskAddress, hasOpenPayouts: payoutRepository.hasOpen },
+    ...{ vault, challengeKey: secrets.challengeKey },
     settings: {
       ...heartbeat,
       metricsIntervalMs: resourceSettings.collectionIntervalMs,
@@ -151,6 +159,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ ...shared, nodes: nodeRepository, challengeKey: secrets.pootChallengeKey, log: log.module("poot") },
     hasPool: async (poolId) => (await openForJoining(poolId)) !== null,
     settings: { ...settings.poot, signaturesRequired: settings.hardwareValidationEnabled },
+  });
+  const gateways = await openGateways({ settings, store, random, log });
+  const payouts = await createPayouts({
+    ...{ ...shared, coordination, gateways, vault, replicaId, random, log },
+    ...{ repository: payoutRepository, nodes: nodeRepository, record: (await createAudit(store)).record },
+    settings: settings.payouts,
   });
   const healthState = createHealthState(services.map(({ typeName }) => typeName));
   const streams = () => nodes.sessions.counts().streams;
@@ -168,7 +182,8 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     },
     facts: {
       ...{ service, version, environment, replicaId, startedAt },
-      ...{ storage: store.engine, coordination: coordination.engine },
+      ...{ storage: store.engine, coordination: coordination.engine, roles: settings.roles },
+      gateways: Object.fromEntries([...gateways].map(([currency, { name }]) => [currency, name])),
     },
   });
 
@@ -182,11 +197,12 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ policies, verify: tokens.verify, hit: coordination.hit, nowMs: clock.monotonicMs, random },
     limits: settings.rateLimits,
   });
+  const routes = createRoutes({
+    ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
+    ...{ poot: poot.handler, admin: admin.handler, payouts: payouts.handler },
+  });
   const adapter = createAdapter({
-    routes: createRoutes({
-      ...{ nodes: nodes.handler, resources: resources.handlers, pools: pools.handler },
-      ...{ poot: poot.handler, admin: admin.handler },
-    }),
+    routes: answers ? routes : () => undefined,
     ...{ gate, validation },
     observer: createObserver({ metrics, log, clock, quiet: new Set(quietProcedures()) }),
     health: healthState,
@@ -201,7 +217,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
   // Long-lived work. If the store is away, wait for it: until then no caller is let in and the service is not ready.
   await Promise.all([tokens.load(), nodes.feed.begin()]).catch(ifUnavailable);
   const join = (signal: AbortSignal) => roster.join(nextBeatAfterMs(heartbeat.intervalMs, 1), signal);
-  await join(new AbortController().signal).catch(ifUnavailable);
+  if (answers) await join(new AbortController().signal).catch(ifUnavailable);
   const joining = untilDone({
     work: join,
     clock,
@@ -212,33 +228,20 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     }),
   });
   // Before the leader's tasks start; otherwise they would wait a turn.
-  await lease.take().catch(ifUnavailable);
-  const tasks = runTasks({
-    ...{ joining, lease: lease.task, roster: roster.task, tokens: tokens.task },
-    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks, ...admin.tasks },
-  });
+  if (answers) await lease.take().catch(ifUnavailable);
+  const fleetTasks = {
+    ...{ joining, lease: lease.task, roster: roster.task },
+    ...{ ...nodes.tasks, ...pools.tasks, ...resources.tasks, ...poot.tasks },
+  };
+  const ownTasks = { ...(answers ? fleetTasks : {}), ...(settings.roles.includes("payouts") ? payouts.tasks : {}) };
+  const tasks = runTasks({ tokens: tokens.task, ...admin.tasks, ...ownTasks });
   undo.defer(tasks.stop);
   await admin.health.first();
 
-  // The ports.
-  const { host, port, connectionsPerAddressMax, metricsHost } = settings;
-  const listener = undo.use(
-    createListener({
-      ...{ host, port, handler: adapter, tls: settings.tls, log: log.module("listener") },
-      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...overrides.listenerLimits },
-      isProxy: proxies.trusts,
-      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
-    }),
-  );
-  const probes = undo.use(
-    createMetricsServer({
-      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health: healthState },
-      ...{ reports: admin.reports, shutdownSignal: shutdown.signal, clock, log: log.module("metrics") },
-    }),
-  );
-  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
-  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
-  await probes.listen().catch(cannotListen(probing));
+  const { listener, probes } = await openPorts({
+    ...{ settings, clock, log, metrics, proxies, shutdownSignal: shutdown.signal, health: healthState },
+    ...{ reports: admin.reports, handler: adapter, limits: overrides.listenerLimits ?? {}, undo },
+  });
   log.info("Serving", { port: listener.port, metrics_port: probes.port, storage: store.engine, replica_id: replicaId });
 
   const built = undo.move();
@@ -256,6 +259,43 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
     ...{ port: listener.port, metricsPort: probes.port, metrics, log },
     ...{ tasks, failed: tasks.ended, stop, [Symbol.asyncDispose]: stop },
   };
+}
+
+/** Opens the main port and the port of metrics and probes. @throws StartError when one is taken */
+async function openPorts(parts: {
+  readonly settings: Settings;
+  readonly handler: Parameters<typeof createListener>[0]["handler"];
+  readonly limits: Partial<ListenerLimits>;
+  readonly proxies: ReturnType<typeof createProxies>;
+  readonly health: ReturnType<typeof createHealthState>;
+  readonly reports: ReturnType<typeof createAdmin>["reports"];
+  readonly shutdownSignal: AbortSignal;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Closes them when the service stops. */
+  readonly undo: AsyncDisposableStack;
+}) {
+  const { settings, handler, health, reports, shutdownSignal, clock, log, metrics, undo } = parts;
+  const { host, port, connectionsPerAddressMax, metricsHost, heartbeat } = settings;
+  const listener = undo.use(
+    createListener({
+      ...{ host, port, handler, tls: settings.tls, log: log.module("listener") },
+      limits: { ...connectionLimits(heartbeat.streamsMax, connectionsPerAddressMax, log), ...parts.limits },
+      isProxy: parts.proxies.trusts,
+      closed: (reason) => metrics.connectionsClosed.inc({ reason }),
+    }),
+  );
+  const probes = undo.use(
+    createMetricsServer({
+      ...{ host: metricsHost, port: settings.metricsPort, registry: metrics.registry, health },
+      ...{ reports, shutdownSignal, clock, log: log.module("metrics") },
+    }),
+  );
+  await listener.listen().catch(cannotListen({ portName: "PORT", port, hostName: "HOST", host }));
+  const probing = { portName: "METRICS_PORT", port: settings.metricsPort, hostName: "METRICS_HOST", host: metricsHost };
+  await probes.listen().catch(cannotListen(probing));
+  return { listener, probes };
 }
 
 /** Runs the work once, however often it is called. All callers wait for the same end. */

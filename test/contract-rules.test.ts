@@ -12,9 +12,11 @@ import { type Refusal, toRefusal } from "./support/world/refusal.js";
 import { openWorld, type World } from "./support/world/world.js";
 
 const roles: readonly Role[] = [...nodeRoles, ...serviceRoles];
-const readers: readonly Role[] = ["operator", "payer", "admin"];
+const readers: readonly Role[] = ["operator", "payer", "approver", "admin"];
 const proofReaders: readonly Role[] = ["validator", ...readers];
 const operators: readonly Role[] = ["operator", "admin"];
+const payers: readonly Role[] = ["payer", "admin"];
+const approvers: readonly Role[] = ["approver", "admin"];
 const admins: readonly Role[] = ["admin"];
 const selfAndReaders: readonly Role[] = [...nodeRoles, ...readers];
 
@@ -67,6 +69,25 @@ const callers: Readonly<Record<string, readonly Role[] | "open">> = {
   "PoOTService.calculatePoOTScore": proofReaders,
   "PoOTService.getPoOTStatistics": proofReaders,
   "PoOTService.getPoOTLeaderboard": proofReaders,
+  "PayoutService.createPayout": payers,
+  "PayoutService.createBatchPayout": payers,
+  "PayoutService.getPayout": selfAndReaders,
+  "PayoutService.listPayouts": selfAndReaders,
+  "PayoutService.getPayoutBatch": readers,
+  "PayoutService.listPayoutBatches": readers,
+  "PayoutService.cancelPayout": payers,
+  "PayoutService.cancelPayoutBatch": payers,
+  "PayoutService.retryPayout": payers,
+  "PayoutService.approvePayout": approvers,
+  "PayoutService.rejectPayout": approvers,
+  "PayoutService.listPayoutEvents": selfAndReaders,
+  "PayoutService.getPayoutStatistics": readers,
+  "PayoutService.getPayoutQueue": readers,
+  "PayoutService.getNodeEarnings": selfAndReaders,
+  "PayoutService.pausePayouts": admins,
+  "PayoutService.resumePayouts": admins,
+  "PayoutService.reconcilePayouts": admins,
+  "PayoutService.acceptTransfer": admins,
   "AdminService.issueToken": admins,
   "AdminService.refreshToken": "open",
   "AdminService.revokeToken": admins,
@@ -191,9 +212,11 @@ describe("every RPC", () => {
     },
   );
 
+  // The first is about no node. The others name a payout, and test/payouts/handler.test.ts asks them for another node's.
+  const ofNoNode = ["AdminService.getServiceInfo", "PayoutService.getPayout", "PayoutService.listPayoutEvents"];
   const forNodes = named.filter(([name]) => {
     const admitted = callers[name] ?? [];
-    return admitted !== "open" && admitted.includes("worker") && name !== "AdminService.getServiceInfo";
+    return admitted !== "open" && admitted.includes("worker") && !ofNoNode.includes(name);
   });
   test.each(forNodes)("%s is open to a node for itself only", async (_, service, method) => {
     for (const role of nodeRoles) expect(await call(service, method, await tokenOf(role), stranger)).toEqual(denied);

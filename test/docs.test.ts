@@ -2,6 +2,9 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { collections } from "../src/collections.js";
+import { phases } from "../src/payouts/document.js";
+import { faultMeanings } from "../src/payouts/gateway/faults.js";
+import { isLegal, type Step, transitions } from "../src/payouts/payout.js";
 import { createMetrics } from "../src/telemetry/metrics.js";
 
 const root = new URL("..", import.meta.url);
@@ -27,11 +30,11 @@ test.each(pages)("each file that %s names exists", (page) => {
   expect(pathsIn(read(page)).filter((path) => !existsSync(new URL(path, root)))).toEqual([]);
 });
 
-test("the four ways through name their files in order", () => {
-  const ways = read("docs/architecture.md").split("## Four ways through")[1]?.split("\n## ")[0] ?? "";
+test("the five ways through name their files in order", () => {
+  const ways = read("docs/architecture.md").split("## Five ways through")[1]?.split("\n## ")[0] ?? "";
   const sections = ways.split(/^\*\*/m).slice(1);
   expect(sections.map((section) => section.split(".**")[0])).toEqual([
-    ...["A beat", "A change of a node", "A proof", "A sample"],
+    ...["A beat", "A change of a node", "A proof", "A sample", "A payout"],
   ]);
   for (const section of sections) expect(pathsIn(section).length).toBeGreaterThan(4);
 });
@@ -68,4 +71,41 @@ test("the words of the glossary are those of contract, code, store and metrics",
     ].map((one) => `${word}: ${one}`),
   );
   expect(missing).toEqual([]);
+});
+
+const payoutsPage = read("docs/payouts.md");
+/** Rows of the table with this first line, each as its cells. */
+const rowsOf = (page: string, titles: string): string[][] =>
+  (page.split(`\n| ${titles} |\n`)[1] ?? "")
+    .split("\n\n")[0]
+    ?.split("\n")
+    .filter((line) => line.startsWith("| ") && !line.startsWith("| ---"))
+    .map((line) => line.slice(2, -2).split(" | ")) ?? [];
+
+test("the page on payouts has each step with the phases that the code allows", () => {
+  const told = rowsOf(payoutsPage, "step | from | to | what it says").map(([step, from, to]) => {
+    return [...wordsIn(step), wordsIn(from).join(), to === "the same" ? to : wordsIn(to).join()];
+  });
+  const steps = (Object.keys(transitions) as Step[]).map((step) => {
+    const rule: { readonly from: readonly string[]; readonly to: readonly string[] } = transitions[step];
+    const keeps = rule.from.length > 1 && rule.from.join() === rule.to.join();
+    return [step, rule.from.filter((phase) => phase !== "none").join(), keeps ? "the same" : rule.to.join()];
+  });
+  expect(told).toEqual(steps);
+  // "The same" is what the code means, too.
+  expect(isLegal("take", "building", "settling") || isLegal("ask", "sending", "settling")).toBe(false);
+});
+
+test("the page on payouts has each phase, and each fault of the sandbox in its own words", () => {
+  const phaseRows = rowsOf(payoutsPage, "phase | status | what happens");
+  expect(phaseRows.map(([phase]) => wordsIn(phase)[0])).toEqual([...phases]);
+  const faultRows = rowsOf(payoutsPage, "fault | what happens").map(([fault, meaning]) => [wordsIn(fault)[0], meaning]);
+  expect(faultRows).toEqual(Object.entries(faultMeanings));
+});
+
+test("the page on payouts has each reason that a payout may be given, and no other", () => {
+  const given = [...all("src/payouts", ".ts").matchAll(/code: "([A-Z_]+)",\s+message/g)].map(([, code = ""]) => code);
+  const told = rowsOf(payoutsPage, "code | what it means | what to do").map(([code]) => wordsIn(code)[0]);
+  expect(new Set(told).size).toBe(told.length);
+  expect([...told].sort()).toEqual([...new Set(given)].sort());
 });

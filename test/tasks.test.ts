@@ -44,9 +44,15 @@ const callOf: Readonly<Record<string, (call: Call) => boolean>> = {
   monitor: pageOf("resource_alerts", "idx_active_node_id"),
   retention: ([operation, , collection]) => operation === "count" && collection === "resource_alerts",
   health: ([operation]) => operation === "ping",
+  payouts: pageOf("payouts", "idx_due"),
+  // While nothing is paid, only the comparison asks the chain.
+  payoutMatching: ([operation, , collection]) => operation === "findOne" && collection === "sandbox_chain",
+  payoutBatches: pageOf("payout_batches", "idx_expanding"),
+  payoutEvents: pageOf("payouts", "idx_unmoved"),
+  payoutGauges: pageOf("payouts", "idx_open_phase"),
 };
 /** Tasks that end when their work is done; each has a test of its own. */
-const endingTasks = ["joining", "listen"];
+const endingTasks = ["joining", "listen", "payoutWakeups"];
 
 /** Longer than the longest wait between two turns. */
 const roundMs = 35_000;
@@ -134,17 +140,20 @@ describe("a mistake of this program", () => {
     expect(await failureOf(world)).toMatchObject({ task: "joining", cause: mistake });
   });
 
-  test("ends the process when it is met in listening to the other replicas", async () => {
+  test.each([
+    ["listen", "node-log"],
+    ["payoutWakeups", "payouts"],
+  ])("ends the process when it is met in %s, listening to the other replicas", async (task, wanted) => {
     const clock = createTestClock();
     const mistake = new TypeError("a mistake in listening");
-    const subscribe: Coordination["subscribe"] = () => Promise.reject(mistake);
-    const engines = changed(embeddedEngines(clock), ({ store, coordination }) => ({
-      store,
-      coordination: { ...coordination, subscribe },
-    }));
+    const engines = changed(embeddedEngines(clock), ({ store, coordination }) => {
+      const subscribe: Coordination["subscribe"] = (channel, ...rest) =>
+        channel === wanted ? Promise.reject(mistake) : coordination.subscribe(channel, ...rest);
+      return { store, coordination: { ...coordination, subscribe } };
+    });
     const world = await openWorld({ engines, clock });
     open.push(world);
-    expect(await failureOf(world)).toMatchObject({ task: "listen", cause: mistake });
+    expect(await failureOf(world)).toMatchObject({ task, cause: mistake });
   });
 });
 
@@ -176,6 +185,14 @@ const wordsOf: Readonly<Record<keyof typeof callOf, readonly [began: string, end
     "Old samples are deleted and alerts counted again",
   ],
   health: ["Health check failed: database", "Health check passes again: database"],
+  payouts: ["Payouts wait for the store", "Payouts go on"],
+  payoutMatching: [
+    "The wallets' transfers cannot be compared: the store is away",
+    "The wallets' transfers are compared again",
+  ],
+  payoutBatches: ["Batches wait for the store", "Batches go on"],
+  payoutEvents: ["Payout events wait for the store", "Payout events are moved again"],
+  payoutGauges: ["The queue cannot be measured", "The queue is measured again"],
 };
 
 test("an outage of the store is told once by each task when it begins, and once when it is over", async () => {

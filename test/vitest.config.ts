@@ -6,6 +6,8 @@ const shared = { root, testTimeout: 30_000, hookTimeout: 60_000, pool: "forks" }
 /** Tests that talk to the service as a whole: it must behave the same on every engine. */
 const throughTheService = [
   "test/{access,admin,agent,client,nodes,pools,poot,resources}/**/*.test.ts",
+  "test/payouts/handler*.test.ts",
+  "test/payouts/gateway/sandbox.test.ts",
   "test/contract-rules.test.ts",
   "test/conventions/time.test.ts",
 ];
@@ -15,18 +17,20 @@ const atGivenMongo = [
   ...(process.env.MONGODB_TEST_URL === undefined ? [] : ["test/storage/{mongo/store,plans,differential}.test.ts"]),
 ];
 /** Fleets of processes that are killed, stopped and timed: one file at a time, so that they do not slow each other. */
-const fleets = ["test/e2e/{replicas,faults}-*.test.ts", "test/e2e/floods.test.ts"];
+const fleets = ["test/e2e/{replicas,faults,payouts}-*.test.ts", "test/e2e/floods.test.ts"];
 
 /** Left out of `make quick`: tests that need a build or another program, and the slowest. A pattern for each file. */
 export const notQuick = [
   ...["test/e2e/**", "test/bench.test.ts", "test/mongodb/**", "test/coordination/redis/**", "test/storage/mongo/**"],
   ...["test/storage/plans.test.ts", "test/storage/differential.test.ts", "test/poot/crash-mongo.test.ts"],
   // Several replicas, processes that are killed, floods, and machines and services that misbehave.
-  ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts"],
-  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts"],
+  ...["test/nodes/replicas.test.ts", "test/poot/replicas.test.ts", "test/payouts/replicas.test.ts"],
+  ...["test/poot/crash.test.ts", "test/storage/sqlite/store-crash.test.ts", "test/payouts/{chaos,crashes}.test.ts"],
   ...["test/port/answers.test.ts", "test/port/connections.test.ts", "test/rpc/body/reader.test.ts"],
   ...["test/agent/agent-malicious-service.test.ts", "test/agent/agent-slow-machine.test.ts"],
   ...["test/agent/service-time.test.ts", "test/machine/look.test.ts"],
+  // Payouts in a world where everything goes wrong.
+  ...["test/payouts/chaos.test.ts", "test/payouts/matching.test.ts"],
   // Long scenarios of heartbeat streams and pools (T1 to T34).
   ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
 ];
@@ -68,7 +72,7 @@ export default defineConfig({
           // Fleets on one test clock share the embedded store in either project.
           // Tests that open engines of their own, or use a service that is not ours, need no second run.
           exclude: [
-            "test/{nodes,poot}/replicas.test.ts",
+            "test/{nodes,payouts,poot}/replicas.test.ts",
             "test/poot/crash*.test.ts",
             "test/agent/{agent-malicious-service,agent-slow-machine,service-time}.test.ts",
             "test/nodes/sessions/outbox-unread.test.ts",

@@ -1,6 +1,6 @@
 // Tokens as signed text: JWT (RFC 7519) with HS256 and nothing else. Other Lucid services that share the secret may
 // sign their own. If a privileged key ring is set, only that ring signs and verifies tokens that grant power: payers,
-// admins, refresh and enrolment tokens.
+// approvers, admins, refresh and enrolment tokens.
 
 import { randomUUID } from "node:crypto";
 import { decodeJwt, decodeProtectedHeader, jwtVerify, SignJWT } from "jose";

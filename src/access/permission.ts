@@ -19,16 +19,17 @@ export type Permission =
   | "payout:read"
   | "payout:process"
   | "payout:batch"
+  | "payout:approve"
   | "payout:admin"
   | "admin";
 
 export const nodeRoles = ["worker", "validator", "storage", "compute"] as const;
-export const serviceRoles = ["operator", "payer", "admin"] as const;
+export const serviceRoles = ["operator", "payer", "approver", "admin"] as const;
 export type NodeRole = (typeof nodeRoles)[number];
 export type Role = NodeRole | (typeof serviceRoles)[number];
 
 /** Roles that only the privileged key may grant, if such a key is set. */
-export const privilegedRoles: readonly Role[] = ["payer", "admin"];
+export const privilegedRoles: readonly Role[] = ["payer", "approver", "admin"];
 
 const readAll: Permission[] = ["node:read", "pool:read", "resource:read", "poot:read", "payout:read"];
 const nodeBase: Permission[] = ["node:read", "node:heartbeat", "resource:read", "poot:validate"];
@@ -46,6 +47,7 @@ const all: Permission[] = [
   "poot:batch",
   "payout:process",
   "payout:batch",
+  "payout:approve",
   "payout:admin",
   "admin",
 ];
@@ -66,6 +68,7 @@ export const permissionsOf: Readonly<Record<Role, ReadonlySet<Permission>>> = {
     "resource:metrics",
   ]),
   payer: new Set<Permission>([...readAll, "payout:process", "payout:batch"]),
+  approver: new Set<Permission>([...readAll, "payout:approve"]),
   admin: new Set(all),
 };
 

@@ -37,6 +37,9 @@ export type FindTokenHolder = (nodeId: string) => Promise<{
 } | null>;
 
 export interface ServiceFacts {
+  /** By currency. */
+  readonly gateways: Readonly<Record<string, string>>;
+  readonly roles: readonly string[];
   readonly service: string;
   readonly version: string;
   readonly environment: string;
@@ -54,6 +57,7 @@ const roleFromWire: Readonly<Record<WireRole, Role | undefined>> = {
   [WireRole.COMPUTE]: "compute",
   [WireRole.OPERATOR]: "operator",
   [WireRole.PAYER]: "payer",
+  [WireRole.APPROVER]: "approver",
   [WireRole.ADMIN]: "admin",
 };
 const levelToWire: Readonly<Record<HealthLevel, HealthStatus>> = {
@@ -139,6 +143,8 @@ export function createAdminHandler(parts: {
       replicas: (await parts.countReplicas().catch(unless(isOutage))) ?? 1,
       startedAt: timestampFromDate(facts.startedAt),
       replicaId: facts.replicaId,
+      gateways: { ...facts.gateways },
+      roles: [...facts.roles],
     }),
 
     getServiceHealth: async () => ({

@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { Argument, Command, type CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { nodeRoles, serviceRoles } from "../access/permission.js";
 import { completionOf, shells } from "./completion.js";
+import { examples, required, server } from "./options.js";
 import { answer } from "./output.js";
-import { needed, serverUrl, wholeNumber } from "./usage.js";
+import { addPayoutCommands } from "./payouts/commands.js";
+import { needed, wholeNumber } from "./usage.js";
 
 export interface CommandLine {
   /** What --version prints. */
@@ -17,18 +19,11 @@ export interface CommandLine {
   readonly end: (code: number) => void;
 }
 
-const server = () =>
-  new Option("--server <url>", "address of the service; without a scheme it is http").argParser(serverUrl);
-/** Our own check: the library's would say that --server is missing when it was only misspelt. */
-const required = "required";
 const credentialsDefault = join(homedir(), ".config", "lucid-node", "agent.json");
-
-const examples = (...lines: readonly string[]) => ["", "examples:", ...lines.map((line) => `  ${line}`)].join("\n");
 
 /** The whole command line. Parsing throws CommanderError (exit code 0 after help and version) or UsageError. */
 export function createProgram({ version, write, end }: CommandLine) {
   const program = new Command("lucid-node")
-    .usage("COMMAND")
     .description("Runs the Lucid Node Management service, and nodes of it.")
     .version(version, "--version", "print the version")
     .helpOption("-h, --help", "print this")
@@ -167,6 +162,7 @@ export function createProgram({ version, write, end }: CommandLine) {
     )
     .action(async (options) => end(await (await import("./health.js")).health(options)));
 
+  addPayoutCommands(program, end);
   program
     .command("run")
     .description("run the service and an agent of this machine together, to try it out")
@@ -200,10 +196,14 @@ type AnyOption = CommandUnknownOpts["options"][number];
 
 const parenthesised = (text: string): string => (text === "" ? "" : `(${text})`);
 
+/** The words that call a command, such as "lucid-node payouts list". */
+export const pathOf = (command: CommandUnknownOpts): string =>
+  command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
+
 /** The command with its options and arguments, such as "lucid-node health [--server <url>] [--service <name>]". */
 export function usageOf(command: CommandUnknownOpts): string {
-  if (command.parent === null) return `${command.name()} ${command.usage()}`;
+  if (command.commands.length > 0) return `${pathOf(command)} COMMAND`;
   const options = command.options.map((option) => (sourceOf(option) === required ? option.flags : `[${option.flags}]`));
   const places = command.registeredArguments.map((argument) => `<${argument.name()}>`);
-  return [command.parent.name(), command.name(), ...places, ...options].join(" ");
+  return [pathOf(command), ...places, ...options].join(" ");
 }

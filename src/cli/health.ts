@@ -2,9 +2,8 @@
 import { ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../../gen/grpc/health/v1/health_pb.js";
-import { localUrl } from "../client/address.js";
 import { createSession } from "../client/session.js";
-import { parseSettings, readEnvironment } from "../settings/environment.js";
+import { urlOfSettings } from "./connection.js";
 import { say } from "./output.js";
 
 export interface HealthOptions {
@@ -31,11 +30,6 @@ export async function health({ server, service }: HealthOptions): Promise<number
 
 /** Bytes. The answer is a single number. */
 const readMaxBytes = 1024;
-
-function urlOfSettings(): string {
-  const { host, port, tls } = parseSettings(readEnvironment());
-  return localUrl({ host, port, tls: tls !== undefined });
-}
 
 const nameOf = (status: Status): string =>
   Object.entries(Status).find(([, value]) => value === status)?.[0] ?? "UNKNOWN";

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command line: runs a command, and turns its errors into a message and an exit code.
 import "../base64.js";
-import { CommanderError } from "@commander-js/extra-typings";
+import { CommanderError, type CommandUnknownOpts } from "@commander-js/extra-typings";
 import { packageVersion } from "../version.js";
 import { createProgram, usageOf } from "./commands.js";
 import { answer, complain, endOnFaults } from "./output.js";
@@ -20,18 +20,17 @@ async function dispatch(given: readonly string[]): Promise<number> {
       code = ended;
     },
   });
-  const commands = new Map(program.commands.map((command) => [command.name(), command]));
-  const words = wordsOf(given, [...commands.keys(), "help"]);
+  const words = wordsOf(given, program);
+  const { command, rest } = calledBy(words, program);
   try {
-    assertValues(words.slice(1), commands.get(words[0] ?? "")?.options ?? []);
+    assertValues(rest, command === program ? [] : command.options);
     await program.parseAsync(words, { from: "user" });
     return code;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return answer(text.trimEnd());
     if (error instanceof CommanderError || error instanceof UsageError) {
       for (const line of sentenceOf(error).split("\n")) complain(line);
-      const command = commands.get(words[0] ?? "");
-      const usage = command === undefined ? program.helpInformation().trimEnd() : `usage: ${usageOf(command)}`;
+      const usage = command.commands.length > 0 ? command.helpInformation().trimEnd() : `usage: ${usageOf(command)}`;
       for (const line of usage.split("\n")) complain(line);
       return 2;
     }
@@ -41,15 +40,33 @@ async function dispatch(given: readonly string[]): Promise<number> {
   }
 }
 
-/**
- * Adapts the words for the library: no words mean help, "help token" means the help of token, and an unknown command is
- * refused whatever follows it, even --help.
- */
-function wordsOf([first = "--help", ...rest]: readonly string[], known: readonly string[]): string[] {
-  const words = first === "help" ? [rest[0] ?? "--help", "--help"] : [first, ...rest];
-  const [name = ""] = words;
-  return name.startsWith("-") || known.includes(name) ? words : [name];
+/** The command that the words name, and the words after its name. */
+function calledBy(words: readonly string[], command: CommandUnknownOpts): Called {
+  const [name, ...rest] = words;
+  const named = command.commands.find((known) => known.name() === name);
+  return named === undefined ? { command, rest: words } : calledBy(rest, named);
 }
+
+interface Called {
+  readonly command: CommandUnknownOpts;
+  readonly rest: readonly string[];
+}
+
+/**
+ * Adapts the words for the library: a program or a group of commands without a command means help, "help token" means
+ * the help of token, and an unknown command is refused whatever follows it, even --help.
+ */
+function wordsOf(given: readonly string[], program: CommandUnknownOpts): string[] {
+  const words = given[0] === "help" ? [...given.slice(1), "--help"] : [...given];
+  const { command, rest } = calledBy(words, program);
+  if (command.commands.length === 0) return given[0] === "help" ? [...namesOf(words, rest), "--help"] : words;
+  const [first = "--help"] = rest;
+  return first.startsWith("-") && rest.length > 0 ? words : [...namesOf(words, rest), first];
+}
+
+/** The words without those that follow the command's name. */
+const namesOf = (words: readonly string[], rest: readonly string[]): string[] =>
+  words.slice(0, words.length - rest.length);
 
 /**
  * Refuses an option in the place of another option's value: the library would take it for that value, and `--credentials

@@ -6,6 +6,9 @@ import { visible } from "../telemetry/visible.js";
 /** How long a reader may delay a command that has only its answer left to write. */
 const answerLimitMs = 5_000;
 
+/** Of up to 128 Ki characters, each of at most 4 bytes; the sink keeps at most 1 MiB. */
+const pieces = /[\s\S]{1,131072}/gu;
+
 /** Writes one line on standard output. It may contain foreign text, so control characters are shown, not sent. */
 export const say = (line: string): void => standardSink(1).write(`${visible(line)}\n`);
 
@@ -17,9 +20,16 @@ export const complain = (line: string): void => standardSink(2).write(`${visible
  * failed.
  */
 export function answer(text: string): number {
-  // In one write, so that a reader of only the first lines, such as head, has received them all.
-  standardSink(1).write(`${text.split("\n").map(visible).join("\n")}\n`);
-  if (standardSink(1).flush(answerLimitMs)) return 0;
+  const shown = `${text.split("\n").map(visible).join("\n")}\n`;
+  // In large pieces, so that a reader of only the first lines, such as head, has received them all, and no piece is more
+  // than the sink keeps.
+  let written = true;
+  for (const piece of shown.match(pieces) ?? []) {
+    if (!written) break;
+    standardSink(1).write(piece);
+    written = standardSink(1).flush(answerLimitMs);
+  }
+  if (written) return 0;
   complain("The answer could not be written to standard output: look at its disk or its reader");
   return 1;
 }

@@ -13,6 +13,7 @@ import {
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { AdminService } from "../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../gen/lucid/node/v1/node_service_pb.js";
+import { PayoutService } from "../../gen/lucid/node/v1/payout_service_pb.js";
 import { PoolService } from "../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Clock, systemClock, systemRandom } from "../clock.js";
@@ -44,6 +45,7 @@ export interface LucidClient extends Disposable {
   readonly nodes: Client<typeof NodeService>;
   readonly pools: Client<typeof PoolService>;
   readonly poot: Client<typeof PoOTService>;
+  readonly payouts: Client<typeof PayoutService>;
   readonly admin: Client<typeof AdminService>;
 }
 
@@ -81,6 +83,7 @@ export function createLucidClient(options: LucidClientOptions): LucidClient {
     nodes: { ...createClient(NodeService, transport), heartbeat, watchNodes },
     pools: createClient(PoolService, transport),
     poot: createClient(PoOTService, transport),
+    payouts: createClient(PayoutService, transport),
     admin: createClient(AdminService, transport),
     [Symbol.dispose]: () => sessionManager.abort(),
   };
@@ -137,8 +140,8 @@ function authorising(tokens: TokenSource): Interceptor {
 }
 
 /**
- * Repeats unary calls after the wait that the service asks for: calls that change nothing, carry an idempotency key, or
- * submit proofs, which have one verdict each.
+ * Repeats unary calls after the wait that the service asks for: calls that change nothing, carry an idempotency key or a
+ * batch's id, or submit proofs, which have one verdict each.
  */
 function retrying(retries: number, clock: Clock, random: () => number): Interceptor {
   return (next) => async (request) => {
@@ -157,6 +160,7 @@ function retrying(retries: number, clock: Clock, random: () => number): Intercep
 
 function isSafe({ method, message }: UnaryRequest): boolean {
   if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS || proofs.has(method)) return true;
+  if (method === PayoutService.method.createBatchPayout) return "batchId" in message && message.batchId !== "";
   return "idempotencyKey" in message && message.idempotencyKey !== "";
 }
 

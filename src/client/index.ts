@@ -2,6 +2,7 @@
 export * from "../../gen/lucid/node/v1/admin_service_pb.js";
 export * from "../../gen/lucid/node/v1/common_pb.js";
 export * from "../../gen/lucid/node/v1/node_service_pb.js";
+export * from "../../gen/lucid/node/v1/payout_service_pb.js";
 export * from "../../gen/lucid/node/v1/pool_service_pb.js";
 export * from "../../gen/lucid/node/v1/poot_service_pb.js";
 export { createLucidClient, type LucidClient, type LucidClientOptions } from "./client.js";

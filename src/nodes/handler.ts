@@ -66,6 +66,7 @@ export interface NodeHandlerParts {
   readonly clock: Clock;
   readonly storeNow: () => Promise<Date>;
   readonly payoutAddresses: PayoutAddresses;
+  readonly hasOpenPayouts: (nodeId: string) => Promise<boolean>;
   /** The tokens of a node that has proved its identity. */
   readonly issueNodeTokens: (node: NodeDocument) => Promise<TokenPair>;
   /** The enrolment token of a call, verified; undefined when the call brings none. */

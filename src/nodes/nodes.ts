@@ -52,6 +52,8 @@ export async function createNodes(parts: {
   /** What is wrong with a payout address; undefined when it is fine. */
   readonly addressProblem: (address: string) => string | undefined;
   readonly maskAddress: (address: string) => string;
+  /** Whether a payout to the node is not done yet. */
+  readonly hasOpenPayouts: (nodeId: string) => Promise<boolean>;
   /** Takes the samples of nodes that are heard here; touches memory only. */
   readonly takeSample: (nodeId: NodeId, sample: Sample, at: Date) => void;
   readonly paging: Paging;
@@ -119,13 +121,11 @@ export async function createNodes(parts: {
   // Changes that callers make to nodes, and changes that time makes.
   const reconciler = createReconciler({ repository, clock, leadership, log: parts.log.module("reconciler") });
   const membership = createMembership({ repository, openForJoining: parts.openForJoining, now: clock.now, random });
-  const enrollment = createEnrollment({
-    ...{ repository, clock, key: parts.challengeKey, spend: tokens.spendChallenge },
-  });
+  const enrollment = createEnrollment({ repository, clock, key: parts.challengeKey, spend: tokens.spendChallenge });
   const handler = createNodeHandler({
     ...{ repository, membership, log, watch, sessions, reconciler, enrollment, paging: parts.paging, clock, settings },
     payoutAddresses: createPayoutAddresses({ ...parts, cooldownMs: settings.payoutAddressCooldownMs }),
-    storeNow: store.now,
+    ...{ hasOpenPayouts: parts.hasOpenPayouts, storeNow: store.now },
     issueNodeTokens: (node) => tokens.issue(tokenGrant(node)),
     enrollmentToken: async (header) => {
       const token = bearerToken(header);

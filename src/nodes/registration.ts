@@ -10,7 +10,7 @@ import type { Caller } from "../access/caller.js";
 import type { Clock } from "../clock.js";
 import { idempotencyId, meaningOf, once } from "../conventions/idempotency.js";
 import { checkVersion, maskedPaths } from "../conventions/update.js";
-import { malformed } from "../failure.js";
+import { malformed, wrongStatus } from "../failure.js";
 import { callerOf } from "../rpc/context.js";
 import { defaultPriority, type Membership, type Move, whileSlotsCollide } from "./membership.js";
 import { type NodeDocument, remove } from "./node.js";
@@ -30,6 +30,7 @@ export function registrationHandlers(parts: {
   readonly operations: Operations;
   readonly membership: Membership;
   readonly payoutAddresses: PayoutAddresses;
+  readonly hasOpenPayouts: (nodeId: string) => Promise<boolean>;
   readonly clock: Clock;
 }): RegistrationHandlers {
   const { repository, operations, membership, payoutAddresses, clock } = parts;
@@ -111,7 +112,11 @@ export function registrationHandlers(parts: {
     },
 
     deleteNode: async ({ nodeId }, context) => {
-      await operations.change("delete", nodeId, (node) => remove(node, callerOf(context).subject, clock.now()));
+      await operations.change("delete", nodeId, async (node) => {
+        // A payout that is ordered after this look finds the node deleted, and ends.
+        if (await parts.hasOpenPayouts(nodeId)) throw wrongStatus("Cannot delete a node that has open payouts");
+        return remove(node, callerOf(context).subject, clock.now());
+      });
       return {};
     },
   };

@@ -13,9 +13,12 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
   LUCID_ERR_5003: Code.FailedPrecondition,
   LUCID_ERR_5004: Code.ResourceExhausted,
   LUCID_ERR_5005: Code.InvalidArgument,
+  LUCID_ERR_5006: Code.FailedPrecondition,
   LUCID_ERR_5007: Code.AlreadyExists,
   LUCID_ERR_5008: Code.AlreadyExists,
   LUCID_ERR_5009: Code.InvalidArgument,
+  LUCID_ERR_5010: Code.Aborted,
+  LUCID_ERR_5011: Code.NotFound,
   LUCID_ERR_5012: Code.Aborted,
   LUCID_ERR_5013: Code.Aborted,
   LUCID_ERR_4001: Code.InvalidArgument,
@@ -27,8 +30,9 @@ export const codeOf: Readonly<Record<Reason, Code>> = {
 };
 
 /** The gRPC code of a refusal. */
-export function codeOfFailure({ reason, outOfRange, failedPrecondition }: Failure): Code {
+export function codeOfFailure({ reason, outOfRange, failedPrecondition, unavailable }: Failure): Code {
   if (outOfRange) return Code.OutOfRange;
+  if (unavailable) return Code.Unavailable;
   return failedPrecondition ? Code.FailedPrecondition : codeOf[reason];
 }
 

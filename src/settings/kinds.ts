@@ -3,6 +3,8 @@
 import { isIPv6 } from "node:net";
 import * as v from "valibot";
 import { isEncryptionKey, keyRingWeakness } from "../access/keyring.js";
+import { faultsProblem } from "../payouts/gateway/faults.js";
+import { type Currency, decimalsOf, parseAmount } from "../payouts/money.js";
 import { isRange } from "../port/proxies.js";
 import { mongodbHosts } from "./hosts.js";
 
@@ -12,6 +14,9 @@ interface Bounds {
 }
 interface Choices {
   readonly choices: readonly string[];
+}
+interface OfCurrency {
+  readonly currency: Currency;
 }
 interface Protocols {
   /** Including the colon, such as "https:". */
@@ -59,12 +64,33 @@ const single = {
       v.transform((seconds) => Math.round(seconds * 1000)),
     ),
   text: () => v.string(),
+  /** Faults of the sandbox chain and their probabilities, as text. */
+  faults: () =>
+    v.pipe(
+      v.string(),
+      v.rawCheck(({ dataset, addIssue }) => {
+        const problem = dataset.typed ? faultsProblem(dataset.value) : undefined;
+        if (problem !== undefined) addIssue({ message: problem });
+      }),
+    ),
   /** Case does not matter. */
   choice: ({ choices }: Choices) =>
     v.pipe(
       v.string(),
       v.transform((text) => choices.find((choice) => choice.toLowerCase() === text.toLowerCase()) ?? text),
       v.picklist(choices, ({ input }) => `${input} is not one of ${choices.join(", ")}`),
+    ),
+  /** Whole tokens as a plain decimal; read as minor units of the currency. */
+  amount: ({ currency }: OfCurrency) =>
+    v.pipe(
+      v.string(),
+      v.rawTransform(({ dataset, addIssue, NEVER }) => {
+        const minor = parseAmount(currency, dataset.value);
+        if (minor !== undefined) return minor;
+        const decimals = `at most ${decimalsOf[currency]} decimals`;
+        addIssue({ message: `${dataset.value} is not a plain decimal such as 12.5 with ${decimals}` });
+        return NEVER;
+      }),
     ),
   /** A file that exists. Its content is checked before the start. */
   file: () => v.string(),
@@ -102,6 +128,13 @@ const silent = {
 
 /** Kinds whose values are joined by commas; this is one part. */
 const listed = {
+  /** What a replica does. */
+  roles: () =>
+    v.pipe(
+      v.string(),
+      v.toLowerCase(),
+      v.picklist(["api", "payouts"], ({ input }) => `${input} is neither api nor payouts`),
+    ),
   origins: () =>
     v.pipe(
       v.string(),
@@ -164,11 +197,14 @@ export function readValue(row: AnyRow, text: string): Reading {
   const parts = isList ? partsOf(text) : [text];
   const readings = parts.map((part) => ({ part, ...v.safeParse(schema, part) }));
   const values = readings.filter(({ success }) => success).map(({ output }) => output);
+  const problems = readings.flatMap(({ part, issues }) =>
+    (issues ?? []).map(({ message }) => ({ part: row.kind === "namedUrls" ? shownName(part) : "", message })),
+  );
+  // A replica without a role would do nothing.
+  const idle = row.kind === "roles" && parts.length === 0;
   return {
     value: isList ? values : values[0],
-    problems: readings.flatMap(({ part, issues }) =>
-      (issues ?? []).map(({ message }) => ({ part: row.kind === "namedUrls" ? shownName(part) : "", message })),
-    ),
+    problems: idle ? [{ part: "", message: "names neither api nor payouts" }] : problems,
   };
 }
 

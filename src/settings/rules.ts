@@ -26,12 +26,19 @@ export function settle(given: Given, { hostname, packageVersion }: Surroundings)
     version: given.version ?? packageVersion(),
     replicaName: given.replicaName ?? hostname(),
     heartbeat: { ...heartbeat, graceMs: heartbeat.graceMs ?? Math.max(heartbeat.intervalMs, 10_000) },
+    payouts: { ...given.payouts, gateway: gatewaysOf(given.payouts.gateway, production) },
     rateLimits: rateLimitsOf(given.rateLimits),
     reflectionEnabled: given.reflectionEnabled ?? !production,
     tls: tlsOf(given.tls),
     externalHealthUrls: Object.fromEntries(given.externalHealthUrls),
   };
 }
+
+/** The sandbox pays where no real money can be meant, so that a fresh service shows payouts. */
+const gatewaysOf = (given: Given["payouts"]["gateway"], production: boolean): Settings["payouts"]["gateway"] => {
+  const fallback = production ? undefined : "sandbox";
+  return { USDT: given.USDT ?? fallback, LUCID: given.LUCID ?? fallback };
+};
 
 const rateLimitsOf = ({ enabled, ...perMinute }: Given["rateLimits"]): Settings["rateLimits"] =>
   enabled ? { ...perMinute, windowMs: 60_000 } : undefined;
@@ -63,11 +70,14 @@ function tlsProblems(isSet: (name: string) => boolean): string[] {
   return [];
 }
 
-function productionProblems({ encryptionKey }: Settings, isSet: (name: string) => boolean): string[] {
+function productionProblems({ encryptionKey, payouts }: Settings, isSet: (name: string) => boolean): string[] {
   const missing = settingRows.filter(({ name, requiredInProduction }) => requiredInProduction && !isSet(name));
   const key = Buffer.from(encryptionKey ?? "", "base64");
   return [
     ...missing.map(({ name }) => `${name}: required when ENVIRONMENT=production`),
+    ...Object.entries(payouts.gateway)
+      .filter(([, gateway]) => gateway === "sandbox")
+      .map(([currency]) => `PAYOUT_GATEWAY_${currency}: the sandbox moves no money, so production refuses it`),
     ...(key.length > 0 && new Set(key).size < 16 ? ["ENCRYPTION_KEY: is a known or weak key"] : []),
   ];
 }

@@ -120,7 +120,7 @@ const keys = {
   jwtPrivilegedSecretKey: {
     ...{ name: "JWT_PRIVILEGED_SECRET_KEY", kind: "keyRing", secret: true, requiredInProduction: true },
     ...{ optional: true, words: "none" },
-    meaning: "if set, only this key signs and verifies payer, admin, refresh and enrolment tokens",
+    meaning: "if set, only this key signs and verifies payer, approver, admin, refresh and enrolment tokens",
   },
   encryptionKey: {
     ...{ name: "ENCRYPTION_KEY", kind: "key", secret: true, requiredInProduction: true },
@@ -228,14 +228,80 @@ const signatures = {
   },
 } as const satisfies Rows;
 
-const payouts = {
-  payoutBatchSize: {
-    ...{ name: "PAYOUT_BATCH_SIZE", kind: "integer", min: 1, max: 1000, default: "100" },
-    meaning: "read and checked; for payouts, which are not built yet",
-  },
+const payoutAddresses = {
   payoutAddressCooldownMs: {
     ...{ name: "PAYOUT_ADDRESS_COOLDOWN", kind: "seconds", min: 0, max: 2_592_000, default: "86400" },
     meaning: "waiting time after a payout address changes",
+  },
+} as const satisfies Rows;
+
+const unlimited = { kind: "amount", optional: true, words: "none" } as const;
+const approvalMeaning =
+  "a payout, or a batch by its sum, above this amount waits for ApprovePayout by another person; 0 holds every payout";
+const dailyLimitMeaning =
+  "the most that is sent in one day (UTC); the queue waits at the limit, and no payout fails by it";
+const walletFloorMeaning =
+  "what must stay in the wallet; the queue waits when the next payout would leave less, and no payout fails by it";
+const gatewayChoices = ["sandbox"] as const;
+const gateway = { kind: "choice", choices: gatewayChoices, optional: true } as const;
+const gatewayWords = "`sandbox`; in production none";
+const gatewayMeaning =
+  "the chain that pays this currency. `sandbox` is a chain inside the service that moves no money, refused in production; without a gateway the currency cannot be paid";
+const payouts = {
+  batchSize: {
+    ...{ name: "PAYOUT_BATCH_SIZE", kind: "integer", min: 1, max: 1000, default: "100" },
+    meaning: "payouts that a worker takes at once",
+  },
+  maxRetries: {
+    ...{ name: "PAYOUT_MAX_RETRIES", kind: "integer", min: 0, max: 5, default: "3" },
+    meaning: "further transactions of one payout, each after proof that the former one is dead or was reverted",
+  },
+  claimMs: {
+    ...{ name: "PAYOUT_CLAIM_SECONDS", kind: "seconds", min: 5, max: 3600, default: "60" },
+    meaning:
+      "how long a worker's claim on a payout lasts; when a worker has crashed, another one goes on after that time",
+  },
+  approvalThreshold: {
+    USDT: {
+      ...{ name: "PAYOUT_APPROVAL_THRESHOLD_USDT", ...unlimited, currency: "USDT" },
+      meaning: approvalMeaning,
+    },
+    LUCID: {
+      ...{ name: "PAYOUT_APPROVAL_THRESHOLD_LUCID", ...unlimited, currency: "LUCID" },
+      meaning: approvalMeaning,
+    },
+  },
+  dailyLimit: {
+    USDT: { ...{ name: "PAYOUT_DAILY_LIMIT_USDT", ...unlimited, currency: "USDT" }, meaning: dailyLimitMeaning },
+    LUCID: { ...{ name: "PAYOUT_DAILY_LIMIT_LUCID", ...unlimited, currency: "LUCID" }, meaning: dailyLimitMeaning },
+  },
+  walletFloor: {
+    USDT: { ...{ name: "PAYOUT_WALLET_FLOOR_USDT", ...unlimited, currency: "USDT" }, meaning: walletFloorMeaning },
+    LUCID: { ...{ name: "PAYOUT_WALLET_FLOOR_LUCID", ...unlimited, currency: "LUCID" }, meaning: walletFloorMeaning },
+  },
+  gateway: {
+    USDT: { ...{ name: "PAYOUT_GATEWAY_USDT", ...gateway, words: gatewayWords }, meaning: gatewayMeaning },
+    LUCID: { ...{ name: "PAYOUT_GATEWAY_LUCID", ...gateway, words: gatewayWords }, meaning: gatewayMeaning },
+  },
+} as const satisfies Rows;
+
+const sandbox = {
+  blockMs: {
+    ...{ name: "SANDBOX_BLOCK_TIME", kind: "integer", min: 10, max: 60_000, default: "3000" },
+    meaning: "milliseconds between blocks of the sandbox chain; a payout is settled some 20 blocks after it was sent",
+  },
+  faults: {
+    ...{ name: "SANDBOX_FAULTS", kind: "faults", default: "" },
+    meaning:
+      "faults of the sandbox chain on demand, such as `lost=0.1,away=0.05`: how likely each is at each send or read",
+  },
+} as const satisfies Rows;
+
+const work = {
+  roles: {
+    ...{ name: "ROLES", kind: "roles", default: "api,payouts" },
+    meaning:
+      "what this replica does: `api` answers callers, `payouts` makes payouts. With both apart, the signing key need not live beside untrusted streams",
   },
 } as const satisfies Rows;
 
@@ -340,7 +406,19 @@ const outbound = {
 /** All rows, arranged like their values in Settings. Problems are reported in this order. */
 export const rows = {
   ...{ ...ports, ...identity, ...dataDirectory, mongodb, ...redis, ...keys, heartbeat, ...shutdown, resources },
-  ...{ poot, ...signatures, ...payouts, rateLimits, ...callers, tls, log, ...outbound },
+  ...{
+    poot,
+    ...signatures,
+    ...payoutAddresses,
+    payouts,
+    sandbox,
+    ...work,
+    rateLimits,
+    ...callers,
+    tls,
+    log,
+    ...outbound,
+  },
 } as const satisfies Rows;
 
 /** The same rows in the same order, grouped for operators. */
@@ -352,7 +430,7 @@ const groups: Readonly<Record<string, Rows>> = {
   "Heartbeats and streams": { ...heartbeat, ...shutdown },
   "Resources of nodes": resources,
   "Proofs of output": { ...poot, ...signatures },
-  Payouts: payouts,
+  Payouts: { ...payoutAddresses, payouts, sandbox, ...work },
   "Limits a minute": rateLimits,
   "What the port takes": { ...callers, tls },
   Logs: log,

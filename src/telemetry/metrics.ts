@@ -10,6 +10,8 @@ const seconds = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 const points = [10, 20, 30, 40, 50, 60, 70, 80, 90, 100];
 /** Buckets in bytes, from a small output to the largest. */
 const outputBytes = [100, 1_000, 10_000, 30_000, 100_000, 300_000, 1_048_576];
+/** Buckets in whole tokens, from the least payout worth a fee to the largest. */
+const tokens = [1, 10, 50, 100, 500, 1_000, 5_000, 10_000, 100_000, 1_000_000];
 const delayResolutionMs = 10;
 
 export interface MetricsOptions {
@@ -26,16 +28,7 @@ export type Metrics = ReturnType<typeof createMetrics>;
 export function createMetrics(options: MetricsOptions) {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
-  const counter = <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
-    new Counter({ name, help, labelNames, registers: [registry] });
-  const gauge = <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
-    new Gauge({ name: prefix + name, help, labelNames, registers: [registry] });
-  const histogram = <Label extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly Label[] = [],
-    buckets: readonly number[] = seconds,
-  ) => new Histogram({ name: prefix + name, help, labelNames, buckets: [...buckets], registers: [registry] });
+  const { counter, gauge, histogram } = makersFor(registry);
 
   gauge("info", "The running build, in labels; always 1", ["version", "service", "environment"])
     .labels(options.version, options.service, options.environment)
@@ -116,19 +109,59 @@ export function createMetrics(options: MetricsOptions) {
       "pools_disrupted",
       "Pools whose nodes fell silent together, on the leading replica; 0 on the others",
     ),
-    pootValidations: counter(`${prefix}poot_validations_total`, "Proofs by outcome, without replays", ["status"]),
-    pootDuration: histogram("poot_validation_duration_seconds", "Duration of new verdicts; for a batch the mean"),
-    pootScores: histogram("poot_scores", "Scores of counted verdicts, 0 to 100", [], points),
-    pootProofBytes: histogram("poot_proof_bytes", "Sizes of judged outputs in bytes", [], outputBytes),
-    pootSharedOutputs: counter(
-      `${prefix}poot_shared_outputs_total`,
-      "Outputs that another node had proved within 24 h, where POOT_SHARED_OUTPUT_EVENTS is on",
-    ),
+    ...proofFamilies({ counter, histogram }),
+    ...payoutFamilies({ counter, gauge, histogram }),
     unknownMessages: counter(`${prefix}unknown_messages_total`, "Stream messages of a kind this version does not know"),
     /** Stops measuring; the figures can still be read. */
     close: () => loop.close(),
   };
 }
+
+type Make = ReturnType<typeof makersFor>;
+
+function makersFor(registry: Registry) {
+  return {
+    counter: <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
+      new Counter({ name, help, labelNames, registers: [registry] }),
+    gauge: <Label extends string>(name: string, help: string, labelNames: readonly Label[] = []) =>
+      new Gauge({ name: prefix + name, help, labelNames, registers: [registry] }),
+    histogram: <Label extends string>(
+      name: string,
+      help: string,
+      labelNames: readonly Label[] = [],
+      buckets: readonly number[] = seconds,
+    ) => new Histogram({ name: prefix + name, help, labelNames, buckets: [...buckets], registers: [registry] }),
+  };
+}
+
+const proofFamilies = ({ counter, histogram }: Pick<Make, "counter" | "histogram">) => ({
+  pootValidations: counter(`${prefix}poot_validations_total`, "Proofs by outcome, without replays", ["status"]),
+  pootDuration: histogram("poot_validation_duration_seconds", "Duration of new verdicts; for a batch the mean"),
+  pootScores: histogram("poot_scores", "Scores of counted verdicts, 0 to 100", [], points),
+  pootProofBytes: histogram("poot_proof_bytes", "Sizes of judged outputs in bytes", [], outputBytes),
+  pootSharedOutputs: counter(
+    `${prefix}poot_shared_outputs_total`,
+    "Outputs that another node had proved within 24 h, where POOT_SHARED_OUTPUT_EVENTS is on",
+  ),
+});
+
+const payoutFamilies = ({ counter, gauge, histogram }: Make) => ({
+  payouts: counter(`${prefix}payouts_total`, "Payouts by currency: ordered (pending), completed, failed, cancelled", [
+    "currency",
+    "status",
+  ]),
+  payoutAmounts: histogram("payout_amounts", "Amounts of completed payouts in whole tokens", ["currency"], tokens),
+  payoutQueueDepth: gauge("payout_queue_depth", "Payouts that are not done, by phase", ["phase"]),
+  payoutOldestWaiting: gauge("payout_oldest_waiting_seconds", "Age of the oldest payout that is not done; 0 for none"),
+  payoutQueueHeld: gauge("payout_queue_held", "Why payouts of a currency are not sent now; 1 for each reason", [
+    "currency",
+    "reason",
+  ]),
+  payoutGatewayAnswers: counter(`${prefix}payout_gateway_answers_total`, "Answers to sent transactions, by class", [
+    "currency",
+    "class",
+  ]),
+});
 
 /** A counter whose total is kept elsewhere. */
 function countFrom(registry: Registry, { name, help, total }: { name: string; help: string; total: () => number }) {

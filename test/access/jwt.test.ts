@@ -162,6 +162,7 @@ describe("with a privileged key", () => {
   test.each<[string, Partial<Claims>]>([
     ["admin", { role: "admin" }],
     ["payer", { role: "payer" }],
+    ["approver", { role: "approver" }],
     ["a service's refresh", { tokenType: "service_refresh" }],
     ["a node's refresh", { ...nodeClaims, tokenType: "node_refresh" }],
     ["an enrolment", { ...nodeClaims, tokenType: "node_enrollment" }],

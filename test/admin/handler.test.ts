@@ -39,7 +39,7 @@ describe("issuing", () => {
     const { nodeId } = await aNode(world.nodes, { nodeType: NodeType.VALIDATOR });
     const node = await world.admin.issueToken({ role: Role.VALIDATOR, nodeId });
     await world.as(node.accessToken).nodes.getNode({ nodeId });
-    for (const role of [Role.OPERATOR, Role.PAYER, Role.ADMIN]) {
+    for (const role of [Role.OPERATOR, Role.PAYER, Role.APPROVER, Role.ADMIN]) {
       const { accessToken } = await world.admin.issueToken({ subject: "svc", role });
       await world.as(accessToken).nodes.listNodes({});
     }

@@ -1,7 +1,8 @@
 // The commands as they are defined, compared with what is said about them elsewhere.
 import { readFileSync } from "node:fs";
+import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { describe, expect, test } from "vitest";
-import { createProgram, sourceOf } from "../../src/cli/commands.js";
+import { createProgram, pathOf, sourceOf } from "../../src/cli/commands.js";
 import { packageVersion } from "../../src/version.js";
 
 const read = (file: string) => readFileSync(new URL(`../../${file}`, import.meta.url), "utf8");
@@ -12,15 +13,21 @@ async function helpOf(...words: string[]): Promise<string> {
   await expect(program.parseAsync(words, { from: "user" })).rejects.toMatchObject({ exitCode: 0 });
   return pieces.join("");
 }
-const { commands } = createProgram({ version: "1.2.3", write: () => undefined, end: () => undefined });
+const program = createProgram({ version: "1.2.3", write: () => undefined, end: () => undefined });
+/** The commands with those of groups in the place of their group. */
+const leaves = (command: CommandUnknownOpts): readonly CommandUnknownOpts[] =>
+  command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
+/** The words after "lucid-node". */
+const nameOf = (command: CommandUnknownOpts) => pathOf(command).slice("lucid-node ".length);
+const commands = leaves(program);
 
 test("the version is that of the package", () => {
   expect(packageVersion()).toBe(JSON.parse(read("package.json")).version);
 });
 
-describe.each(commands.map((command) => [command.name(), command] as const))("%s", (name, command) => {
+describe.each(commands.map((command) => [nameOf(command), command] as const))("%s", (name, command) => {
   test("has help with its usage, its options and an example of itself", async () => {
-    const help = await helpOf(name, "--help");
+    const help = await helpOf(...name.split(" "), "--help");
     expect(help.split("\n")[0]).toMatch(new RegExp(`^usage: lucid-node ${name}( |$)`));
     for (const { flags, description } of command.options) {
       expect(help.split("\n")[0]).toContain(flags);
@@ -43,6 +50,14 @@ describe.each(commands.map((command) => [command.name(), command] as const))("%s
 });
 
 test("a row of the table that no command has is noticed", () => {
-  const told = [...read("docs/operations.md").matchAll(/^\| `(\w+)` \| `--/gm)].map(([, name]) => name);
-  expect(new Set(told)).toEqual(new Set(commands.filter(({ options }) => options.length > 0).map((c) => c.name())));
+  const told = [...read("docs/operations.md").matchAll(/^\| `([\w ]+)` \| `--/gm)].map(([, name]) => name);
+  expect(new Set(told)).toEqual(new Set(commands.filter(({ options }) => options.length > 0).map(nameOf)));
+});
+
+test("a group has help with its commands and an example, and leads to the help of each", async () => {
+  const help = await helpOf("payouts", "--help");
+  expect(help.split("\n")[0]).toBe("usage: lucid-node payouts COMMAND");
+  for (const command of commands.filter(({ parent }) => parent?.name() === "payouts"))
+    expect(help.replaceAll(/\s+/g, " ")).toContain(` ${command.name()} ${command.description()} `);
+  expect(help).toMatch(/^examples:\n( {2}.*\n)* {2}.*lucid-node payouts/m);
 });

@@ -3,11 +3,15 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { CommandUnknownOpts } from "@commander-js/extra-typings";
 import { afterAll, describe, expect, test } from "vitest";
-import { createProgram } from "../../src/cli/commands.js";
+import { createProgram, pathOf } from "../../src/cli/commands.js";
 import { completionOf } from "../../src/cli/completion.js";
 
 const program = createProgram({ version: "1.2.3", write: () => undefined, end: () => undefined });
+/** The commands with those of groups in the place of their group. */
+const leaves = (command: CommandUnknownOpts): readonly CommandUnknownOpts[] =>
+  command.commands.length === 0 ? [command] : command.commands.flatMap(leaves);
 const names = program.commands.map((command) => command.name());
 const directory = mkdtempSync(join(tmpdir(), "lucid-completion-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -34,11 +38,21 @@ describe("completion in bash", () => {
 
   test("knows every command, and every option of each", () => {
     expect(suggested("")).toEqual([...names, "help", "--version", "--help"]);
-    for (const command of program.commands.filter((found) => found.registeredArguments.length === 0)) {
+    for (const command of leaves(program).filter((found) => found.registeredArguments.length === 0)) {
       const options = command.options.map(({ long }) => long);
-      expect(suggested(command.name(), "")).toEqual([...options, "--help"]);
-      expect(suggested(command.name(), "--server", "http://h", "")).toEqual([...options, "--help"]);
+      const words = pathOf(command).split(" ").slice(1);
+      expect(suggested(...words, "")).toEqual([...options, "--help"]);
+      expect(suggested(...words, "--server", "http://h", "")).toEqual([...options, "--help"]);
     }
+  });
+
+  test("knows the commands of a group, and the options of those with an argument", () => {
+    const group = program.commands.find((command) => command.commands.length > 0);
+    expect(suggested(group?.name() ?? "", "")).toEqual([
+      ...(group?.commands.map((command) => command.name()) ?? []),
+      "--help",
+    ]);
+    expect(suggested("payouts", "show", "PAYOUT", "")).toEqual(["--server", "--token", "--json", "--help"]);
   });
 
   test.each<[string[], string[]]>([
@@ -46,13 +60,13 @@ describe("completion in bash", () => {
     [["token", "--e"], ["--enrollment"]],
     [
       ["token", "--role", ""],
-      ["worker", "validator", "storage", "compute", "operator", "payer", "admin"],
+      ["worker", "validator", "storage", "compute", "operator", "payer", "approver", "admin"],
     ],
     [["token", "--enrollment", "--role", "st"], ["storage"]],
     [["token", "--role", "=", "ad"], ["admin"]],
     [
       ["token", "--role", "="],
-      ["worker", "validator", "storage", "compute", "operator", "payer", "admin"],
+      ["worker", "validator", "storage", "compute", "operator", "payer", "approver", "admin"],
     ],
     [["token", "--ttl", ""], []],
     [
@@ -62,6 +76,17 @@ describe("completion in bash", () => {
     [["completion", "bash", "-"], ["--help"]],
     [["help", "si"], ["simulate"]],
     [["nothing", ""], []],
+    [
+      ["payouts", "re"],
+      ["reject", "retry", "resume", "reconcile"],
+    ],
+    [
+      ["payouts", "list", "--currency", ""],
+      ["USDT", "LUCID"],
+    ],
+    [["payouts", "list", "--status", "=", "FA"], ["FAILED"]],
+    [["payouts", "show", ""], []],
+    [["payouts", "nothing", ""], []],
   ])("after %j suggests %j", (words, expected) => {
     expect(suggested(...words)).toEqual(expected);
   });
@@ -69,6 +94,7 @@ describe("completion in bash", () => {
   test("completes names of files where a file is wanted, blanks and all", () => {
     for (const name of ["agent one.json", "agent two.json", "other"]) writeFileSync(join(directory, name), "");
     expect(suggested("agent", "--credentials", "agent").sort()).toEqual(["agent one.json", "agent two.json"]);
+    expect(suggested("payouts", "batch", "agent").sort()).toEqual(["agent one.json", "agent two.json"]);
   });
 });
 
@@ -91,7 +117,8 @@ describe("completion in zsh", () => {
   test("names every command and every option, each with what it means", () => {
     const script = completionOf("zsh", program);
     expect(script.split("\n")[0]).toBe("#compdef lucid-node");
-    for (const command of program.commands) {
+    expect(script).toMatch(/^_lucid_node_payouts\(\) \{[\s\S]*^ +payouts\) _lucid_node_payouts ;;$/m);
+    for (const command of leaves(program)) {
       expect(script).toContain(`'${command.name()}:${command.description()}'`);
       const [, own = ""] = new RegExp(`^ +${command.name()}\\) (.*) ;;$`, "m").exec(script) ?? [];
       for (const { long, description, required } of command.options) {

@@ -113,6 +113,16 @@ describe("bad usage ends with code 2 and the usage", () => {
     ["simulate --nodes 5"],
     ["simulate --server http://127.0.0.1:1 --nodes 5"],
     ["simulate --server http://127.0.0.1:1 --nodes none --token t"],
+    ["payouts nothing"],
+    ["payouts queue"],
+    ["payouts show node_abc --token t"],
+    ["payouts list --limit 0 --token t"],
+    ["payouts list --since yesterday --token t"],
+    ["payouts create --token --json"],
+    ["payouts create --node-id node_abc --currency EUR --amount 1 --token t"],
+    ["payouts reject payout_abc --token t"],
+    ["payouts batch --token t"],
+    ["payouts batch none.csv --token t"],
   ])("lucid-node %s", async (words) => {
     const credentials = words.startsWith("agent --") ? ["--credentials", join(directory, "none.json")] : [];
     const { code, stdout, stderr } = await lucid([...words.split(" "), ...credentials]);
@@ -140,12 +150,21 @@ describe("help", () => {
       ["token", "-h"],
     ])
       expect(await lucid(words)).toEqual(one);
+    const group = await lucid(["payouts"]);
+    expect(group).toMatchObject({ code: 0, stderr: "", stdout: expect.stringMatching(/^ {2}list {2,}list payouts/m) });
+    expect(await lucid(["help", "payouts"])).toEqual(group);
+    const inside = await lucid(["help", "payouts", "create"]);
+    expect(inside).toMatchObject({ code: 0, stderr: "", stdout: expect.stringContaining("--amount <amount>") });
+    expect(await lucid(["payouts", "create", "--help"])).toEqual(inside);
   }, 30_000);
 
   test.each([
     ["serv", "serve"],
     ["help tokn", "token"],
     ["helth --help", "health"],
+    ["payouts aprove --help", "approve"],
+    ["help payouts lst", "list"],
+    ["payouts batch --yess", "--yes"],
     ["token --rol admin", "--role"],
     ["token --role admin --enrolment", "--enrollment"],
     ["agent --sever http://127.0.0.1:1", "--server"],

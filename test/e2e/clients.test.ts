@@ -152,6 +152,7 @@ const services = [
   "grpc.reflection.v1alpha.ServerReflection",
   "lucid.node.v1.AdminService",
   "lucid.node.v1.NodeService",
+  "lucid.node.v1.PayoutService",
   "lucid.node.v1.PoOTService",
   "lucid.node.v1.PoolService",
 ];

@@ -328,3 +328,14 @@ describe("a process that writes more than may wait", () => {
     expect(read.at(-1)).toContain("cannot go on");
   }, 60_000);
 });
+
+test("an answer that is larger than what waits for a reader is written whole", async () => {
+  const output = join(root, "dist/src/cli/output.js");
+  const line = `${"ü".repeat(40)} 🙂`;
+  const program = `process.exit((await import(${JSON.stringify(output)})).answer(${JSON.stringify(`${line}\n`)}.repeat(40_000) + "end"))`;
+  const given = ["--input-type=module", "-e", program];
+  const { code, stdout, stderr } = await runProgram(process.execPath, given, { cwd: directory });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  expect(stdout.split("\n").filter((one) => one !== line)).toEqual(["end", ""]);
+  expect(stdout.split("\n")).toHaveLength(40_002);
+});

@@ -39,7 +39,13 @@ describe("README", () => {
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), "lucid-readme-"));
-    const settings = { PORT: "0", METRICS_PORT: "0", DATA_DIR: directory, JWT_SECRET_KEY: secret };
+    const settings = {
+      PORT: "0",
+      METRICS_PORT: "0",
+      DATA_DIR: directory,
+      JWT_SECRET_KEY: secret,
+      SANDBOX_BLOCK_TIME: "20",
+    };
     server = await startServer(parseSettings(settings), { log: silentLog });
     const issuedAt = new Date();
     const TOKEN = await signToken(
@@ -74,7 +80,11 @@ describe("README", () => {
       if (cannotRun(code)) return;
       const { stdout } = await run("bash", ["-euo", "pipefail", "-c", here(code)], { cwd: root, env: environment });
       expect(stdout).not.toMatch(/"code"\s*:\s*"(internal|unauthenticated|invalid_argument)"/);
-      if (!code.includes("mkdir")) expect(stdout).not.toBe("");
+      if (!code.includes("build/python")) expect(stdout).not.toBe("");
+      if (code.includes("payouts batch")) {
+        expect(stdout).toMatch(/^state +COMPLETED\npayouts +3 of 3 done: COMPLETED 3$/m);
+        expect(stdout).toMatch(/ sandbox:[0-9a-f]{64}$/m);
+      }
     },
   );
 

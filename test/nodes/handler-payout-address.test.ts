@@ -77,7 +77,7 @@ describe("a payout address", () => {
   test("is set by admins alone, under the version they saw", async () => {
     const { nodeId } = await aNode(world.nodes);
     const set = { nodeId, payoutAddress: tronAddress };
-    for (const role of ["operator", "payer"] as const) {
+    for (const role of ["operator", "payer", "approver"] as const) {
       const { nodes } = world.as(await world.token(role));
       await expectRefusal(nodes.setPayoutAddress(set), "PermissionDenied 4031");
     }

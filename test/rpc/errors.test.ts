@@ -4,7 +4,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../gen/google/rpc/status_pb.js";
-import { Failure, malformed, nodeNotFound, poolFull, unavailable } from "../../src/failure.js";
+import { Failure, gatewayAway, malformed, nodeNotFound, poolFull, unavailable } from "../../src/failure.js";
 import { toConnectError } from "../../src/rpc/connect/errors.js";
 import { codeOf } from "../../src/rpc/errors.js";
 import { StoreUnavailableError } from "../../src/storage/collection.js";
@@ -30,7 +30,10 @@ describe("the table of reasons", () => {
     ["LUCID_ERR_5003", Code.FailedPrecondition],
     ["LUCID_ERR_5004", Code.ResourceExhausted],
     ["LUCID_ERR_5005", Code.InvalidArgument],
+    ["LUCID_ERR_5006", Code.FailedPrecondition],
     ["LUCID_ERR_5007", Code.AlreadyExists],
+    ["LUCID_ERR_5010", Code.Aborted],
+    ["LUCID_ERR_5011", Code.NotFound],
     ["LUCID_ERR_5012", Code.Aborted],
     ["LUCID_ERR_5013", Code.Aborted],
     ["LUCID_ERR_4001", Code.InvalidArgument],
@@ -56,6 +59,13 @@ describe("the table of reasons", () => {
   test("what asks to wait says how long", () => {
     const [retry] = toConnectError(unavailable("away", 1500), context).findDetails(RetryInfoSchema);
     expect(retry?.retryDelay && durationMs(retry.retryDelay)).toBe(1500);
+  });
+
+  test("a payout that cannot be made now, because its chain is away, is UNAVAILABLE", () => {
+    const error = toConnectError(gatewayAway("The chain cannot be asked", 2_000), context);
+    expect(error.code).toBe(Code.Unavailable);
+    expect(error.findDetails(ErrorInfoSchema)[0]?.reason).toBe("LUCID_ERR_5006");
+    expect(error.findDetails(RetryInfoSchema)).toHaveLength(1);
   });
 
   test("violations are named, and bounded so that the header is", () => {

@@ -3,13 +3,21 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";
 import type { CreateNodeRequestSchema, NodeType } from "../../gen/lucid/node/v1/node_service_pb.js";
+import type {
+  CreateBatchPayoutRequestSchema,
+  CreatePayoutRequestSchema,
+  PayoutPriority,
+  PayoutStatus,
+} from "../../gen/lucid/node/v1/payout_service_pb.js";
 import type { CreatePoolRequestSchema } from "../../gen/lucid/node/v1/pool_service_pb.js";
-import { aHardware, aName, aNode, aPool, tronAddress } from "../support/world/builders.js";
-import { refusalOf } from "../support/world/refusal.js";
+import { aHardware, aName, aNode, aPool, payeeAddress, tronAddress } from "../support/world/builders.js";
+import { refusalOf, toRefusal } from "../support/world/refusal.js";
 import { openWorld, type World } from "../support/world/world.js";
 
 type Plain<Init> = Exclude<Init, { $typeName: string }>;
 type NodeRequest = Plain<MessageInitShape<typeof CreateNodeRequestSchema>>;
+type PayoutOrder = Plain<MessageInitShape<typeof CreatePayoutRequestSchema>>;
+type BatchOrder = Plain<MessageInitShape<typeof CreateBatchPayoutRequestSchema>>;
 type PoolRequest = Plain<MessageInitShape<typeof CreatePoolRequestSchema>>;
 
 let world: World;
@@ -205,6 +213,71 @@ const poolRules: readonly Rule<unknown, PoolRequest>[] = [
   })),
 ];
 
+// A node that does not exist: an order whose shape is right is refused for that.
+const order: PayoutOrder = {
+  ...{ nodeId: "node_unknown", money: { currency: Currency.USDT, amount: "1" }, idempotencyKey: "k" },
+};
+const item = { nodeId: "node_unknown", money: { currency: Currency.USDT, amount: "1" } };
+const nodeIds = { inside: ["node_abc", `node_${long(59)}`], outside: ["", "node_ab", `node_${long(60)}`, "pool_abc"] };
+const amounts = {
+  inside: ["0.000001", "12.5", "1000000"],
+  // The first ones are refused by shape, the others by the rules of money.
+  outside: [
+    ...["", "-1", "+1", "01", "1e3", "1,5", " 1", "1.", ".5", "\uff11", "1".repeat(40)],
+    ...["0", "0.0000001", "1000000.000001"],
+  ],
+};
+
+const payoutRules: readonly Rule<unknown, PayoutOrder>[] = [
+  rule("node_id", nodeIds.inside, nodeIds.outside, (nodeId: string) => ({ nodeId })),
+  rule("money.amount", amounts.inside, amounts.outside, (amount: string) => ({
+    money: { currency: Currency.USDT, amount },
+  })),
+  rule("money.currency", [Currency.USDT, Currency.LUCID], [0, 3 as Currency], (currency: Currency) => ({
+    money: { currency, amount: "1" },
+  })),
+  rule("money", [item.money], [undefined], (money: typeof item.money | undefined) => ({ money })),
+  rule(
+    "wallet_address",
+    ["", payeeAddress],
+    [long(65), `${payeeAddress.slice(0, -1)}u`, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"],
+    (walletAddress: string) => ({ walletAddress }),
+  ),
+  rule("priority", [0, 1, 4], [5 as PayoutPriority, -1 as PayoutPriority], (priority: PayoutPriority) => ({
+    priority,
+  })),
+  rule("idempotency_key", ["k", long(128)], ["", long(129), "with space", "ümlaut"], (idempotencyKey: string) => ({
+    idempotencyKey,
+  })),
+];
+
+const batchRules: readonly Rule<unknown, BatchOrder>[] = [
+  rule("batch_id", ["", "batch_abc"], ["batch_a", `batch_${long(59)}`, "payout_abc"], (batchId: string) => ({
+    batchId,
+  })),
+  rule("payout_requests", [1, 1000], [0, 1001], (count: number) => ({
+    payoutRequests: Array.from({ length: count }, () => item),
+  })),
+  rule("payout_requests[1].node_id", nodeIds.inside, nodeIds.outside, (nodeId: string) => ({
+    payoutRequests: [item, { ...item, nodeId }],
+  })),
+  rule("payout_requests[1].money.amount", amounts.inside, amounts.outside, (amount: string) => ({
+    payoutRequests: [item, { ...item, money: { currency: Currency.USDT, amount } }],
+  })),
+  rule("payout_requests[0].money", [item.money], [undefined], (money: typeof item.money | undefined) => ({
+    payoutRequests: [{ ...item, money }],
+  })),
+  rule("payout_requests[0].wallet_address", ["", payeeAddress], [long(65), long(34)], (walletAddress: string) => ({
+    payoutRequests: [{ ...item, walletAddress }],
+  })),
+  rule(
+    "notification_url",
+    ["", "https://ledger.example/paid", "http://ledger:8080"],
+    ["ledger.example", "ftp://ledger.example", "https://a b", `https://${long(2041)}`, "https://u:p@ledger.example"],
+    (notificationUrl: string) => ({ notificationUrl }),
+  ),
+];
+
 const cases = <Request>(rules: readonly Rule<unknown, Request>[]) =>
   rules.map((one): [string, Rule<unknown, Request>] => [one.field, one]);
 
@@ -216,6 +289,112 @@ async function expectNamed(call: PromiseLike<unknown>, field: string): Promise<v
     fields: true,
   });
 }
+
+/** Expects that the request is not refused for its shape. */
+async function expectPassed(call: PromiseLike<unknown>): Promise<void> {
+  const reason = await call.then(
+    () => "none",
+    (error: unknown) => toRefusal(error).reason,
+  );
+  expect(reason).not.toBe("4001");
+}
+
+describe("payouts", () => {
+  test.each(cases(payoutRules))("%s", async (field, { inside, outside, request }) => {
+    for (const value of inside) await expectPassed(world.payouts.createPayout({ ...order, ...request(value) }));
+    for (const value of outside) {
+      await expectNamed(world.payouts.createPayout({ ...order, ...request(value) }), field);
+    }
+  });
+
+  test.each(cases(batchRules))("of a batch: %s", async (field, { inside, outside, request }) => {
+    const batch = { payoutRequests: [item] };
+    for (const value of inside) await expectPassed(world.payouts.createBatchPayout({ ...batch, ...request(value) }));
+    for (const value of outside) {
+      await expectNamed(world.payouts.createBatchPayout({ ...batch, ...request(value) }), field);
+    }
+  });
+
+  test("ids are 8 to 64 characters behind their prefix", async () => {
+    const { payouts } = world;
+    const asks: [string, string, (id: string) => PromiseLike<unknown>][] = [
+      ["payout", "payout_id", (payoutId) => payouts.getPayout({ payoutId })],
+      ["payout", "payout_id", (payoutId) => payouts.cancelPayout({ payoutId })],
+      ["payout", "payout_id", (payoutId) => payouts.retryPayout({ payoutId, idempotencyKey: "k" })],
+      ["payout", "payout_id", (payoutId) => payouts.listPayoutEvents({ payoutId })],
+      ["payout", "payout_id", (payoutId) => payouts.approvePayout({ payoutId })],
+      ["payout", "payout_id", (payoutId) => payouts.rejectPayout({ payoutId, reason: "r" })],
+      ["batch", "batch_id", (batchId) => payouts.getPayoutBatch({ batchId })],
+      ["batch", "batch_id", (batchId) => payouts.cancelPayoutBatch({ batchId })],
+      ["batch", "batch_id", (batchId) => payouts.approvePayout({ batchId })],
+      ["batch", "batch_id", (batchId) => payouts.rejectPayout({ batchId, reason: "r" })],
+      ["node", "node_id", (nodeId) => payouts.getNodeEarnings({ nodeId })],
+    ];
+    for (const [prefix, field, ask] of asks) {
+      await expectPassed(ask(`${prefix}_${"x".repeat(63 - prefix.length)}`));
+      for (const id of [`${prefix}_`, `${prefix}_${long(64 - prefix.length)}`, `${prefix}_a.bc`, `x${prefix}_abc`]) {
+        await expectNamed(ask(id), field);
+      }
+    }
+  });
+
+  test("a payout or a batch is approved and rejected: exactly one of them", async () => {
+    const { payouts } = world;
+    const both = { payoutId: "payout_abc", batchId: "batch_abc" };
+    for (const ids of [{}, both]) {
+      await expectNamed(payouts.approvePayout(ids), "payout_id");
+      await expectNamed(payouts.rejectPayout({ ...ids, reason: "r" }), "payout_id");
+    }
+  });
+
+  test("notes and reasons", async () => {
+    const { payouts } = world;
+    const payoutId = "payout_abc";
+    const transactionHash = `sandbox:${"0".repeat(64)}`;
+    const asks: [string, boolean, (text: string) => PromiseLike<unknown>][] = [
+      ["note", false, (note) => payouts.approvePayout({ payoutId, note })],
+      ["reason", true, (reason) => payouts.rejectPayout({ payoutId, reason })],
+      ["reason", true, (reason) => payouts.pausePayouts({ reason })],
+      ["note", true, (note) => payouts.acceptTransfer({ transactionHash, note })],
+    ];
+    for (const [field, required, ask] of asks) {
+      await expectPassed(ask(long(500)));
+      await expectNamed(ask(long(501)), field);
+      if (required) await expectNamed(ask(""), field);
+      else await expectPassed(ask(""));
+    }
+    await expectPassed(payouts.acceptTransfer({ transactionHash: "a".repeat(64), note: "n" }));
+    for (const hash of ["", "A".repeat(64), "a".repeat(63), "a".repeat(65), `other:${"a".repeat(64)}`]) {
+      await expectNamed(payouts.acceptTransfer({ transactionHash: hash, note: "n" }), "transaction_hash");
+    }
+  });
+
+  test("lists and windows", async () => {
+    const { payouts } = world;
+    for (const limit of [0, 1, 100]) {
+      await expectPassed(payouts.listPayouts({ limit }));
+      await expectPassed(payouts.listPayoutBatches({ limit }));
+      await expectPassed(payouts.listPayoutEvents({ payoutId: "payout_abc", limit }));
+    }
+    for (const limit of [-1, 101]) {
+      await expectNamed(payouts.listPayouts({ limit }), "limit");
+      await expectNamed(payouts.listPayoutBatches({ limit }), "limit");
+      await expectNamed(payouts.listPayoutEvents({ payoutId: "payout_abc", limit }), "limit");
+    }
+    for (const value of [0, -1, 10_001]) {
+      await expectNamed(payouts.listPayouts({ position: { case: "page", value } }), "page");
+      await expectNamed(payouts.listPayoutBatches({ position: { case: "page", value } }), "page");
+    }
+    await expectNamed(payouts.listPayouts({ status: 6 as PayoutStatus }), "status");
+    await expectNamed(payouts.listPayouts({ currency: 3 as Currency }), "currency");
+    await expectNamed(payouts.listPayouts({ nodeId: "node_" }), "node_id");
+    await expectNamed(payouts.listPayouts({ batchId: "batch_" }), "batch_id");
+    for (const seconds of [60n, 2_678_400n]) await expectPassed(payouts.getPayoutStatistics({ window: { seconds } }));
+    for (const seconds of [59n, 2_678_401n, -1n]) {
+      await expectNamed(payouts.getPayoutStatistics({ window: { seconds } }), "window");
+    }
+  });
+});
 
 describe("a node", () => {
   test.each(cases(nodeRules))("%s", async (field, { inside, outside, request }) => {

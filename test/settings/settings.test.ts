@@ -35,6 +35,23 @@ const flags: Row["good"] = [
   ["off", false],
 ];
 
+/** The rows of an amount for each currency: read as minor units, never rounded. */
+const amounts = (
+  prefix: string,
+  of: (settings: Settings) => Readonly<Record<"USDT" | "LUCID", bigint | undefined>>,
+): [string, Row][] => {
+  const bad = ["x", "-1", "+1", "1e3", "0x10", "1,5", "01", ".5", "1.", " 1", "1 ", "１", "1".repeat(40)];
+  const usdt: Row["good"] = [
+    ["0", 0n],
+    ["12.5", 12_500_000n],
+    ["9007199254.740993", 9_007_199_254_740_993n],
+  ];
+  return [
+    row(`${prefix}_USDT`, (s) => of(s).USDT, undefined, usdt, [...bad, "0.0000001"]),
+    row(`${prefix}_LUCID`, (s) => of(s).LUCID, undefined, [["0.00000001", 1n]], [...bad, "0.000000001"]),
+  ];
+};
+
 const rows: [string, Row][] = [
   row("SERVICE_NAME", (s) => s.serviceName, "node-management-service", [["other", "other"]], []),
   row("VERSION", (s) => s.version, "1.0.0", [["2.1.0", "2.1.0"]], []),
@@ -130,7 +147,62 @@ const rows: [string, Row][] = [
   row("POOT_CLOCK_SKEW_SECONDS", (s) => s.poot.clockSkewMs, 60_000, [["0", 0]], ["3601", "x"]),
   row("POOT_CHALLENGES_REQUIRED", (s) => s.poot.challengesRequired, false, flags, ["maybe"]),
   row("POOT_SHARED_OUTPUT_EVENTS", (s) => s.poot.sharedOutputEvents, false, flags, ["maybe"]),
-  row("PAYOUT_BATCH_SIZE", (s) => s.payoutBatchSize, 100, [["1000", 1000]], ["0", "1001", "1.5"]),
+  row("PAYOUT_BATCH_SIZE", (s) => s.payouts.batchSize, 100, [["1000", 1000]], ["0", "1001", "1.5"]),
+  row(
+    "PAYOUT_MAX_RETRIES",
+    (s) => s.payouts.maxRetries,
+    3,
+    [
+      ["0", 0],
+      ["5", 5],
+    ],
+    [...notNumbers, "6", "1.5"],
+  ),
+  row(
+    "PAYOUT_CLAIM_SECONDS",
+    (s) => s.payouts.claimMs,
+    60_000,
+    [
+      ["5", 5_000],
+      ["3600", 3_600_000],
+    ],
+    [...notNumbers, "4.9", "3601"],
+  ),
+  ...amounts("PAYOUT_APPROVAL_THRESHOLD", (s) => s.payouts.approvalThreshold),
+  ...amounts("PAYOUT_DAILY_LIMIT", (s) => s.payouts.dailyLimit),
+  ...amounts("PAYOUT_WALLET_FLOOR", (s) => s.payouts.walletFloor),
+  row("PAYOUT_GATEWAY_USDT", (s) => s.payouts.gateway.USDT, "sandbox", [["SANDBOX", "sandbox"]], ["tron", "none"]),
+  row("PAYOUT_GATEWAY_LUCID", (s) => s.payouts.gateway.LUCID, "sandbox", [["sandbox", "sandbox"]], ["tron", "none"]),
+  row(
+    "SANDBOX_BLOCK_TIME",
+    (s) => s.sandbox.blockMs,
+    3_000,
+    [
+      ["10", 10],
+      ["60000", 60_000],
+    ],
+    [...notNumbers, "9", "60001", "10.5"],
+  ),
+  row(
+    "SANDBOX_FAULTS",
+    (s) => s.sandbox.faults,
+    "",
+    [
+      ["lost=0.1", "lost=0.1"],
+      ["lost=1, late=0.05", "lost=1, late=0.05"],
+    ],
+    ["lost", "lost=2", "lost=-1", "lost=0.1,lost=0.1", "fire=0.1", "lost=0.1;late=0.1"],
+  ),
+  row(
+    "ROLES",
+    (s) => s.roles,
+    ["api", "payouts"],
+    [
+      ["api", ["api"]],
+      [" Payouts ,api", ["payouts", "api"]],
+    ],
+    ["worker", ","],
+  ),
   row(
     "TOKEN_TTL_MAX",
     (s) => s.tokenTtlMaxMs,
@@ -302,6 +374,14 @@ describe("production", () => {
   test.each(Object.keys(whole).slice(1))("does not start without %s", (name) => {
     const { [name as keyof typeof whole]: _, ...rest } = whole;
     expect(problemsOf(rest)).toEqual([`${name}: required when ENVIRONMENT=production`]);
+  });
+
+  test("pays nothing by the sandbox: not by default, and not by its name", () => {
+    expect(parseSettings(whole).payouts.gateway).toEqual({ USDT: undefined, LUCID: undefined });
+    expect(problemsOf({ ...whole, PAYOUT_GATEWAY_USDT: "Sandbox" })).toEqual([
+      "PAYOUT_GATEWAY_USDT: the sandbox moves no money, so production refuses it",
+    ]);
+    expect(problemsOf({ ...whole, PAYOUT_GATEWAY_LUCID: "sandbox" })[0]).toContain("PAYOUT_GATEWAY_LUCID");
   });
 
   test("names all that is missing at once", () => {

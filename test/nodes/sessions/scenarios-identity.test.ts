@@ -41,7 +41,7 @@ describe("T16 someone else's credentials", () => {
   test("T16 an operator is no node: heartbeats are the node's own", async () => {
     await using world = await openClockedWorld();
     const { nodeId } = await aNode(world.nodes);
-    for (const role of ["operator", "payer", "admin"] as const) {
+    for (const role of ["operator", "payer", "approver", "admin"] as const) {
       const stream = openNodeStream(world.as(await world.token(role)).nodes, { nodeId });
       await expectRefusal(stream.hello(), "PermissionDenied 4031");
     }

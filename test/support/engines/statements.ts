@@ -7,6 +7,12 @@ import { labelFilter } from "../../../src/nodes/labels.js";
 import type { NodeDocument } from "../../../src/nodes/node.js";
 import { createNodeRepository, type NodeOrder, nodesCollection } from "../../../src/nodes/repository.js";
 import { createResets } from "../../../src/nodes/resets.js";
+import type { BatchDocument } from "../../../src/payouts/document.js";
+import { noFaults } from "../../../src/payouts/gateway/faults.js";
+import { createSandboxGateway } from "../../../src/payouts/gateway/sandbox.js";
+import { sandboxChainCollection, sandboxTransactionsCollection } from "../../../src/payouts/gateway/sandbox-head.js";
+import { created, queuePlaces, taken } from "../../../src/payouts/payout.js";
+import { createPayoutRepository, payoutBatchesCollection, payoutsCollection } from "../../../src/payouts/repository.js";
 import { createPoolRepository, poolsCollection } from "../../../src/pools/repository.js";
 import { createPootRepository, standingsCollection, validationsCollection } from "../../../src/poot/repository.js";
 import { counted, newStanding } from "../../../src/poot/standing.js";
@@ -80,7 +86,7 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
         if (typeof found !== "function") return found;
         return (...given: unknown[]) => {
           uncalled.delete(`${name}.${String(method)}`);
-          onCall(`${name}.${String(method)} ${JSON.stringify(given)}`);
+          onCall(`${name}.${String(method)} ${JSON.stringify(given, plainly)}`);
           return found.apply(target, given);
         };
       },
@@ -207,6 +213,9 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   await poot.best(5, best.next);
   await nodes.setPootScore("node_1", 80, 1);
 
+  await everyPayoutStatement(store, named);
+  await everySandboxStatement(store, named);
+
   const resources = named("resources", await createResourceRepository(store, 5));
   const point = { at: now.getTime(), cpu: 1, mem: 1, mem_total: 1, disk: 1, disk_total: 1 };
   await resources.append([{ nodeId: "node_1", point }]);
@@ -312,6 +321,102 @@ export async function everyStatement(store: Store, onCall: (name: string) => voi
   assert.deepEqual(unasked, [], "every method of every repository is called here");
 }
 
+/** Amounts as text. */
+const plainly = (_: string, value: unknown) => (typeof value === "bigint" ? `${value}` : value);
+
+type Named = <Repository extends object>(name: string, repository: Repository) => Repository;
+
+const act = { at: now, actor: "test" };
+const aPayout = (place: number, holds: Parameters<typeof created>[1] = {}) =>
+  created(
+    {
+      ...{ _id: `payout_${place}`, node_id: "node_1", currency: "USDT", amount_minor: "1", priority: "normal" },
+      ...{ created_by: "test", max_retries: 3, recipient: "sealed", recipient_fingerprint: "print" },
+      ...{ recipient_masked: "T", idempotency_id: `key-${place}`, idempotency_meaning: "m" },
+      ...{ batch_id: "batch_1", batch_index: place, ...(place === 9 ? { retry_of: "payout_8" } : {}) },
+    },
+    holds,
+    act,
+  );
+const aBatch: BatchDocument = {
+  ...{ _id: "batch_1", version: 1, entries: [], unmoved: true, idempotency_meaning: "m", items: [] },
+  ...{ priority: "normal", created_by: "test", created_at: now, updated_at: now, max_retries: 3, expanding: true },
+};
+
+async function everyPayoutStatement(store: Store, named: Named): Promise<void> {
+  const repository = await createPayoutRepository(store);
+  const payouts = named("payouts", repository);
+  const batches = named("payouts.batches", repository.batches);
+  const sending = named("payouts.sending", repository.sending);
+  const days = named("payouts.days", repository.days);
+  await payouts.now();
+  await payouts.insert(aPayout(0));
+  await payouts.insertMany(Array.from({ length: 20 }, (_, place) => aPayout(place + 1)));
+  const payout = aPayout(0);
+  await payouts.replace(payout, taken(payout, "one", now, act));
+  await payouts.find("payout_1");
+  await payouts.findByKey("key-1");
+  await payouts.findByTxid("none");
+  await payouts.findRetryOf("payout_8");
+  for (const place of ["held", "moving", ...queuePlaces]) await payouts.due("USDT", place, now, 5);
+  for await (const _ of payouts.moving("USDT"));
+  const later = new Date(now.getTime() + 1);
+  const spans = [{}, { since: now }, { since: now, until: later }];
+  const filters = [{}, { nodeId: "node_1" }, { batchId: "batch_1" }, { status: "pending" as const }];
+  for (const span of spans) {
+    for (const of of [...filters, { currency: "USDT" as const }]) {
+      const first = await payouts.list({ ...span, ...of }, { limit: 5, skip: 2 });
+      if (first.next !== undefined) await payouts.list({ ...span, ...of }, { limit: 5, skip: 0, after: first.next });
+      await payouts.countOf({ ...span, ...of });
+    }
+  }
+  for (const of of [{ nodeId: "node_1" }, { batchId: "batch_1" }, { status: "pending" as const }, { since: later }]) {
+    for await (const _ of payouts.all(of));
+  }
+  await payouts.depth("queued");
+  await payouts.hasOpen("node_1");
+  await payouts.hasAt("USDT", "queued:2");
+  await payouts.openTo("print");
+  await batches.insert(aBatch);
+  await batches.find("batch_1");
+  await batches.replace(aBatch, { ...aBatch, version: 2 });
+  await batches.expanding(5);
+  const first = await batches.list({ limit: 5, skip: 0 });
+  await batches.list({ limit: 5, skip: 0, after: first.next });
+  await batches.countOf();
+  const known = await sending.get();
+  await sending.replace(known, { ...known, version: known.version + 1, unmoved: true });
+  const day = { _id: "USDT:2026-01-01", version: 1, sum_minor: "0", reserved: {} };
+  await days.replace(null, day);
+  await days.replace(await days.get("USDT", "2026-01-01"), { ...day, version: 2 });
+  await payouts.forgetEntries(await payouts.unmoved(5));
+}
+
+/** A chain that pays, lets a transaction die, and is read from before its last block that is not empty. */
+async function everySandboxStatement(store: Store, named: Named): Promise<void> {
+  let nowMs = now.getTime();
+  const moved: Store = { ...store, now: async () => new Date(nowMs) };
+  const parts = { currency: "USDT", faults: noFaults, random: () => 0.5, log: silentLog } as const;
+  await createSandboxGateway({ ...parts, store: moved, blockMs: 1000 });
+  const sandbox = named("sandbox", await createSandboxGateway({ ...parts, store: moved, blockMs: 3000 }));
+  const transfer = { recipient: "recipient", amountMinor: 1n };
+  sandbox.recipientProblem(transfer.recipient);
+  for (let stamp = 0; stamp < 6; stamp++) {
+    const draft = await sandbox.draft(transfer, stamp);
+    const signed = { ...draft, signature: await sandbox.sign(draft) };
+    if (stamp % 2 === 0) await sandbox.send(signed);
+    nowMs += 3000;
+    await sandbox.judge({ ...draft, ...transfer });
+    nowMs += 60 * 3000;
+    await sandbox.send(signed);
+    await sandbox.judge({ ...draft, ...transfer });
+  }
+  await sandbox.preflight(transfer);
+  await sandbox.balance();
+  const { number } = await sandbox.solid();
+  await sandbox.transfersAfter(number - 100);
+}
+
 /** Adds documents to each collection. They resemble what everyStatement asks for, but no statement names them. */
 export async function putOthers(store: Store, count: number): Promise<void> {
   const put = async (definition: CollectionDefinition, documentOf: (place: number) => object): Promise<void> => {
@@ -341,6 +446,17 @@ export async function putOthers(store: Store, count: number): Promise<void> {
     ...{ node_id: nodeOf(place), output_hash: `hash-${place % 3}`, spent_nonce: `nonce-${place}`, batch_id: "other" },
     ...{ outcome: "invalid", is_valid: false, uncounted: true, created_at: at, place },
   }));
+  await put(payoutsCollection, (place) => ({
+    ...{ node_id: nodeOf(place), currency: "USDT", amount_minor: "1", status: "completed", phase: "done", version: 1 },
+    ...{ idempotency_id: nodeOf(place), txid: nodeOf(place), retry_of: nodeOf(place), batch_id: "other" },
+    ...{ batch_index: place, recipient_fingerprint: "print", created_at: at, updated_at: at, entries: [] },
+  }));
+  await put(sandboxChainCollection, () => ({ era: 1, eras: [], height: 0, block: [], spent: "0" }));
+  await put(sandboxTransactionsCollection, (place) => ({
+    ...{ chain: place % 2 === 0 ? "USDT" : "other", state: "included", due: 0, block: -1 - place, block_id: "id" },
+    ...{ recipient: nodeOf(place), amount_minor: "1", result: "SUCCESS" },
+  }));
+  await put(payoutBatchesCollection, () => ({ version: 1, entries: [], items: [], created_at: at, updated_at: at }));
   await put(standingsCollection, (place) => ({
     ...{
       version: 1,

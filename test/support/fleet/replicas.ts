@@ -52,6 +52,7 @@ export interface Replicas extends AsyncDisposable {
   /** Undefined on the embedded engines. */
   readonly mongo: MongoUnderTest;
   readonly database: Db;
+  readonly redisUrl: string;
   readonly adminToken: string;
   /** Clients of an admin, through the balancer or straight to a replica. Closed with the fleet. */
   client(baseUrl?: string, retries?: number): LucidClient;
@@ -98,6 +99,7 @@ export async function openReplicas({ count, settings = {}, durable = false }: Fl
     balancer,
     mongo,
     database: mongo.client().db(name),
+    redisUrl: redis.url,
     replicaIds: () => all.filter(({ runs }) => runs).map(({ replicaId }) => replicaId),
     [Symbol.asyncDispose]: () => standing.disposeAsync(),
   };

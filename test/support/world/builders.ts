@@ -40,4 +40,6 @@ export const aHardware = (tweaks: Hardware = {}): Hardware => ({
 
 /** A TRON address of a contract that everybody knows, and one more. */
 export const tronAddress = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t";
+/** A TRON address that payouts can go to: no token contract, and not the sandbox's wallet. */
+export const payeeAddress = "TYE3wALUCdopQkYWyMyU2HJFtNzMvaqxjm";
 export const otherTronAddress = "TLa2f6VPqDgRE67v1736s7bJ8Ray5wYjU7";

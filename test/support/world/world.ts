@@ -6,6 +6,7 @@ import { type Client, createClient, type Interceptor } from "@connectrpc/connect
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { AdminService } from "../../../gen/lucid/node/v1/admin_service_pb.js";
 import { NodeService } from "../../../gen/lucid/node/v1/node_service_pb.js";
+import { PayoutService } from "../../../gen/lucid/node/v1/payout_service_pb.js";
 import { PoolService } from "../../../gen/lucid/node/v1/pool_service_pb.js";
 import { PoOTService } from "../../../gen/lucid/node/v1/poot_service_pb.js";
 import { type Claims, newJti, signToken } from "../../../src/access/jwt.js";
@@ -25,6 +26,7 @@ export interface Clients {
   readonly nodes: Client<typeof NodeService>;
   readonly pools: Client<typeof PoolService>;
   readonly poot: Client<typeof PoOTService>;
+  readonly payouts: Client<typeof PayoutService>;
   readonly admin: Client<typeof AdminService>;
 }
 
@@ -217,8 +219,8 @@ export interface ClockedFleet extends AsyncDisposable {
   readonly clock: TestClock;
   readonly replicas: readonly World[];
   pass(ms: number, stepMs?: number): Promise<void>;
-  /** One more replica. */
-  join(): Promise<World>;
+  /** One more replica, with settings of its own beside those of all. */
+  join(settings?: WorldOptions["settings"]): Promise<World>;
   /** The replica at that place goes: in order, or without a word while its records stay. */
   end(place: number, how: "stop" | "crash"): Promise<void>;
 }
@@ -231,8 +233,8 @@ export async function openClockedFleet(
   const engines = await sharedEngines(clock);
   const replicas: World[] = [];
   const pass = passer(clock, () => replicas.reduce((sum, one) => sum + sleepersAtRest(one), engines.sleepers));
-  const join = async () => {
-    const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings };
+  const join = async (own: WorldOptions["settings"] = {}) => {
+    const settings = { HOSTNAME: `replica${replicas.length}`, ...options.settings, ...own };
     const world = await openWorld({ random: () => 0, ...options, settings, clock, engines });
     replicas.push(world);
     await pass(0);
@@ -281,6 +283,7 @@ export function clientsOf(baseUrl: string, sessionManager: Http2SessionManager, 
     nodes: createClient(NodeService, transport),
     pools: createClient(PoolService, transport),
     poot: createClient(PoOTService, transport),
+    payouts: createClient(PayoutService, transport),
     admin: createClient(AdminService, transport),
   };
 }
