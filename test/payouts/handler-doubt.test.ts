@@ -16,6 +16,8 @@ import {
   payBehindOurBack,
   payoutOf,
   quickChain,
+  solidOnChain,
+  stepsOf,
   usdt,
 } from "./paying.js";
 
@@ -95,18 +97,22 @@ describe("a transfer that nobody ordered", () => {
     await using world = await openWorld({ settings: quickChain });
     const nodeId = await aPayee(world);
     await done(world, (await order(world, nodeId)).payoutId);
-    // No worker of the first service comes to it.
+    // The first service neither begins with the payout nor tells of the transfer.
     world.beforeStore((_, [, update], collection) => {
-      const { $set: set = {} } = (update ?? {}) as { readonly $set?: { readonly processed_at?: Date } };
-      if (collection !== "payouts" || set.processed_at === undefined) return undefined;
+      const { $set: set } = Object(update) as { readonly $set?: { readonly processed_at?: Date } };
+      const begins = collection === "payouts" && set?.processed_at !== undefined;
+      const tells = collection === "payout_sending" && set !== undefined;
+      if (!begins && !tells) return undefined;
       return Promise.reject(new StoreUnavailableError("as this test wants it"));
     });
     const { payoutId } = await order(world, nodeId, { money: usdt("2") });
     const txid = await payBehindOurBack(world, { amount_minor: "2000000" });
+    await solidOnChain(world, txid);
     expect((await queueOf(world)).unknownTransfers).toEqual([]);
     await world.restart("crash");
     await until(async () => (await queueOf(world)).unknownTransfers.length === 1, "it is told of", 20_000);
-    expect(await payoutOf(world, payoutId)).toMatchObject({ phase: PayoutPhase.QUEUED, attempts: [] });
+    // No worker has even begun with it.
+    expect(await stepsOf(world, payoutId)).toEqual(["create"]);
     await world.payouts.cancelPayout({ payoutId });
     await world.payouts.acceptTransfer({ transactionHash: txid, note: "paid by hand" });
     await done(world, (await order(world, nodeId)).payoutId);

@@ -9,6 +9,7 @@ import {
   PayoutStatus,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
 
+import { openSandboxChain } from "../../src/payouts/gateway/sandbox-chain.js";
 import { type SandboxTransaction, sandboxTransactionsCollection } from "../../src/payouts/gateway/sandbox-head.js";
 import { pages } from "../../src/storage/pages.js";
 
@@ -160,6 +161,18 @@ export async function payBehindOurBack(
 }
 const moved = { result: "SUCCESS", retryable: false, fee: "0" };
 let foreign = 0;
+
+/** Lets the chain go on until the transaction is in a solid block. The service has no part in it. */
+export async function solidOnChain({ store }: Pick<World, "store">, txid: string): Promise<void> {
+  const blockMs = Number(quickChain.SANDBOX_BLOCK_TIME);
+  const chain = await openSandboxChain({ store, chain: "USDT", blockMs, startMinor: 10n ** 15n });
+  const isSolid = async () => {
+    const { solidNumber } = await chain.look(true);
+    const { block } = (await chain.find(txid)) ?? {};
+    return block !== undefined && block <= solidNumber;
+  };
+  await until(isSolid, `${txid} is solid`);
+}
 
 /** Changes a transaction on the chain, as no chain would. */
 export async function changeTransaction(
