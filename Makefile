@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 # Where the programs that tests need are kept, outside the clone, so that a fresh one finds them again.
 export LUCID_TOOLS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lucid-tools
 
-.PHONY: help run build quick test test-mongodb check generate lint format breaking bench simulate tools soak
+.PHONY: help run build quick test test-mongodb check generate lint format breaking bench simulate tools soak mutants
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -70,8 +70,12 @@ soak: export FAULT_SECONDS ?= 30
 soak: export FUZZ_SECONDS ?= 900
 soak: export CHURN_NODES ?= 2000
 soak: export SOAK_MINUTES ?= 60
+soak: export SOAK ?= 1
 soak: tools check build ## the same tests with the full numbers of kills, nodes and minutes; some two hours
 	vitest run --config test/vitest.config.ts
+
+mutants: node_modules/.package-lock.json ## take each guard of the payouts away in turn, in a copy: a test must fail for each
+	node .ci/mutants.mjs
 
 tools: ## install the programs that tests need
 	@.ci/tools

@@ -164,7 +164,8 @@ const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/poot/admission.test.ts": ["poot/challenge"],
   "test/poot/batch.test.ts": ["poot/past"],
   "test/poot/handler.test.ts": ["poot/poot", "poot/proving", "poot/wire"],
-  "test/payouts/crashes.test.ts": ["payouts/limits", "payouts/pace", "payouts/reservations", "payouts/worker"],
+  "test/payouts/crashes.test.ts": ["payouts/worker"],
+  "test/payouts/limits.test.ts": ["payouts/reservations"],
   "test/payouts/handler-batches.test.ts": [
     ...["payouts/batches", "payouts/changes", "payouts/desk", "payouts/figures", "payouts/front", "payouts/orders"],
     ...["payouts/payee", "payouts/payouts", "payouts/reconcile", "payouts/story"],

@@ -17,6 +17,8 @@ import type { Block, Chain } from "./chain.js";
 export interface Auditor {
   /** A payout was written. `writer` is the owner that a worker uses in claims; undefined: a caller of the service. */
   wrote(before: PayoutDocument | null, after: PayoutDocument, writer: string | undefined, storeNow: Date): void;
+  /** A transaction is about to be signed. */
+  signs(txid: string): void;
   /** Bytes leave a process. */
   leaves(signed: Signed): void;
   mined(block: Block): void;
@@ -45,7 +47,7 @@ interface Known {
 /** Steps without an entry in the story. */
 const silentSteps: readonly Step[] = ["claim", "take", "defer", "wait"];
 /** Steps that anybody may take; each other one belongs to the holder of the claim. */
-const unclaimedSteps: readonly Step[] = ["create", "approve", "release", "cancel", "claim", "take", "ask"];
+const unclaimedSteps: readonly Step[] = ["create", "approve", "reject", "release", "cancel", "claim", "take", "ask"];
 
 export function createAuditor(parts: {
   readonly chain: () => Chain;
@@ -234,6 +236,9 @@ export function createAuditor(parts: {
       if (before !== null) checkClaim(before, after, step, writer, now);
       checkAttempts(before, after);
       checkDay(after);
+    },
+    signs: (txid) => {
+      if (!attempts.has(txid) && !foreign.has(txid)) accuse("I10", "none", `${txid} is signed and was never recorded`);
     },
     leaves: ({ txid, raw, signature }) => {
       const known = attempts.get(txid);

@@ -200,7 +200,12 @@ export function createPayoutWorld(conditions: Conditions) {
       currency,
       chain,
       read: (name, apply) => call(sky, { process, kind: "read", name: `gateway ${name}` }, { apply, unanswered: away }),
-      sign: (_, apply) => call(sky, { process, kind: "effect", name: "gateway sign" }, { apply, unanswered: away }),
+      sign: (txid, apply) =>
+        call(
+          sky,
+          { process, kind: "effect", name: "gateway sign" },
+          { apply, unanswered: away, departs: () => auditor.signs(txid) },
+        ),
       send: (signed: Signed, apply) =>
         call(
           sky,
