@@ -31,6 +31,9 @@ export const notQuick = [
   ...["test/agent/service-time.test.ts", "test/machine/look.test.ts"],
   // Payouts in a world where everything goes wrong.
   ...["test/payouts/chaos.test.ts", "test/payouts/matching.test.ts"],
+  // Payouts that are waited for on the sandbox's chain, and the sandbox's own.
+  ...["test/payouts/handler-{approvals,batches,cancel,doubt,limits,orders,story}.test.ts"],
+  "test/payouts/gateway/sandbox.test.ts",
   // Long scenarios of heartbeat streams and pools (T1 to T34).
   ...["test/nodes/**/scenarios-*.test.ts", "test/pools/disruption.test.ts"],
 ];

@@ -69,6 +69,8 @@ export function createAuditor(parts: {
   const solidSums = new Map<string, bigint>();
   const solidPaid = new Map<string, string[]>();
   const days = new Map<string, Map<string, bigint>>();
+  /** By payout: the day that counts it. */
+  const dayOf = new Map<string, string>();
   let latest = 0;
 
   const accuse = (promise: string, payoutId: string, what: string): void => {
@@ -163,7 +165,10 @@ export function createAuditor(parts: {
     }
   };
 
-  /** The sum of a day is what was begun in it, less what ended without a transfer. */
+  /**
+   * A day spends what was paid or may be paid by a live transaction. A payout without one may be counted in another day
+   * at its next attempt.
+   */
   const checkDay = (after: PayoutDocument): void => {
     const max = parts.dailyMax(after.currency);
     const { reserved_on: day } = after;
@@ -175,9 +180,13 @@ export function createAuditor(parts: {
     const name = `${after.currency}:${day}`;
     const sums = days.get(name) ?? new Map<string, bigint>();
     days.set(name, sums);
-    const isOver = after.phase === "done" && after.status !== "completed";
-    sums.set(after._id, isOver ? 0n : BigInt(after.amount_minor));
-    if (after.attempts.length === 1 && after.phase === "building") {
+    // A payout whose attempt of an earlier day moved no money is counted in the day of the next one.
+    const former = dayOf.get(after._id);
+    if (former !== undefined && former !== name) days.get(former)?.delete(after._id);
+    dayOf.set(after._id, name);
+    const counts = after.live_txid !== undefined || after.status === "completed";
+    sums.set(after._id, counts ? BigInt(after.amount_minor) : 0n);
+    if (counts && after.phase === "building") {
       let sum = 0n;
       for (const amount of sums.values()) sum += amount;
       if (sum > max) accuse("daily limit", after._id, `${name} spends ${sum} of ${max}`);
