@@ -9,6 +9,7 @@
 // 3. The height moves on. Only a transaction that still waits after step 2 is taken into a block or dropped.
 import type { Collection, Store } from "../../storage/collection.js";
 import { insertUnlessThere } from "../../storage/insert.js";
+import { isOutage, unless } from "../../task.js";
 import { admission, lastBlockFor, slotAt, solidAfter } from "./chain.js";
 import { type BlockRef, GatewayAwayError } from "./gateway.js";
 import { createSandboxBlocks } from "./sandbox-blocks.js";
@@ -58,7 +59,12 @@ export async function openSandboxChain(parts: {
   const { store, chain, startMinor } = parts;
   const heads = await store.collection<HeadDocument>(sandboxChainCollection);
   const transactions = await store.collection<SandboxTransaction>(sandboxTransactionsCollection);
-  await begin(heads, newHead(chain, parts.blockMs, await store.now()), parts.blockMs, await store.now());
+  const ready = beginning(async () => {
+    const now = await store.now();
+    await begin(heads, newHead(chain, parts.blockMs, now), parts.blockMs, now);
+  });
+  // The store may be away while the service starts. The chain then begins when it is first asked for.
+  await ready().catch(unless(isOutage));
   const blocks = createSandboxBlocks(transactions, chain);
 
   const headNow = async (): Promise<HeadDocument> => {
@@ -83,19 +89,14 @@ export async function openSandboxChain(parts: {
     block.length === 0 && (last.number === 0 || height >= last.number + solidAfter) && (await waiting(1)).length === 0;
 
   /** Tells the transactions of the head's block that they are in it. */
-  const mark = ({ block, last }: HeadDocument): Promise<void> =>
-    settle(
-      block.map(({ txid, ...outcome }) => ({
-        _id: txid,
-        set: { state: "included", block: last.number, block_id: last.id, ...outcome },
-      })),
-    );
+  const mark = (head: HeadDocument): Promise<void> => settle(includedIn(head));
 
   /**
    * Makes the blocks that are due and closes all slots up to now. A chain at rest stands still unless `wakes`: so a
    * service that pays nothing writes nothing.
    */
   const look = async (wakes: boolean): Promise<View> => {
+    await ready();
     let head = await headNow();
     if (!wakes && (await isAtRest(head))) return viewOf(head);
     const nowMs = (await store.now()).getTime();
@@ -145,6 +146,26 @@ export async function openSandboxChain(parts: {
       });
       return inserted ? "SUCCESS" : "DUP_TRANSACTION_ERROR";
     },
+  };
+}
+
+const includedIn = ({ block, last }: HeadDocument) =>
+  block.map(({ txid, ...outcome }) => ({
+    _id: txid,
+    set: { state: "included", block: last.number, block_id: last.id, ...outcome },
+  }));
+
+/** Does the work once; work that has failed is done again at the next call. */
+function beginning(work: () => Promise<void>): () => Promise<void> {
+  let begun: Promise<void> | undefined;
+  return async () => {
+    begun ??= work();
+    try {
+      await begun;
+    } catch (error) {
+      begun = undefined;
+      throw error;
+    }
   };
 }
 
