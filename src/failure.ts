@@ -84,8 +84,6 @@ export const gatewayAway = (message: string, retryAfterMs: number, cause?: unkno
     retryAfterMs,
     ...(cause === undefined ? {} : { cause }),
   });
-/** No payout of the batch was made. */
-export const batchRefused = (message: string) => new Failure("LUCID_ERR_5010", message);
 export const payoutNotFound = (payoutId: string) => new Failure("LUCID_ERR_5011", `Payout ${payoutId} not found`);
 export const payoutBatchNotFound = (batchId: string) =>
   new Failure("LUCID_ERR_5011", `Payout batch ${batchId} not found`);

@@ -18,11 +18,11 @@ const everyMs = 1_000;
 /** Batches that are expanded in one turn: 1000 payouts each. */
 const pageMax = 5;
 
-export const scheduledReason = (at: Date): StateReason => ({
+const scheduledReason = (at: Date): StateReason => ({
   code: "SCHEDULED",
   message: `It is scheduled for ${at.toISOString()}`,
 });
-export const cooldownReason = (at: Date): StateReason => ({
+const cooldownReason = (at: Date): StateReason => ({
   code: "ADDRESS_COOLDOWN",
   message: `The payout address was changed; it may be paid from ${at.toISOString()}`,
 });

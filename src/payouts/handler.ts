@@ -17,6 +17,7 @@ import { callerOf, callOf } from "../rpc/context.js";
 import type { Page } from "../storage/collection.js";
 import type { PayoutDocument } from "./document.js";
 import { type Currency, formatAmount } from "./money.js";
+import type { Asker } from "./orders.js";
 import {
   type BatchOrder,
   batchOrder,
@@ -71,12 +72,6 @@ export const payoutPolicies: Readonly<Record<keyof typeof PayoutService.method, 
   reconcilePayouts: { permission: "payout:admin", tier: "payout" },
   acceptTransfer: { permission: "payout:admin", tier: "payout" },
 };
-
-/** Who asks, for the record. */
-export interface Asker {
-  readonly subject: string;
-  readonly requestId: string;
-}
 
 /** What a person decides about: one payout or one batch. */
 export type Matter = { readonly payoutId: string } | { readonly batchId: string };
