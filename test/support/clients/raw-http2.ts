@@ -13,7 +13,10 @@ export interface RawHttp2 extends Disposable {
   reset(stream: number): void;
   /** The server answers once it has read all that was sent before; its answers count as frames of type 6. */
   ping(): void;
-  /** Sends the bytes in DATA frames of this size, as flow control allows, until all are sent or the server ends. */
+  /**
+   * Sends the bytes in DATA frames of this size, as flow control allows, until all are sent or the server ends. It waits
+   * until the server has read some before it sends more: a server reads up to 2 MiB in one turn, if as much waits.
+   */
   data(stream: number, bytes: Uint8Array, pieceBytes: number, end?: boolean): Promise<void>;
   /** Frames so far, by type. */
   readonly seen: ReadonlyMap<number, number>;
@@ -26,13 +29,30 @@ export interface RawHttp2 extends Disposable {
   closed(): boolean;
 }
 
+const headBytes = 9;
+/** Written at once, before the server has read them: enough to show what a frame costs it. */
+const framesAtOnce = 4_096;
+
+/** Writes a frame (RFC 9113, 4.1) at this place; answers the place after it. */
+function writeFrame(
+  bytes: Buffer,
+  at: number,
+  type: number,
+  flags: number,
+  stream: number,
+  payload: Uint8Array,
+): number {
+  bytes.writeUIntBE(payload.length, at, 3);
+  bytes[at + 3] = type;
+  bytes[at + 4] = flags;
+  bytes.writeUInt32BE(stream, at + 5);
+  bytes.set(payload, at + headBytes);
+  return at + headBytes + payload.length;
+}
+
 export function frame(type: number, flags: number, stream: number, payload: Uint8Array = new Uint8Array()): Buffer {
-  const bytes = Buffer.allocUnsafe(9 + payload.length);
-  bytes.writeUIntBE(payload.length, 0, 3);
-  bytes[3] = type;
-  bytes[4] = flags;
-  bytes.writeUInt32BE(stream, 5);
-  bytes.set(payload, 9);
+  const bytes = Buffer.allocUnsafe(headBytes + payload.length);
+  writeFrame(bytes, 0, type, flags, stream, payload);
   return bytes;
 }
 
@@ -77,6 +97,8 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
   let goAwayCode: number | undefined;
   let next = 1;
   let wake = () => {};
+  let pings = 0;
+  let pongs = 0;
   let rest = Buffer.alloc(0);
   socket.on("close", () => wake());
   socket.on("data", (chunk) => {
@@ -101,10 +123,19 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
       socket.write(frame(frameType.settings, flag.ack, 0));
     }
     if (type === frameType.ping && (flags & flag.ack) === 0) socket.write(frame(frameType.ping, flag.ack, 0, payload));
+    if (type === frameType.ping && (flags & flag.ack) !== 0) pongs++;
     if (type === frameType.data) received += payload.length;
     if (type === frameType.goAway) goAwayCode ??= payload.readUInt32BE(4);
     if (type === frameType.reset) ended.add(stream);
     if ((type === frameType.data || type === frameType.headers) && (flags & flag.endStream) !== 0) ended.add(stream);
+  };
+  const ping = () => {
+    pings++;
+    socket.write(frame(frameType.ping, 0, 0, Buffer.alloc(8)));
+  };
+  const allRead = async (): Promise<void> => {
+    ping();
+    while (pongs < pings && !socket.destroyed) await new Promise<void>((resolve) => (wake = resolve));
   };
 
   return {
@@ -121,7 +152,7 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
       return stream;
     },
     reset: (stream) => void socket.write(resetFrame(stream)),
-    ping: () => void socket.write(frame(frameType.ping, 0, 0, Buffer.alloc(8))),
+    ping,
     data: async (stream, bytes, pieceBytes, end = true) => {
       let at = 0;
       while (at < bytes.length && !ended.has(stream) && !socket.destroyed) {
@@ -130,24 +161,30 @@ export async function rawHttp2(port: number, localAddress?: string): Promise<Raw
           windowInitial + (windows.get(stream) ?? 0),
           bytes.length - at,
           32_768,
+          framesAtOnce * pieceBytes,
         );
         if (window < Math.min(pieceBytes, bytes.length - at)) {
           await new Promise<void>((resolve) => (wake = resolve));
           continue;
         }
-        const frames: Buffer[] = [];
-        for (let left = window; left >= Math.min(pieceBytes, bytes.length - at) && at < bytes.length; ) {
+        // One buffer for all: a buffer a frame would cost this thread more than the frames cost the server.
+        const frames = Buffer.allocUnsafe(window + headBytes * Math.ceil(window / pieceBytes));
+        let size = 0;
+        let left = window;
+        while (left >= Math.min(pieceBytes, bytes.length - at) && at < bytes.length) {
           const piece = bytes.subarray(at, at + pieceBytes);
           at += piece.length;
           left -= piece.length;
-          windowConnection -= piece.length;
-          windows.set(stream, (windows.get(stream) ?? 0) - piece.length);
-          frames.push(frame(frameType.data, end && at === bytes.length ? flag.endStream : 0, stream, piece));
+          const flags = end && at === bytes.length ? flag.endStream : 0;
+          size = writeFrame(frames, size, frameType.data, flags, stream, piece);
         }
-        if (!socket.write(Buffer.concat(frames)))
+        windowConnection -= window - left;
+        windows.set(stream, (windows.get(stream) ?? 0) - (window - left));
+        if (!socket.write(frames.subarray(0, size)))
           await new Promise((resolve) => socket.once("drain", resolve).once("close", resolve));
         // The other end shares this thread in some tests.
         await new Promise((resolve) => setImmediate(resolve));
+        if (at < bytes.length) await allRead();
       }
     },
     [Symbol.dispose]: () => socket.destroy(),
