@@ -20,7 +20,7 @@ export function meaningOf<Desc extends DescMessage>(schema: Desc, request: Messa
     string,
     unknown
   >;
-  return `1:${sha256Hex(JSON.stringify(sorted(rest)))}`;
+  return `1:${sha256Hex(orderedJson(rest))}`;
 }
 
 /**
@@ -53,9 +53,22 @@ export async function once<Made extends Keyed>(ask: {
   }
 }
 
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== "object" || value === null) return value;
-  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return Object.fromEntries(entries.map(([key, item]) => [key, sorted(item)]));
+/**
+ * JSON with the names of each object in order, so that equal values have equal texts. The order is that of the names of
+ * an object: whole numbers first.
+ */
+function orderedJson(value: unknown): string {
+  const names = new Set<string>();
+  addNames(value, names);
+  return JSON.stringify(value, Object.keys(Object.fromEntries([...names].sort().map((name) => [name, null]))));
+}
+
+function addNames(value: unknown, names: Set<string>): void {
+  if (Array.isArray(value)) for (const item of value) addNames(item, names);
+  else if (typeof value === "object" && value !== null) {
+    for (const [name, item] of Object.entries(value)) {
+      names.add(name);
+      if (typeof item === "object") addNames(item, names);
+    }
+  }
 }

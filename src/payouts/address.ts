@@ -29,12 +29,20 @@ function hexAddressProblem(address: string): string | undefined {
   return expected.join("") === digits ? undefined : "the checksum of the address does not match (EIP-55)";
 }
 
+/** Digits read at a time: 58 to this power is a safe integer, and arithmetic with bigint is slow. */
+const digitsAtOnce = 9;
+
 function fromBase58(text: string): Buffer | undefined {
   let value = 0n;
-  for (const character of text) {
-    const digit = base58.indexOf(character);
-    if (digit < 0) return undefined;
-    value = value * 58n + BigInt(digit);
+  for (let at = 0; at < text.length; at += digitsAtOnce) {
+    const end = Math.min(at + digitsAtOnce, text.length);
+    let part = 0;
+    for (let place = at; place < end; place++) {
+      const digit = base58.indexOf(text.charAt(place));
+      if (digit < 0) return undefined;
+      part = part * 58 + digit;
+    }
+    value = value * BigInt(58 ** (end - at)) + BigInt(part);
   }
   const hex = value.toString(16);
   return Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, "hex");

@@ -12,11 +12,12 @@ export interface Money {
 /** Decimals of each currency: USDT as its TRC-20 contract says, LUCID as the project's requirements say. */
 export const decimalsOf: Readonly<Record<Currency, bigint>> = { USDT: 6n, LUCID: 8n };
 
-const one = (currency: Currency): bigint => 10n ** decimalsOf[currency];
+/** Minor units of one token. */
+const units: Readonly<Record<Currency, bigint>> = { USDT: 10n ** decimalsOf.USDT, LUCID: 10n ** decimalsOf.LUCID };
 
 /** A payout pays at least 0.000001 and at most 1,000,000 tokens of either currency. */
-export const payoutMin = (currency: Currency): bigint => one(currency) / 1_000_000n;
-export const payoutMax = (currency: Currency): bigint => one(currency) * 1_000_000n;
+export const payoutMin = (currency: Currency): bigint => units[currency] / 1_000_000n;
+export const payoutMax = (currency: Currency): bigint => units[currency] * 1_000_000n;
 
 // The pattern bounds the length before anything is computed.
 const plain = /^(0|[1-9][0-9]{0,19})(?:[.]([0-9]{1,18}))?$/;
@@ -27,14 +28,14 @@ const plain = /^(0|[1-9][0-9]{0,19})(?:[.]([0-9]{1,18}))?$/;
  */
 export function parseAmount(currency: Currency, text: string): bigint | undefined {
   const [, whole, fraction = ""] = plain.exec(text) ?? [];
-  if (whole === undefined || BigInt(fraction.length) > decimalsOf[currency]) return undefined;
-  const missing = decimalsOf[currency] - BigInt(fraction.length);
-  return BigInt(whole + fraction) * 10n ** missing;
+  const decimals = Number(decimalsOf[currency]);
+  if (whole === undefined || fraction.length > decimals) return undefined;
+  return BigInt(whole + fraction.padEnd(decimals, "0"));
 }
 
 /** The plain decimal without trailing zeros. `parseAmount` reads it back. Any amount of 0 or more. */
 export function formatAmount({ currency, minor }: Money): string {
-  const unit = one(currency);
+  const unit = units[currency];
   const fraction = (unit + (minor % unit)).toString().slice(1).replace(/0+$/, "");
   return fraction === "" ? `${minor / unit}` : `${minor / unit}.${fraction}`;
 }

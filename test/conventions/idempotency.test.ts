@@ -17,6 +17,13 @@ describe("the meaning of a request", () => {
     expect(plain).toMatch(/^1:[0-9a-f]{64}$/);
   });
 
+  test("stays what it was, since keys are recognised for ever", () => {
+    const labels = { b: "2", "10": "x", "9": "y", a: "1", "\u00e9\u{1f600}": "z" };
+    expect(meaning({ name: "abc", labels, configuration: { maxSessions: 1 } })).toBe(
+      "1:749a167b654d758747f745a5afe8962f4e82935a2423002d64b697bd5ef35979",
+    );
+  });
+
   test("differs for anything else that differs, down to what is absent and what is zero", () => {
     const meanings = [
       {},
