@@ -1,5 +1,5 @@
 // Figures about many payouts: sums of a time, the queue, what a node has earned. All are derived from the payouts.
-import type { PayoutDocument, SendingDocument, UnknownTransfer } from "./document.js";
+import type { SendingDocument, UnknownTransfer } from "./document.js";
 import { phases } from "./document.js";
 import { type Currency, currencies } from "./money.js";
 import { queuePlaces } from "./payout.js";
@@ -27,10 +27,8 @@ export function createFigures(parts: {
 
   /** Open payouts that a transfer may have paid: the same recipient and amount. */
   const suspects = async (transfer: UnknownTransfer): Promise<string[]> => {
-    const open = await repository.openTo(transfer.recipient_fingerprint);
-    const isSame = ({ currency, amount_minor: minor }: PayoutDocument) =>
-      currency === transfer.currency && minor === transfer.amount_minor;
-    return open.filter(isSame).map(({ _id }) => _id);
+    const { recipient_fingerprint: recipientFingerprint, currency, amount_minor: amountMinor } = transfer;
+    return (await repository.openLike({ recipientFingerprint, currency, amountMinor })).map(({ _id }) => _id);
   };
 
   const totalsOfAll = async (filter: { readonly since: Date } | { readonly nodeId: string }): Promise<Total[]> => {

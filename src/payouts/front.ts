@@ -6,11 +6,11 @@ import type { BatchDocument, SendingDocument } from "./document.js";
 import type { Figures } from "./figures.js";
 import type { Desk, Matter } from "./handler.js";
 import { actOf, type Orders } from "./orders.js";
-import type { Report } from "./reconcile.js";
+import { isUnread, type Report, type Unread } from "./reconcile.js";
 import type { PayoutRepository } from "./repository.js";
 import type { Sending } from "./sending.js";
 import type { EventDocument, Story } from "./story.js";
-import type { BatchView, LoggedEntry, Reconciled } from "./wire.js";
+import type { BatchView, LoggedEntry } from "./wire.js";
 
 /** Milliseconds that a worker needs for a batch of its own size beside the time of the chain; a rough figure. */
 const workMs = 2_000;
@@ -24,7 +24,7 @@ export function createFront(parts: {
   readonly figures: Figures;
   readonly story: Story;
   readonly sending: Sending;
-  readonly reconcile: () => Promise<Report[]>;
+  readonly reconcile: () => Promise<(Report | Unread)[]>;
   /** Compares the latest transfers now. */
   readonly compare: () => Promise<void>;
   readonly batchSize: number;
@@ -97,11 +97,9 @@ export function createFront(parts: {
     reconcile: async (by) => {
       await parts.compare();
       const reports = await parts.reconcile();
-      const strange = reports.flatMap(({ unexplained }) =>
-        unexplained.flatMap(({ accepted, ...transfer }) => (accepted ? [] : [transfer])),
-      );
-      await sending.reconciled(strange, summaryOf(reports), await actOf(repository, by));
-      return { reconciled: reports.map(reconciledOf), unknown: await Promise.all(strange.map(figures.suspected)) };
+      const unknown = reports.flatMap((report) => (isUnread(report) ? [] : report.unknown));
+      await sending.reconciled(unknown, summaryOf(reports), await actOf(repository, by));
+      return { reconciled: reports, unknown: await Promise.all(unknown.map(figures.suspected)) };
     },
     accept: async (txid, note, by) => unknownIn(await sending.accept(txid, note, await actOf(repository, by))),
   };
@@ -109,15 +107,12 @@ export function createFront(parts: {
 
 const loggedOf = ({ subject, ...entry }: EventDocument): LoggedEntry => ({ ...entry, payout_id: subject });
 
-function reconciledOf({ currency, matched, missing, unexplained, upTo }: Report): Reconciled {
-  const count = (kind: string) => unexplained.filter((one) => one.kind === kind && !one.accepted).length;
-  return { currency, matched, missing: missing.length, orphan: count("orphan"), wrong: count("wrong"), upTo };
-}
-
-const summaryOf = (reports: readonly Report[]): string =>
+const summaryOf = (reports: readonly (Report | Unread)[]): string =>
   reports
-    .map(({ currency, matched, missing, unexplained, upTo }) => {
-      const found = `${matched} matched, ${missing.length} missing, ${unexplained.length} unexplained`;
+    .map((report) => {
+      if (isUnread(report)) return `${report.currency}: not read`;
+      const { currency, matched, missing, orphan, wrong, accepted, upTo } = report;
+      const found = `${matched} matched, ${missing} missing, ${orphan} orphan, ${wrong} wrong, ${accepted} accepted`;
       return `${currency}: ${found} up to block ${upTo.number}`;
     })
     .join("; ");

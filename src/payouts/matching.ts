@@ -59,7 +59,7 @@ export function createMatching(parts: {
   const judge = async (currency: Currency, transfer: SeenTransfer, known: SendingDocument) => {
     if (known.accepted.some(({ txid }) => txid === transfer.txid)) return undefined;
     const fingerprint = vault.fingerprint(transfer.recipient);
-    const kind = kindOf(transfer, fingerprint, await repository.findByTxid(transfer.txid));
+    const kind = kindOf(transfer, fingerprint, await repository.findByTxid(transfer.txid, fingerprint));
     if (kind === "matched") return undefined;
     const unknown: UnknownTransfer = {
       ...{ txid: transfer.txid, currency, amount_minor: `${transfer.amountMinor}`, block: transfer.block, kind },

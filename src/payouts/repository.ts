@@ -43,7 +43,12 @@ export const payoutsCollection: CollectionDefinition = {
     { name: "idx_due", key: ["currency", "place", "wake_at"], partial: { open: true } },
     { name: "idx_open_phase", key: ["phase", "created_at"], partial: { open: true } },
     { name: "idx_open_node", key: ["node_id", "created_at"], partial: { open: true } },
-    { name: "idx_open_recipient", key: ["recipient_fingerprint"], partial: { open: true } },
+    {
+      name: "idx_open_transfer",
+      key: ["recipient_fingerprint", "currency", "amount_minor"],
+      partial: { open: true },
+    },
+    { name: "idx_recipient", key: ["recipient_fingerprint", "created_at"] },
     { name: "idx_unmoved", key: ["updated_at"], partial: { unmoved: true } },
     { name: "idx_created_at", key: ["created_at"] },
     { name: "idx_node_id", key: ["node_id", "created_at"] },
@@ -127,7 +132,23 @@ export async function createPayoutRepository(store: Store) {
     find: (payoutId: string): Promise<PayoutDocument | null> => payouts.findOne({ _id: payoutId }),
     findByKey: (id: string): Promise<PayoutDocument | null> =>
       payouts.findOne({ idempotency_id: id }, { index: "idx_idempotency_id" }),
-    findByTxid: (txid: string): Promise<PayoutDocument | null> => payouts.findOne({ txid }, { index: "idx_txid" }),
+    /**
+     * The payout of which this is an attempt. The index knows the last attempt of each payout; an earlier one is looked
+     * for among all payouts of its recipient.
+     */
+    findByTxid: async (txid: string, recipientFingerprint: string): Promise<PayoutDocument | null> => {
+      const found = await payouts.findOne({ txid }, { index: "idx_txid" });
+      if (found !== null) return found;
+      const filter = { recipient_fingerprint: recipientFingerprint };
+      const paged = pages((after: Cursor | undefined) =>
+        payouts.page(filter, { index: "idx_recipient", limit: 500, after }),
+      );
+      for await (const page of paged) {
+        const tried = page.find(({ attempts }) => attempts.some((attempt) => attempt.txid === txid));
+        if (tried !== undefined) return tried;
+      }
+      return null;
+    },
     findRetryOf: (payoutId: string): Promise<PayoutDocument | null> =>
       payouts.findOne({ retry_of: payoutId }, { index: "idx_retry_of" }),
 
@@ -178,10 +199,15 @@ export async function createPayoutRepository(store: Store) {
       (await payouts.count({ open: true, currency, place }, { index: "idx_due", max: 1 })) > 0,
     hasOpen: async (nodeId: string): Promise<boolean> =>
       (await payouts.count({ open: true, node_id: nodeId }, { index: "idx_open_node", max: 1 })) > 0,
-    /** Open payouts to that recipient, at most 20. */
-    openTo: async (recipientFingerprint: string): Promise<PayoutDocument[]> => {
-      const filter = { open: true, recipient_fingerprint: recipientFingerprint };
-      return (await payouts.page(filter, { index: "idx_open_recipient", limit: 20 })).items;
+    /** Open payouts of that amount to that recipient, the oldest 20. */
+    openLike: async (transfer: {
+      readonly recipientFingerprint: string;
+      readonly currency: Currency;
+      readonly amountMinor: string;
+    }): Promise<PayoutDocument[]> => {
+      const { recipientFingerprint: recipient_fingerprint, currency, amountMinor: amount_minor } = transfer;
+      const filter = { open: true, recipient_fingerprint, currency, amount_minor };
+      return (await payouts.page(filter, { index: "idx_open_transfer", limit: 20 })).items;
     },
 
     batches: batchesOf(batches),

@@ -121,13 +121,13 @@ export interface QueueView {
   readonly unknown: readonly UnknownView[];
 }
 
-/** How a currency's wallet and the records compare. */
+/** How a currency's wallet and the records compare. The counts are absent when the chain could not be read. */
 export interface Reconciled {
   readonly currency: Currency;
-  readonly matched: number;
-  readonly missing: number;
-  readonly orphan: number;
-  readonly wrong: number;
+  readonly matched?: number;
+  readonly missing?: number;
+  readonly orphan?: number;
+  readonly wrong?: number;
   /** The last solid block that was compared. */
   readonly upTo?: { readonly number: number };
   /** Why the chain could not be read. */
@@ -283,7 +283,7 @@ export function reconciledToWire(
   unknown: readonly UnknownView[],
 ): MessageInitShape<typeof ReconcilePayoutsResponseSchema> {
   const sum = (field: "matched" | "missing" | "orphan" | "wrong") =>
-    BigInt(reconciled.reduce((total, one) => total + one[field], 0));
+    BigInt(reconciled.reduce((total, one) => total + (one[field] ?? 0), 0));
   const blocks = reconciled.flatMap(({ upTo }) => (upTo === undefined ? [] : [upTo.number]));
   return {
     report: {
@@ -296,10 +296,10 @@ export function reconciledToWire(
     },
     currencies: reconciled.map((one) => ({
       currency: currencyToWire[one.currency],
-      matched: BigInt(one.matched),
-      missing: BigInt(one.missing),
-      orphan: BigInt(one.orphan),
-      wrong: BigInt(one.wrong),
+      matched: BigInt(one.matched ?? 0),
+      missing: BigInt(one.missing ?? 0),
+      orphan: BigInt(one.orphan ?? 0),
+      wrong: BigInt(one.wrong ?? 0),
       problem: one.problem ?? "",
       ...(one.upTo === undefined ? {} : { upToBlock: BigInt(one.upTo.number) }),
     })),

@@ -49,6 +49,15 @@ describe("a transfer that nobody ordered", () => {
 
     const txid = await payBehindOurBack(world, { amount_minor: "5000000" });
     await compared(world, txid);
+    // More open payouts to the same address than are read at once.
+    const { batchId } = await world.payouts.createBatchPayout({
+      payoutRequests: Array.from({ length: 30 }, () => ({ nodeId, money: usdt("2") })),
+    });
+    await until(
+      async () => ((await queueOf(world)).byPhase.PAYOUT_PHASE_QUEUED ?? 0) === 30,
+      "the batch waits",
+      20_000,
+    );
     const suspect = await order(world, nodeId, { money: usdt("5") });
     const others = [
       await order(world, nodeId, { money: usdt("5"), walletAddress: otherTronAddress }),
@@ -79,6 +88,7 @@ describe("a transfer that nobody ordered", () => {
     const payer = world.as(await world.token("payer")).payouts;
     await expectRefusal(payer.acceptTransfer({ transactionHash: txid, note: "no" }), "PermissionDenied 4031");
     await world.payouts.cancelPayout({ payoutId: suspect.payoutId });
+    await world.payouts.cancelPayoutBatch({ batchId });
 
     for (let times = 0; times < 2; times++) expect((await accept(txid)).unknownTransfers).toBe(0);
     for (const { payoutId } of others) {
@@ -147,6 +157,19 @@ test("a transaction that pays although its payout counts it as dead stops sendin
   const [transfer] = (await queueOf(world)).unknownTransfers;
   expect(transfer).toMatchObject({ kind: UnknownTransfer_Kind.WRONG, amount: "1" });
   expect((await world.payouts.reconcilePayouts({})).report).toMatchObject({ matched: 0n, wrong: 1n, orphan: 0n });
+});
+
+test("so does a transaction that pays although a later one was built after it", async () => {
+  const settings = { ...quickChain, SANDBOX_FAULTS: "revert=1", PAYOUT_MAX_RETRIES: "1" };
+  await using world = await openWorld({ settings });
+  const { payoutId } = await order(world, await aPayee(world));
+  const { attempts } = await done(world, payoutId);
+  expect(attempts).toHaveLength(2);
+  const transactionHash = attempts[0]?.transactionHash ?? "";
+  await changeTransaction(world, transactionHash, { result: "SUCCESS" });
+  await compared(world, transactionHash);
+  expect((await queueOf(world)).unknownTransfers).toMatchObject([{ kind: UnknownTransfer_Kind.WRONG }]);
+  expect((await world.payouts.reconcilePayouts({})).report).toMatchObject({ wrong: 1n, orphan: 0n });
 });
 
 test("a transaction that pays another amount than its payout wants is not counted as paid", async () => {

@@ -356,7 +356,7 @@ async function everyPayoutStatement(store: Store, named: Named): Promise<void> {
   await payouts.replace(payout, taken(payout, "one", now, act));
   await payouts.find("payout_1");
   await payouts.findByKey("key-1");
-  await payouts.findByTxid("none");
+  await payouts.findByTxid("none", "nobody");
   await payouts.findRetryOf("payout_8");
   for (const place of ["held", "moving", ...queuePlaces]) await payouts.due("USDT", place, now, 5);
   for await (const _ of payouts.moving("USDT"));
@@ -376,7 +376,7 @@ async function everyPayoutStatement(store: Store, named: Named): Promise<void> {
   await payouts.depth("queued");
   await payouts.hasOpen("node_1");
   await payouts.hasAt("USDT", "queued:2");
-  await payouts.openTo("print");
+  await payouts.openLike({ recipientFingerprint: "print", currency: "USDT", amountMinor: "1" });
   await batches.insert(aBatch);
   await batches.find("batch_1");
   await batches.replace(aBatch, { ...aBatch, version: 2 });
