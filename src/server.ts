@@ -21,6 +21,7 @@ import { createOutbound } from "./outbound.js";
 import { addressProblem, maskAddress } from "./payouts/address.js";
 import { createPayouts } from "./payouts/payouts.js";
 import { createPayoutRepository } from "./payouts/repository.js";
+import { batchCheck } from "./payouts/requests.js";
 import { createDisruption } from "./pools/disruption.js";
 import { createOpenForJoining } from "./pools/joining.js";
 import { createPools } from "./pools/pools.js";
@@ -189,7 +190,7 @@ export async function startServer(settings: Settings, overrides: Overrides = {})
 
   // Between the port and the features.
   assertPolicies(services, policies);
-  const validation = createValidation({ plain: new Map([beatCheck]) });
+  const validation = createValidation({ plain: new Map([beatCheck, batchCheck]) });
   validation.warmUp(services);
   const shutdown = new AbortController();
   const proxies = createProxies(settings.trustedProxies);

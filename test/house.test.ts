@@ -168,7 +168,7 @@ const coveredBy: Readonly<Record<string, readonly string[]>> = {
   "test/payouts/limits.test.ts": ["payouts/reservations"],
   "test/payouts/handler-batches.test.ts": [
     ...["payouts/batches", "payouts/changes", "payouts/desk", "payouts/figures", "payouts/front", "payouts/orders"],
-    ...["payouts/payee", "payouts/payouts", "payouts/reconcile", "payouts/story"],
+    ...["payouts/payee", "payouts/payouts", "payouts/story"],
   ],
   "test/port/connections.test.ts": ["rpc/waiting"],
   "test/port/http-routes.test.ts": ["port/exchange"],

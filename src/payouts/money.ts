@@ -28,9 +28,9 @@ const plain = /^(0|[1-9][0-9]{0,19})(?:[.]([0-9]{1,18}))?$/;
  */
 export function parseAmount(currency: Currency, text: string): bigint | undefined {
   const [, whole, fraction = ""] = plain.exec(text) ?? [];
-  const decimals = Number(decimalsOf[currency]);
-  if (whole === undefined || fraction.length > decimals) return undefined;
-  return BigInt(whole + fraction.padEnd(decimals, "0"));
+  const zeros = units[currency].toString().slice(1);
+  if (whole === undefined || fraction.length > zeros.length) return undefined;
+  return BigInt(whole + fraction + zeros.slice(fraction.length));
 }
 
 /** The plain decimal without trailing zeros. `parseAmount` reads it back. Any amount of 0 or more. */

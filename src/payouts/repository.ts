@@ -132,23 +132,7 @@ export async function createPayoutRepository(store: Store) {
     find: (payoutId: string): Promise<PayoutDocument | null> => payouts.findOne({ _id: payoutId }),
     findByKey: (id: string): Promise<PayoutDocument | null> =>
       payouts.findOne({ idempotency_id: id }, { index: "idx_idempotency_id" }),
-    /**
-     * The payout of which this is an attempt. The index knows the last attempt of each payout; an earlier one is looked
-     * for among all payouts of its recipient.
-     */
-    findByTxid: async (txid: string, recipientFingerprint: string): Promise<PayoutDocument | null> => {
-      const found = await payouts.findOne({ txid }, { index: "idx_txid" });
-      if (found !== null) return found;
-      const filter = { recipient_fingerprint: recipientFingerprint };
-      const paged = pages((after: Cursor | undefined) =>
-        payouts.page(filter, { index: "idx_recipient", limit: 500, after }),
-      );
-      for await (const page of paged) {
-        const tried = page.find(({ attempts }) => attempts.some((attempt) => attempt.txid === txid));
-        if (tried !== undefined) return tried;
-      }
-      return null;
-    },
+    findByTxid: byTxid(payouts),
     findRetryOf: (payoutId: string): Promise<PayoutDocument | null> =>
       payouts.findOne({ retry_of: payoutId }, { index: "idx_retry_of" }),
 
@@ -217,6 +201,26 @@ export async function createPayoutRepository(store: Store) {
     ...entriesOf({ payouts, batches, sendings }),
   };
 }
+
+/**
+ * Finds the payout of which a transaction is an attempt. The index knows the last attempt of each payout; an earlier one
+ * is looked for among all payouts of its recipient.
+ */
+const byTxid =
+  (payouts: Collection<PayoutDocument>) =>
+  async (txid: string, recipientFingerprint: string): Promise<PayoutDocument | null> => {
+    const found = await payouts.findOne({ txid }, { index: "idx_txid" });
+    if (found !== null) return found;
+    const filter = { recipient_fingerprint: recipientFingerprint };
+    const paged = pages((after: Cursor | undefined) =>
+      payouts.page(filter, { index: "idx_recipient", limit: 500, after }),
+    );
+    for await (const page of paged) {
+      const tried = page.find(({ attempts }) => attempts.some((attempt) => attempt.txid === txid));
+      if (tried !== undefined) return tried;
+    }
+    return null;
+  };
 
 const batchesOf = (batches: Collection<BatchDocument>) => ({
   /** Accepts the batch. @throws DuplicateKeyError when the id is taken */

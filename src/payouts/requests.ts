@@ -7,6 +7,7 @@ import {
   type CreatePayoutRequest,
   CreatePayoutRequestSchema,
   type ListPayoutsRequest,
+  PayoutPriority,
   type PayoutRequest,
   type RetryPayoutRequest,
   RetryPayoutRequestSchema,
@@ -17,6 +18,7 @@ import { sha256Hex } from "../crypto.js";
 import { type FieldViolation, malformed } from "../failure.js";
 import { newBatchId } from "../ids.js";
 import { present } from "../present.js";
+import { plainCheck } from "../rpc/validate.js";
 import type { Priority, Status } from "./document.js";
 import { amountProblem, type Currency, formatAmount, parseAmount } from "./money.js";
 import { canonicalAddress, recipientProblem } from "./recipient.js";
@@ -203,3 +205,34 @@ function keyOf<Desc extends DescMessage>(
 /** The meaning with the RPC in it, because a key may come to another RPC. It begins with the version of this rule. */
 const meaningIn = <Desc extends DescMessage>(rpc: string, schema: Desc, request: MessageShape<Desc>): string =>
   `1:${sha256Hex(JSON.stringify([rpc, meaningOf(schema, request)]))}`;
+
+const itemsMax = 1000;
+const nodeIdForm = /^node_[a-zA-Z0-9_-]{3,59}$/;
+const batchIdForm = /^batch_[a-zA-Z0-9_-]{2,58}$/;
+const amountForm = /^(?=.{1,32}$)(0|[1-9][0-9]*)([.][0-9]{1,8})?$/;
+
+const priorities: ReadonlySet<number> = new Set(Object.values(PayoutPriority));
+
+const isPlain = (item: PayoutRequest): boolean =>
+  nodeIdForm.test(item.nodeId) &&
+  item.walletAddress.length <= 64 &&
+  item.money !== undefined &&
+  currencyFromWire(item.money.currency) !== undefined &&
+  amountForm.test(item.money.amount);
+
+/**
+ * The rules of the contract for a batch, in short: a thousand items take the general validator longer than all that
+ * follows. No violations, or undefined: then the validator names what it finds, if it finds anything. */
+export function batchViolations(request: CreateBatchPayoutRequest): readonly [] | undefined {
+  const { payoutRequests: items } = request;
+  const isFine =
+    (request.batchId === "" || batchIdForm.test(request.batchId)) &&
+    items.length >= 1 &&
+    items.length <= itemsMax &&
+    priorities.has(request.priority) &&
+    request.notificationUrl === "" &&
+    items.every(isPlain);
+  return isFine ? [] : undefined;
+}
+
+export const batchCheck = plainCheck(CreateBatchPayoutRequestSchema, batchViolations);

@@ -1,6 +1,7 @@
 // What requests for payouts ask for: everything that is wrong is named by its field, and nothing is rounded.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { createValidator } from "@bufbuild/protovalidate";
 import { describe, expect, test } from "vitest";
 import { Currency } from "../../gen/lucid/node/v1/common_pb.js";
 import {
@@ -12,7 +13,14 @@ import {
   RetryPayoutRequestSchema,
 } from "../../gen/lucid/node/v1/payout_service_pb.js";
 import { Failure } from "../../src/failure.js";
-import { batchOrder, type Present, payoutFilter, payoutOrder, retryKey } from "../../src/payouts/requests.js";
+import {
+  batchOrder,
+  batchViolations,
+  type Present,
+  payoutFilter,
+  payoutOrder,
+  retryKey,
+} from "../../src/payouts/requests.js";
 
 const now = new Date("2026-03-01T12:00:00Z");
 const tron = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t";
@@ -224,4 +232,64 @@ test("a list is filtered by what is stated", () => {
       create(ListPayoutsRequestSchema, { ...stated, status: PayoutStatus.FAILED, currency: Currency.LUCID }),
     ),
   ).toEqual({ nodeId: "node_one", batchId: "batch_one", since: now, until: now, status: "failed", currency: "LUCID" });
+});
+
+describe("the short check of a batch", () => {
+  const validator = createValidator();
+  const node = `node_${"a".repeat(26)}`;
+  const item = (given: object = {}) => ({ nodeId: node, money: { currency: 1, amount: "1.5" }, ...given });
+  const paying = (money: object) => item({ money: { currency: 1, amount: "1", ...money } });
+  const items = [
+    ...["", "node_", "node_ab", "node_abc", "node_abc\n", "nodeabcdef"].map((nodeId) => item({ nodeId })),
+    ...[59, 60].map((length) => item({ nodeId: `node_${"a".repeat(length)}` })),
+    ...["", "0", "01", "1.", ".1", "1.123456789", "1.12345678", "1e3", " 1", "1\n", "-1", "\uff11", "1,5"].map(
+      (amount) => paying({ amount }),
+    ),
+    ...[32, 33].map((length) => paying({ amount: "9".repeat(length) })),
+    ...[23, 24].map((length) => paying({ amount: `${"9".repeat(length)}.12345678` })),
+    ...[-1, 0, 2, 3].map((currency) => paying({ currency })),
+    ...["w".repeat(64), "w".repeat(65), "\u{1f600}".repeat(33), "\u{1f600}".repeat(65)].map((walletAddress) =>
+      item({ walletAddress }),
+    ),
+    { nodeId: node },
+  ];
+  const ids = [
+    "batch_",
+    "batch_a",
+    "batch_ab",
+    "batch_a\n",
+    "batch_\u00e41",
+    ...[58, 59].map((n) => `batch_${"a".repeat(n)}`),
+  ];
+  const tweaks: readonly object[] = [
+    {},
+    ...[0, 1, 1000, 1001].map((length) => ({ payoutRequests: Array.from({ length }, () => item()) })),
+    ...items.map((last) => ({ payoutRequests: [item(), last] })),
+    ...ids.map((batchId) => ({ batchId })),
+    ...[-1, 0, 1, 2, 3, 4, 9].map((priority) => ({ priority })),
+    ...["x", "ftp://a.b", "https://a.b", "https://a b"].map((notificationUrl) => ({ notificationUrl })),
+  ];
+  const requests = tweaks.map((tweak) =>
+    create(CreateBatchPayoutRequestSchema, { payoutRequests: [item()], ...tweak } as Batch),
+  );
+
+  test("lets nothing through that the rules of the contract refuse", () => {
+    const refused = requests.filter(
+      (request) => validator.validate(CreateBatchPayoutRequestSchema, request).kind !== "valid",
+    );
+    expect(refused.length).toBeGreaterThan(30);
+    for (const request of refused)
+      expect(batchViolations(request), JSON.stringify(request).slice(0, 200)).toBeUndefined();
+  });
+
+  test("leaves none of the ordinary batches to the validator", () => {
+    const ordinary = requests.filter(
+      (request) =>
+        request.notificationUrl === "" && validator.validate(CreateBatchPayoutRequestSchema, request).kind === "valid",
+    );
+    expect(ordinary.length).toBeGreaterThan(10);
+    // A text counts by its UTF-16 units here, and by its characters in the contract.
+    const exotic = ordinary.filter((request) => batchViolations(request) === undefined);
+    expect(exotic.map(({ payoutRequests }) => payoutRequests.at(-1)?.walletAddress)).toEqual(["\u{1f600}".repeat(33)]);
+  });
 });
